@@ -1,0 +1,83 @@
+"""Airflow tasks that survive their worker: a retry reattaches to the running job instead of starting a second one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resumable.errors import (
+        ConfigurationError,
+        ForeignJobError,
+        InvalidHandleError,
+        JobNotFound,
+        LostSightError,
+        RecordError,
+        RefusedError,
+        ResumableError,
+        StateStoreError,
+    )
+    from resumable.mixin import ResumableMixin
+    from resumable.policy import (
+        OnChange,
+        OnClear,
+        OnFailed,
+        OnFinalFailure,
+        OnMissing,
+        OnTimeout,
+        ResumePolicy,
+    )
+    from resumable.stores.base import StateStore
+
+_HOMES = {
+    "ConfigurationError": "resumable.errors",
+    "ForeignJobError": "resumable.errors",
+    "InvalidHandleError": "resumable.errors",
+    "JobNotFound": "resumable.errors",
+    "LostSightError": "resumable.errors",
+    "OnChange": "resumable.policy",
+    "OnClear": "resumable.policy",
+    "OnFailed": "resumable.policy",
+    "OnFinalFailure": "resumable.policy",
+    "OnMissing": "resumable.policy",
+    "OnTimeout": "resumable.policy",
+    "RecordError": "resumable.errors",
+    "RefusedError": "resumable.errors",
+    "ResumableError": "resumable.errors",
+    "ResumableMixin": "resumable.mixin",
+    "ResumePolicy": "resumable.policy",
+    "StateStore": "resumable.stores.base",
+    "StateStoreError": "resumable.errors",
+}
+
+__all__ = [
+    "ConfigurationError",
+    "ForeignJobError",
+    "InvalidHandleError",
+    "JobNotFound",
+    "LostSightError",
+    "OnChange",
+    "OnClear",
+    "OnFailed",
+    "OnFinalFailure",
+    "OnMissing",
+    "OnTimeout",
+    "RecordError",
+    "RefusedError",
+    "ResumableError",
+    "ResumableMixin",
+    "ResumePolicy",
+    "StateStore",
+    "StateStoreError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because a scheduler that discovers providers imports this package for its metadata only.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("airflow-resumable")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,491 @@
+"""One attempt at a job: reads the record, acts on what `decide` says, keeps the record true. No Airflow in here."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+
+from resumable.errors import InvalidHandleError, LostSightError, RefusedError, ResumableError, StateStoreError
+from resumable.identity import Relation, TaskIdentity
+from resumable.lifecycle import (
+    Certainty,
+    Claim,
+    Deliver,
+    Find,
+    JobState,
+    Look,
+    Observation,
+    Reattach,
+    Refuse,
+    Restart,
+    Submit,
+    decide,
+)
+from resumable.policy import ResumePolicy
+from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.stores.base import RecordStore, SupersededError
+
+LOOKS = 14
+"""Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
+
+STOP_LOOKS = 60
+"""Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
+
+
+RECOVERIES = 3
+"""Lost answers in a row that one attempt clears up by looking for the job, before it leaves that to the next."""
+
+
+class JobAdapter(Protocol):
+    """
+    What the core needs to know of a service. Every method may raise anything; an error never means that the job failed.
+    """
+
+    service: str
+    certainty: Certainty
+    settle: float
+    """Seconds after a submit went out before "no job carries the token" is believed (a request in flight, a list's lag)."""
+
+    def place(self) -> Mapping[str, str]:
+        """Where the connection points (workspace, region ...), without a request."""
+
+    def observe(self, handle: JobHandle) -> Observation:
+        """One look at the job. UNKNOWN for a state it cannot place, GONE only when the service says so."""
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        """The job that carries ``record.token``, None only when there is certainly none. Asked for Certainty.FIND alone."""
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that ended."""
+
+
+class Again(BaseException):
+    """Raised out of the provider's code when the submit's answer shows that another submission is due: execute once more.
+
+    A BaseException, so that a provider's ``except Exception`` does not take it for a failure of its own.
+    """
+
+
+class Attempt:
+    """
+    One start of a task's ``execute()``.
+
+    Args:
+        task: the task instance.
+        claim: generation, spec fingerprint, how doubt is cleared up, whether the task waits.
+        policy: resolved.
+        records: the record store.
+        adapter: the service.
+        log: any logger with ``info`` and ``warning``.
+        try_number: Airflow's, for the log lines.
+        may_record: whether parameters may be kept in task state (no secrets in them).
+    """
+
+    def __init__(
+        self,
+        *,
+        task: TaskIdentity,
+        claim: Claim,
+        policy: ResumePolicy,
+        records: RecordStore,
+        adapter: JobAdapter,
+        log: Any = None,
+        try_number: int = 1,
+        may_record: Callable[[Any], bool] = lambda params: True,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.task, self.claim, self.policy, self.adapter = task, claim, policy, adapter
+        self.record: JobRecord | None = None
+        self.plan: Submit | Reattach | Deliver | None = None
+        self.owner = uuid.uuid4().hex[:12]
+        self._records, self._try, self._may_record = records, try_number, may_record
+        self._log = log or logging.getLogger("resumable")
+        self._clock, self._sleep = clock, sleep
+        self._unsaved = False
+        self._ended: JobHandle | None = None
+        self._number = 1
+
+    # -- what the glue asks -------------------------------------------------------------------------------------------
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The job of this attempt: set only by a submit or a reattachment, never by a mere look."""
+        return self.record.handle if self.record and not isinstance(self.plan, Submit | None) else None
+
+    @property
+    def replays(self) -> bool:
+        """The submit is to be answered from the record."""
+        return self.handle is not None
+
+    @property
+    def in_doubt(self) -> bool:
+        """A submit of this attempt went out and no answer was kept."""
+        return isinstance(self.plan, Submit) and self.record is not None and self.record.in_doubt and self._intended
+
+    @property
+    def is_first_submit(self) -> bool:
+        """Nothing of this generation can be running: the provider may tidy up before it submits."""
+        return isinstance(self.plan, Submit) and not self.plan.in_doubt
+
+    def begin(self) -> None:
+        """
+        Read the record and settle what this attempt does: ``plan``.
+
+        Raises:
+            ResumableError: the store does not answer, the record cannot be used, the job cannot be seen, a policy says fail.
+        """
+        self.record = self._records.load()
+        if self.record:
+            self._number = self.record.attempt + 1
+        self._settle()
+
+    def intend(
+        self, params: Any = None, *, token: str | None = None, where: Mapping[str, str] | None = None
+    ) -> tuple[str, Any]:
+        """
+        Write the intent; nothing may be sent before. Returns the token and the parameters to send.
+
+        Args:
+            params: the request, kept with the intent if it is small and holds no secret: when the answer is lost, the same
+                token must go out with the same parameters.
+            token: the user's own idempotency token, which takes the place of ours.
+            where: what `JobAdapter.find` needs besides the adapter's place, e.g. the cluster.
+
+        Raises:
+            StateStoreError: it could not be written. SupersededError: another attempt owns the record.
+        """
+        plan = self.plan
+        if not isinstance(plan, Submit):
+            raise RuntimeError("a submit was asked for although the plan is to reattach: a bug in the adapter")
+        if plan.in_doubt and self.record is not None:
+            record = self._owned(self.record)
+        else:
+            record = self._intent(plan, params, token, where or {})
+        self._records.save(record)
+        self.record, self._intended = record, True
+        return record.token, params if record.params is None else record.params
+
+    def submitted(self, handle: JobHandle) -> None:
+        """
+        Keep the handle: the first thing after the answer.
+
+        A write that fails does not lose the job: it is tried again at later looks (`flush`), and the token finds the job if
+        this worker dies meanwhile.
+
+        Raises:
+            Again: the answer of an in-doubt submit is a job that another submission has to follow.
+            ResumableError: as `begin`, after an in-doubt submit.
+        """
+        plan, record = self.plan, self.record
+        assert isinstance(plan, Submit) and record is not None
+        again = self._ended is not None and handle.ids == self._ended.ids
+        self.record = record = record.with_handle(handle, self._clock())
+        self.plan = Reattach(plan.reason)
+        self._intended = False
+        self._keep()
+        if again:
+            self._same_job_again(handle)
+        if plan.in_doubt:
+            self._settle()
+            if isinstance(self.plan, Submit):
+                raise Again
+        else:
+            self._say("submitted", plan.reason)
+
+    def rejected(self) -> None:
+        """The service refused the submit for certain: there is no job, and no doubt."""
+        if self.in_doubt and self.record is not None:
+            self.record = self.record.closed(Outcome.REJECTED, self._clock())
+            self._intended = False
+            self._keep()
+
+    def recover(self, error: Exception) -> bool:
+        """
+        After a lost answer, where the job can be looked up: do so and decide. True if the submit may be asked for again: it is
+        then answered from the record, or goes out once more because no job carries the token.
+        """
+        if not self.in_doubt or self.adapter.certainty is not Certainty.FIND or self._recoveries >= RECOVERIES:
+            return False
+        self._recoveries += 1
+        self._log.warning(
+            "resumable: the answer to the submit to %s was lost (%r); looking the job up by its token",
+            self.adapter.service,
+            error,
+        )
+        self._intended = False
+        self._settle()
+        return True
+
+    def flush(self) -> None:
+        """Try again, once, to write a record whose write had failed."""
+        if self._unsaved and self.record is not None:
+            try:
+                self._records.save(self.record, tries=1)
+            except StateStoreError:
+                return
+            self._unsaved = False
+            self._log.info("resumable: the record of %s is kept now", self.record.handle or self.record.service)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def close(self, outcome: Outcome) -> None:
+        """Note how the job ended. Never fails the task."""
+        if self.record is not None and self.record.handle is not None and self.record.outcome is None:
+            self.record = self.record.closed(outcome, self._clock())
+            try:
+                self._records.save(self.record, tries=2)
+            except (StateStoreError, SupersededError) as e:
+                self._log.debug("resumable: the outcome was not noted: %s", e)
+
+    def cancel(self, why: str) -> bool:
+        """Ask the service to stop the job of this attempt. True if the request went through; never raises."""
+        handle = self.handle
+        if handle is None:
+            return False
+        try:
+            self.adapter.cancel(handle)
+        except Exception as e:
+            self._log.warning("resumable: could not cancel %s (%s), it may run on: %r. Stop it there.", handle, why, e)
+            return False
+        self._log.info("resumable: cancelled %s: %s", self._named(), why)
+        return True
+
+    def observe(self) -> Observation:
+        """One look at the job of this attempt, UNKNOWN if it cannot be seen. Never raises."""
+        assert self.handle is not None
+        return self._observed(self.handle)
+
+    # -- the decision loop --------------------------------------------------------------------------------------------
+
+    _intended = False
+    _recoveries = 0
+
+    def _settle(self) -> None:
+        observation = self._elsewhere()
+        while True:
+            decision = decide(self.record, observation, self.policy, self.claim)
+            match decision:
+                case Look():
+                    observation = self._look()
+                case Find():
+                    observation = self._found_or_absent()
+                case Reattach() | Deliver():
+                    self._take(decision, observation)
+                    return
+                case Restart():
+                    self._stop(decision)
+                    self._plan_submit(Submit(decision.submission, decision.reason))
+                    return
+                case Submit():
+                    self._plan_submit(decision)
+                    return
+                case Refuse():
+                    raise decision.error(self._refusal(decision))
+
+    def _plan_submit(self, plan: Submit) -> None:
+        if self.record is not None:
+            self._ended = self.record.handle
+            say = self._log.warning if plan.warn else self._log.info
+            say("resumable: %s %s: %s", "asking again for" if plan.in_doubt else "submitting anew after", self._named(), plan.reason)
+        self.plan = plan
+
+    def _take(self, decision: Reattach | Deliver, observation: Observation | None) -> None:
+        assert self.record is not None
+        mine = self.record.owner == self.owner
+        self.record = self._owned(self.record)
+        if self._is_cleared(self.record):
+            self.record = replace(self.record, generation=self.claim.generation)
+        self.plan = decision
+        if not mine or self._unsaved:
+            self._keep()
+        verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"
+        self._say(verb, decision.reason, observation)
+
+    def _owned(self, record: JobRecord) -> JobRecord:
+        return replace(record, owner=self.owner, attempt=self._number)
+
+    def _is_cleared(self, record: JobRecord) -> bool:
+        return self.claim.generation.relation_to(record.generation) is Relation.CLEARED
+
+    def _intent(self, plan: Submit, params: Any, token: str | None, where: Mapping[str, str]) -> JobRecord:
+        before = self.record
+        same = before is not None and not self._is_cleared(before)
+        generation = before.generation if before is not None and same else self.claim.generation
+        return JobRecord(
+            service=self.adapter.service,
+            token=token or self.task.token(generation, plan.submission),
+            generation=generation,
+            submission=plan.submission,
+            owner=self.owner,
+            attempt=self._number,
+            intended_at=self._clock(),
+            spec=self.claim.spec,
+            params=params if params is not None and self._may_record(params) else None,
+            place={**self.adapter.place(), **where},
+        )
+
+    def _same_job_again(self, handle: JobHandle) -> None:
+        raise InvalidHandleError(
+            f"{self.adapter.service} answered the submit with {handle}, the job that has ended already: the token "
+            f"{self.record.token if self.record else ''!r} is used up. No job was started. Leave idempotency_token "
+            "unset, so that each submission gets a token of its own, or make yours vary."
+        )
+
+    def _stop(self, decision: Restart) -> None:
+        assert self.record is not None and self.record.handle is not None
+        handle = self.record.handle
+        self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
+        try:
+            Retrying(
+                retry=retry_if_not_exception_type(NotImplementedError),
+                stop=stop_after_attempt(LOOKS),
+                wait=wait_exponential_jitter(1, 30),
+                sleep=self._sleep,
+                reraise=True,
+            )(self.adapter.cancel, handle)
+            last = Retrying(
+                retry=retry_if_result(_runs_or_unknown),
+                stop=stop_after_attempt(STOP_LOOKS),
+                wait=wait_exponential_jitter(0.5, 12),
+                sleep=self._sleep,
+                retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+            )(self._observed, handle)
+        except NotImplementedError:
+            raise RefusedError(
+                f"{handle} runs and had to be cancelled ({decision.reason}), and this operator has no cancel_job. Nothing was "
+                "submitted, the job runs on. Stop it in the service or wait for its end, then clear the task."
+            ) from None
+        except Exception as e:
+            raise LostSightError(
+                f"{handle} had to be cancelled ({decision.reason}) and the service did not take it ({e!r}). Nothing was "
+                "submitted, the job may run on. Stop it in the service; the next try goes on from there."
+            ) from e
+        if last is None or _runs_or_unknown(last):
+            raise LostSightError(
+                f"{handle} was told to stop ({decision.reason}) and has not stopped yet (state {last}). Nothing was "
+                "submitted beside it. The next try goes on from there."
+            )
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> Observation:
+        assert self.record is not None and self.record.handle is not None
+        return Retrying(
+            retry=retry_if_result(lambda seen: seen.state is JobState.UNKNOWN),
+            stop=stop_after_attempt(LOOKS),
+            wait=wait_exponential_jitter(1, 30),
+            sleep=self._sleep,
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )(self._observed, self.record.handle)
+
+    def _elsewhere(self) -> Observation | None:
+        record = self.record
+        if record is None or record.outcome is not None:
+            return None
+        if record.service != self.adapter.service:
+            return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
+        then = record.handle.place if record.handle else record.place
+        moved = {k: v for k, v in self.adapter.place().items() if k in then and then[k] != v}
+        return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
+
+    def _observed(self, handle: JobHandle) -> Observation:
+        try:
+            return self.adapter.observe(handle)
+        except ResumableError:
+            raise
+        except Exception as e:
+            self._log.warning("resumable: cannot see %s, it is left alone: %r", handle, e)
+            return Observation(JobState.UNKNOWN, repr(e))
+
+    def _found_or_absent(self) -> Observation | None:
+        assert self.record is not None
+        found = self._find()
+        if found is None:
+            return Observation(JobState.ABSENT)
+        self.record = self._owned(self.record).with_handle(found, self._clock())
+        self._keep()
+        return None
+
+    def _find(self) -> JobHandle | None:
+        record = self.record
+        assert record is not None
+        look = Retrying(
+            retry=retry_if_exception_type(Exception),
+            stop=stop_after_attempt(LOOKS),
+            wait=wait_exponential_jitter(1, 30),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            found: JobHandle | None = look(self.adapter.find, record)
+            unsettled = record.intended_at + self.adapter.settle - self._clock()
+            if found is None and unsettled > 0:
+                self._sleep(unsettled)
+                found = look(self.adapter.find, record)
+            return found
+        except Exception as e:
+            raise LostSightError(
+                f"An earlier submit to {self.adapter.service} was left unanswered, and the job with token {record.token} could "
+                f"not be looked up ({e!r}). Nothing was submitted; a job may be running. The next try looks again."
+            ) from e
+
+    # -- keeping and telling ------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        assert self.record is not None
+        try:
+            self._records.save(self.record)
+        except StateStoreError as e:
+            self._unsaved = True
+            self._log.warning(
+                "resumable: the record of %s could not be written; the job runs on and the write is tried again at later looks. "
+                "If this worker dies before, the token finds the job. %s",
+                self.record.handle or self.record.service,
+                e,
+            )
+        else:
+            self._unsaved = False
+
+    def _say(self, verb: str, reason: str, observation: Observation | None = None) -> None:
+        state = f", state {observation}" if observation else ""
+        self._log.info("resumable: %s %s: %s", verb, self._named(state), reason)
+
+    def _named(self, more: str = "") -> str:
+        record = self.record
+        if record is None:
+            return self.adapter.service
+        age = _age(self._clock() - (record.submitted_at or record.intended_at))
+        job = record.handle or f"{record.service} job with token {record.token}"
+        return f"{job} (attempt {self._number}, try {self._try}, submission {record.submission}, age {age}{more})"
+
+    def _refusal(self, refuse: Refuse) -> str:
+        record = self.record
+        known = record is not None and record.handle is not None
+        job = f"{self._named()} is left as it is" if known else "no job is known"
+        happened = refuse.reason[:1].upper() + refuse.reason[1:]
+        return f"{happened} [task {self.task}]. Nothing was submitted; {job}. {refuse.advice}."
+
+
+def _runs_or_unknown(seen: Observation) -> bool:
+    return seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN)
+
+
+def _age(seconds: float) -> str:
+    minutes, s = divmod(max(0, int(seconds)), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours:02}:{m:02}:{s:02}"

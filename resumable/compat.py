@@ -1,0 +1,140 @@
+"""The only module that knows Airflow's versions: what a task may see and do, under one name each.
+
+3.3 brought the task state store; ``airflow.sdk`` has all that is needed there. Imports are inside the functions, because
+importing `resumable` must not import Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from resumable.errors import ConfigurationError, ResumableError
+from resumable.identity import Generation, TaskIdentity
+from resumable.policy import SETTINGS
+from resumable.stores.base import StateStore
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SECTION = "resumable"
+
+
+def apply_defaults(init: F) -> F:
+    """Make an ``__init__`` outside of the operator's own class known to ``default_args`` and to ``partial()``."""
+    from airflow.sdk.bases.operator import BaseOperatorMeta
+
+    return BaseOperatorMeta._apply_defaults(init)
+
+
+def configured_policy() -> dict[str, str | None]:
+    """The ``[resumable]`` settings of a policy; None where airflow.cfg says nothing."""
+    return {name: setting(name) for name in SETTINGS}
+
+
+def setting(name: str) -> str | None:
+    """One ``[resumable]`` option of airflow.cfg or its environment variable."""
+    from airflow.sdk.configuration import conf
+
+    value = conf.get(SECTION, name, fallback=None)
+    return value or None
+
+
+def require_store() -> None:
+    """
+    Fail while the DAG is parsed, where no durable store can be had.
+
+    Raises:
+        ConfigurationError: this Airflow has no task state store.
+    """
+    from airflow import __version__
+
+    major, minor = (int(part) for part in __version__.split(".")[:2])
+    if (major, minor) < (3, 3):
+        raise ConfigurationError(
+            f"durable=True needs a durable store, and Airflow {__version__} has no task state store (3.3 and later do). Nothing "
+            "was submitted. Upgrade Airflow, or give durable=False to run exactly the provider's operator."
+        )
+
+
+def state_store(context: Mapping[str, Any]) -> StateStore:
+    """
+    The store of the running task instance.
+
+    Raises:
+        ConfigurationError: the context has none, so nothing that is submitted could be found again.
+    """
+    from resumable.stores.task_state import TaskStateStore
+
+    accessor = context.get("task_state_store")
+    if accessor is None:
+        raise ConfigurationError(
+            "durable=True needs context['task_state_store'], which this context does not have. Nothing was submitted. Run the "
+            "task through Airflow (dag.test() will do), or give durable=False."
+        )
+    return TaskStateStore(accessor)
+
+
+def task_identity(context: Mapping[str, Any]) -> TaskIdentity:
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    return TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, setting("namespace") or "")
+
+
+def generation(context: Mapping[str, Any]) -> Generation:
+    run = context["dag_run"]
+    started = run.start_date
+    return Generation(
+        max_tries=context["ti"].max_tries,
+        clear_number=getattr(run, "clear_number", None),
+        run_started=started.isoformat() if started else None,
+    )
+
+
+def is_last_try(context: Mapping[str, Any]) -> bool:
+    ti = context["ti"]
+    return bool(ti.try_number > ti.max_tries)
+
+
+def own_state(context: Mapping[str, Any]) -> str | None:
+    """
+    The state that Airflow has for the running task instance now, None if it has none.
+
+    Never call it in a signal handler: on 3.2 and later that deadlocks when the signal interrupted another request.
+    """
+    ti = context["ti"]
+    states = ti.get_task_states(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=None if ti.map_index in (None, -1) else ti.map_index,
+    )
+    found = (states or {}).get(ti.run_id) or {}
+    state = next(iter(found.values()), None)
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def task_timeout() -> type[BaseException]:
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
+    return AirflowTaskTimeout
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether Airflow's secrets masker would hide anything in ``value``."""
+    from airflow.sdk.log import redact
+
+    return bool(redact(value) != value)
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Turn our errors that no other try can mend into Airflow's `AirflowFailException`, so that no try is wasted on them."""
+    try:
+        yield
+    except ResumableError as e:
+        if e.retryable:
+            raise
+        from airflow.sdk.exceptions import AirflowFailException
+
+        raise AirflowFailException(str(e)) from e

@@ -1,0 +1,54 @@
+"""The errors that a caller can tell apart.
+
+Every message says three things: what happened, what became of the remote job, and what to do. ``retryable`` tells
+the glue to Airflow whether another try can help; the ones that are not are raised as Airflow's ``AirflowFailException``.
+"""
+
+from __future__ import annotations
+
+
+class ResumableError(Exception):
+    """Base of all errors of this library."""
+
+    retryable = True
+
+
+class ConfigurationError(ResumableError, ValueError):
+    """A wrong argument, policy or ``[resumable]`` setting. Nothing was submitted."""
+
+    retryable = False
+
+
+class StateStoreError(ResumableError):
+    """The task state could not be read or written. Nothing was submitted because of it; another try may work."""
+
+
+class RecordError(ResumableError):
+    """The stored record is unreadable, or a newer release wrote it. Nothing was submitted, the job is left alone.
+
+    Retryable: while workers are being upgraded, the next try may land on one that can read the record.
+    """
+
+
+class LostSightError(ResumableError):
+    """The job's state could not be learned (throttled, unreachable, unknown). It may run on; the next try looks again."""
+
+
+class ForeignJobError(ResumableError):
+    """The record's job lives in another account, region or workspace than the connection points at."""
+
+
+class RefusedError(ResumableError):
+    """A policy (``on_failed``, ``on_missing``, ``on_change`` = ``fail``) or a doubt forbids to submit."""
+
+    retryable = False
+
+
+class InvalidHandleError(ResumableError):
+    """What a submit returned cannot identify a job (None, empty, wrong shape). The job may be running unseen."""
+
+    retryable = False
+
+
+class JobNotFound(Exception):
+    """Raise it in ``get_job_status`` when the service says that it does not know the job (any more)."""

@@ -1,0 +1,114 @@
+"""Who is asking: the task instance, its generation, the token of a submission, the fingerprint of what is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+
+class Relation(Enum):
+    """How the generation of a record relates to the one of this attempt."""
+
+    SAME = "same"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """
+    What a task can see of the clears of its task instance.
+
+    No single number tells a retry from a clear: ``max_tries`` moves with every clear of a task that was not running, unless
+    ``retries`` was edited; ``start_date`` of the run moves when a finished run is cleared or made anew; ``clear_number``
+    moves with those and, from Airflow 3.2 on, with a clear of *any* task of the run.
+    """
+
+    max_tries: int
+    clear_number: int | None = None
+    run_started: str | None = None
+
+    def relation_to(self, earlier: Generation) -> Relation:
+        """
+        Whether a clear lies between ``earlier`` (a record's) and this generation.
+
+        A ``clear_number`` that moved alone is taken for a sibling's clear: a job that runs is then reattached to, and no
+        second one starts beside it. (A clear of the task itself whose worker was SIGKILLed looks the same.)
+        """
+        moved = self.max_tries != earlier.max_tries or self.run_started != earlier.run_started
+        return Relation.CLEARED if moved else Relation.SAME
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "max_tries": self.max_tries,
+            "clear_number": self.clear_number,
+            "run_started": self.run_started,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Generation:
+        return cls(int(data["max_tries"]), data["clear_number"], data["run_started"])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIdentity:
+    """One task instance, whatever its try: mapped tasks differ by ``map_index`` (-1 when not mapped)."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    namespace: str = ""
+
+    def token(self, generation: Generation, submission: int) -> str:
+        """
+        The idempotency token of a submission: 48 lower-case hex characters, fit for every service's own field.
+
+        Never random and never dependent on the try, so that whoever retries can compute it again without being told.
+        """
+        parts = [
+            self.namespace,
+            self.dag_id,
+            self.run_id,
+            self.task_id,
+            self.map_index,
+            *generation.to_json().values(),
+            submission,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:48]
+
+    def __str__(self) -> str:
+        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        return f"{self.dag_id}.{self.task_id}{mapped} {self.run_id}"
+
+
+def fingerprint(spec: Any) -> str:
+    """
+    A short hash of what the author wrote: an edit or another mapped item changes it, the clock does not.
+
+    Take it *before* templates are rendered. Values without a stable text (callables, clients ...) count by their type only.
+    """
+    text = json.dumps(_canonical(spec), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_canonical(v) for v in value), key=repr)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    text = str(value)
+    # an XComArg renders to the template that pulls it; a default repr holds an address, which moves with the process
+    return text if " at 0x" not in text and "object at" not in text else type(value).__qualname__

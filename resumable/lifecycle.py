@@ -1,0 +1,249 @@
+"""What an attempt does about the job that an earlier one may have left: one pure function, no Airflow, no I/O.
+
+``decide`` is asked again after every look: it answers `Look` (or `Find`) while it needs to know more, and the caller comes
+back with an `Observation`. Everything else it answers is final.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from resumable.errors import ForeignJobError, LostSightError, RefusedError, ResumableError
+from resumable.identity import Generation, Relation
+from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
+from resumable.record import JobRecord, Outcome
+
+
+class JobState(Enum):
+    """What was seen of a job. A state that an adapter does not know is UNKNOWN, never a failure."""
+
+    ACTIVE = "active"
+    FAILING = "failing"  # failed as a whole already, while parts of it still run
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    GONE = "gone"  # the service answers, in the handle's own place, that there is no such job
+    ABSENT = "absent"  # answer to Find: no job carries the token
+    FOREIGN = "foreign"  # the connection points elsewhere than the handle: asking would mean nothing
+    UNKNOWN = "unknown"  # throttled, unreachable, or a state that the adapter cannot place
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at a job: its state as we place it, and the service's own words for it."""
+
+    state: JobState
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return self.detail or self.state.value.upper()
+
+
+class Certainty(Enum):
+    """How an in-doubt submit is cleared up (the classes of the operator catalog)."""
+
+    RESEND = "resend"  # A, B: the service answers the same token with the same job
+    FIND = "find"  # C: the token is stamped on the job and can be looked up
+    NONE = "none"  # D: nothing; never submitted twice without a person having looked
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit a job as this submission of this generation, after closing what went before.
+
+    With ``in_doubt`` an earlier attempt may have done so: the same token goes out again, with the parameters as recorded,
+    and whatever job answers is looked at before it is trusted.
+    """
+
+    submission: int
+    reason: str
+    in_doubt: bool = False
+    warn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask the service for the state of the record's job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Ask the service for the job that carries the record's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reattach:
+    """Watch the record's job; submit nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The record's job is done: hand over its result; submit nothing, wait for nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Cancel the record's job, wait until it has stopped, then submit as ``submission``."""
+
+    submission: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Submit nothing, fail the attempt. ``reason`` says why and ``advice`` what can be done."""
+
+    error: type[ResumableError]
+    reason: str
+    advice: str
+
+
+Decision = Submit | Look | Find | Reattach | Deliver | Restart | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all."""
+
+    generation: Generation
+    spec: str | None
+    certainty: Certainty = Certainty.RESEND
+    waits: bool = True
+
+
+def decide(
+    record: JobRecord | None, observation: Observation | None, policy: ResumePolicy, claim: Claim
+) -> Decision:
+    """
+    Decide what to do about ``record``'s job.
+
+    Args:
+        record: what task state holds, or None.
+        observation: the last look at the record's job, None before the first.
+        policy: with every setting filled in (`ResumePolicy.resolved`).
+        claim: who is asking.
+    """
+    if record is None:
+        return Submit(0, "no job yet")
+    if observation is not None and observation.state is JobState.UNKNOWN:
+        return _lost(observation)
+    if observation is not None and observation.state is JobState.FOREIGN:
+        return _foreign(record, observation)
+    cleared = claim.generation.relation_to(record.generation) is Relation.CLEARED
+    if record.in_doubt:
+        return _in_doubt(record, observation, claim, cleared)
+    if cleared:
+        return _cleared(record, observation, policy)
+    return _same_generation(record, observation, policy, claim)
+
+
+def _lost(observation: Observation) -> Refuse:
+    return Refuse(
+        LostSightError,
+        f"the job's state cannot be learned ({observation})",
+        "The next try looks again; give the task retries, and check the connection and the service",
+    )
+
+
+def _foreign(record: JobRecord, observation: Observation) -> Refuse:
+    return Refuse(
+        ForeignJobError,
+        f"the record's job is {record.handle or f'{record.service} job with token {record.token}'}, but the connection points at {observation.detail}",
+        "Point the connection back until that job is done, or, once it no longer matters, delete the task state key "
+        "'resumable' of this task instance",
+    )
+
+
+def _in_doubt(record: JobRecord, observation: Observation | None, claim: Claim, cleared: bool) -> Decision:
+    absent = observation is not None and observation.state is JobState.ABSENT
+    if claim.certainty is Certainty.FIND and not absent:
+        return Find()
+    if claim.certainty is Certainty.RESEND:
+        return Submit(record.submission, "an earlier submit was left unanswered; same token again", in_doubt=True)
+    if cleared:
+        if claim.certainty is Certainty.NONE:
+            return Submit(
+                0, "the task was cleared; a job of the earlier, unanswered submit may still run", warn=True
+            )
+        return Submit(0, "the task was cleared, its earlier submit made no job")
+    if claim.certainty is Certainty.NONE:
+        return Refuse(
+            RefusedError,
+            "an earlier attempt died while it submitted, and this operator has no way to tell whether a job was made",
+            "Look in the service; if a job runs there, wait for it or stop it; then clear the task. To have this done for "
+            "you, send self.idempotency_token with the submit or implement find_job",
+        )
+    return Submit(record.submission, "an earlier submit was left unanswered, no job carries its token")
+
+
+def _cleared(record: JobRecord, observation: Observation | None, policy: ResumePolicy) -> Decision:
+    if record.outcome is not None:
+        return Submit(0, "the task was cleared: run again")
+    if observation is None:
+        return Look()
+    if observation.state in (JobState.ACTIVE, JobState.FAILING):
+        if policy.on_clear is OnClear.REATTACH:
+            return Reattach("the task was cleared, on_clear=reattach")
+        return Restart(0, "the task was cleared, on_clear=restart")
+    return Submit(0, f"the task was cleared, its earlier job had ended ({observation}): run again")
+
+
+def _same_generation(
+    record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim
+) -> Decision:
+    changed = None not in (record.spec, claim.spec) and record.spec != claim.spec
+    following = record.submission + 1
+    if record.outcome is Outcome.REJECTED:
+        return Submit(record.submission, "the service had refused the earlier submit")
+    if record.outcome is Outcome.CANCELLED:
+        return Submit(following, "the earlier job was cancelled")
+    if record.outcome in (Outcome.FAILED, Outcome.GONE) and not changed:
+        return _after_end(record, record.outcome.value, policy, following)
+    if record.outcome is not None:
+        return Submit(following, "the author changed the job") if changed else Deliver("the job had succeeded")
+    if not claim.waits and not changed:
+        return Deliver("the job is submitted, and this task does not wait for it")
+    if observation is None:
+        return Look()
+    if changed:
+        return _changed(observation, policy, following)
+    match observation.state:
+        case JobState.ACTIVE:
+            return Reattach("an earlier attempt started it")
+        case JobState.SUCCEEDED:
+            return Deliver("the job has succeeded meanwhile")
+        case JobState.FAILING if policy.on_failed is OnFailed.RESUBMIT:
+            return Restart(following, f"the job has failed ({observation}) while parts of it still run")
+        case JobState.GONE:
+            return _after_end(record, Outcome.GONE.value, policy, following)
+        case _:
+            return _after_end(record, str(observation), policy, following)
+
+
+def _changed(observation: Observation, policy: ResumePolicy, following: int) -> Decision:
+    if observation.state not in (JobState.ACTIVE, JobState.FAILING):
+        return Submit(following, f"the author changed the job, the earlier one had ended ({observation})")
+    match policy.on_change:
+        case OnChange.RESTART:
+            return Restart(following, "the author changed the job, on_change=restart")
+        case OnChange.REATTACH:
+            return Reattach("the author changed the job, on_change=reattach")
+        case _:
+            return Refuse(
+                RefusedError,
+                "the author changed the job while it runs, on_change=fail",
+                "Undo the change, or clear the task once the job has ended",
+            )
+
+
+def _after_end(record: JobRecord, words: str, policy: ResumePolicy, following: int) -> Decision:
+    gone = words == Outcome.GONE.value
+    setting, choice = ("on_missing", policy.on_missing) if gone else ("on_failed", policy.on_failed)
+    what = "the service no longer knows the job" if gone else f"the job has failed ({words})"
+    if choice in (OnMissing.FAIL, OnFailed.FAIL):
+        return Refuse(RefusedError, f"{what}, {setting}=fail", "Look at the job, then clear the task to run it again")
+    return Submit(following, f"{what}, {setting}=resubmit")

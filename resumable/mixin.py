@@ -1,0 +1,414 @@
+"""The glue between an operator and an `Attempt`: shared by custom operators and by the ready-made ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from resumable import compat
+from resumable.attempt import Again, Attempt, JobAdapter
+from resumable.errors import ConfigurationError, JobNotFound, RefusedError, ResumableError
+from resumable.identity import fingerprint
+from resumable.interruption import Interruption
+from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
+from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy
+from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.stores.base import RecordStore
+
+Body = Callable[[Attempt], Any]
+
+
+class DurableBase:
+    """
+    What every durable operator has: the two arguments, the fingerprint of its spec, the run of one attempt, ``on_kill``.
+
+    Not for use by itself: take `ResumableMixin`, or a ready-made operator.
+    """
+
+    spec_fields: ClassVar[Sequence[str] | None] = None
+    """Attributes that make up the job's spec: an edit of one is a change of the job. Default: the template fields, without
+    connection ids, region and verify."""
+
+    _attempt: Attempt | None = None
+    _interruption: Interruption | None = None
+    _authored_spec: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "on_kill" in vars(cls):
+            # An operator's own on_kill cancels its job. It is kept for the stops that are meant for the job: an eviction is not.
+            cls._own_on_kill = vars(cls)["on_kill"]  # type: ignore[attr-defined]
+            cls.on_kill = DurableBase.on_kill  # type: ignore[method-assign]
+
+    @compat.apply_defaults
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        resume_policy: ResumePolicy | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(durable, bool):
+            msg = f"durable={durable!r} is neither True nor False. Nothing was submitted. Give a bool."
+            raise ConfigurationError(msg)
+        policy = ResumePolicy.of(resume_policy).resolved(compat.configured_policy())
+        if durable:
+            compat.require_store()
+        super().__init__(**kwargs)
+        self.durable = durable
+        self.resume_policy = policy
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    def _job_adapter(self, context: Any) -> JobAdapter:
+        raise NotImplementedError
+
+    def _waits(self) -> bool:
+        return True
+
+    def is_rejection(self, error: BaseException) -> bool:
+        """Whether an error of the submit proves that the service did not take the job."""
+        return False
+
+    def _run_attempt(self, context: Any, body: Body) -> Any:
+        """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
+        with compat.airflow_errors():
+            attempt = self._attempt = self._new_attempt(context)
+            cancel = self._cancel_with_own_on_kill if hasattr(self, "_own_on_kill") else None
+            log = self.log  # type: ignore[attr-defined]
+            with Interruption(attempt, lambda: compat.own_state(context), log=log, cancel=cancel) as self._interruption:
+                try:
+                    attempt.begin()
+                    result = self._repeat(context, attempt, body)
+                except compat.task_timeout():
+                    self._interruption = None  # on_kill follows; the matter is settled here
+                    self._timed_out(attempt)
+                    raise
+                finally:
+                    self._interruption = None
+                    attempt.flush()
+            if self._waits():
+                attempt.close(Outcome.SUCCEEDED)
+            return result
+
+    def _new_attempt(self, context: Any) -> Attempt:
+        adapter = self._job_adapter(context)
+        return Attempt(
+            task=compat.task_identity(context),
+            claim=Claim(compat.generation(context), self._spec(), adapter.certainty, self._waits()),
+            policy=self.resume_policy,
+            records=RecordStore(compat.state_store(context)),
+            adapter=adapter,
+            log=self.log,  # type: ignore[attr-defined]
+            try_number=context["ti"].try_number,
+            may_record=lambda params: not compat.holds_secret(params),
+        )
+
+    def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
+        delivered = False
+        while True:
+            try:
+                return body(attempt)
+            except Again:
+                continue
+            except ResumableError:
+                raise
+            except Exception as e:
+                if attempt.in_doubt:
+                    if self.is_rejection(e):
+                        attempt.rejected()
+                        raise
+                    if attempt.recover(e):
+                        continue
+                    raise
+                if attempt.handle is None:
+                    raise
+                seen = attempt.observe()
+                if seen.state is JobState.SUCCEEDED and not delivered and self._waits():
+                    # the wait went wrong, not the job: its result is asked for once more
+                    self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.handle, e)  # type: ignore[attr-defined]
+                    delivered = True
+                    attempt.plan = Deliver("the job has succeeded")
+                    continue
+                self._failed(context, attempt, seen, e)
+                raise
+
+    def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+        log, handle, policy = self.log, attempt.handle, attempt.policy  # type: ignore[attr-defined]
+        if seen.state is JobState.FAILED:
+            attempt.close(Outcome.FAILED)
+            if policy.on_failed is OnFailed.FAIL:
+                raise RefusedError(
+                    f"{handle} has failed ({seen}), on_failed=fail. No other job is submitted. Look at the job, then "
+                    "clear the task to run it again."
+                ) from error
+        elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN):
+            if not compat.is_last_try(context):
+                log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
+            elif policy.on_final_failure is OnFinalFailure.LEAVE:
+                log.warning(
+                    "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in the service "
+                    "if it is not wanted",
+                    handle,
+                    seen,
+                )
+            elif attempt.cancel("the last try failed, on_final_failure=cancel"):
+                attempt.close(Outcome.CANCELLED)
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        if attempt.handle is None:
+            return
+        if attempt.policy.on_timeout is OnTimeout.CANCEL:
+            if attempt.cancel("execution_timeout, on_timeout=cancel"):
+                attempt.close(Outcome.CANCELLED)
+        else:
+            self.log.warning(  # type: ignore[attr-defined]
+                "resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", attempt.handle
+            )
+
+    # -- a stop -------------------------------------------------------------------------------------------------------
+
+    def on_kill(self) -> None:
+        """
+        Cancels the job only if a user ended or cleared the task; an eviction leaves it running.
+
+        Airflow calls this in a signal handler. It only wakes a thread (see `resumable.interruption`).
+        """
+        if self._interruption is not None:
+            self._interruption.notice()
+        elif self._attempt is None:
+            self._on_kill_unattended()
+
+    def _on_kill_unattended(self) -> None:
+        """A stop while no attempt of ours is under way."""
+        if hasattr(self, "_own_on_kill"):
+            self._own_on_kill()
+        else:
+            super().on_kill()  # type: ignore[misc]
+
+    def _cancel_with_own_on_kill(self, why: str) -> bool:
+        self._own_on_kill()
+        self.log.info("resumable: on_kill called to cancel %s: %s", self._attempt and self._attempt.handle, why)  # type: ignore[attr-defined]
+        return True
+
+    # -- the spec -----------------------------------------------------------------------------------------------------
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        """Called for plain and for mapped tasks, right before templates are rendered: the last sight of what the author wrote."""
+        if parent is self:
+            self._authored_spec = fingerprint(self._spec_values())
+        super()._do_render_template_fields(parent, *args, **kwargs)  # type: ignore[misc]
+
+    def _spec(self) -> str:
+        return self._authored_spec or fingerprint(self._spec_values())
+
+    def _spec_values(self) -> dict[str, Any]:
+        names = self.spec_fields
+        if names is None:
+            fields = getattr(self, "template_fields", ())
+            names = [f for f in fields if not f.endswith("conn_id") and f not in ("region_name", "verify")]
+        return {name: getattr(self, name, None) for name in names}
+
+
+class ResumableMixin(DurableBase):
+    """
+    Makes a custom operator durable: submits once, reattaches after a crash, delivers the same result on every way.
+
+    The six methods are those of Airflow 3.3's own ``ResumableJobMixin``, so an operator written for that one runs on this one
+    by changing the import. Call ``execute_resumable`` from ``execute``::
+
+        class TrainOperator(ResumableMixin, BaseOperator):
+            template_fields = ("spec",)
+
+            def execute(self, context):
+                return self.execute_resumable(context)
+
+            def submit_job(self, context):
+                return client.start(self.spec, request_id=self.idempotency_token)
+
+    What else you can give, and what it buys:
+
+    - ``self.idempotency_token`` sent with the submit: a submit whose answer was lost is repeated safely.
+    - ``find_job``: the same, for a service that knows no tokens but lets you stamp one on the job and look it up.
+    - ``cancel_job``: a user's stop cancels the job, and ``restart`` policies work.
+    - ``is_job_failed``: a status that is none of active, succeeded, failed counts as unknown, and is waited out.
+    - raise `resumable.JobNotFound` in ``get_job_status`` when the service no longer knows the job.
+
+    Without token and ``find_job``, an attempt that died *while* it submitted is never repeated by itself: the retry fails with a
+    message that says what to check.
+    """
+
+    service: str = ""
+    """Name of the service in logs and records; the class's name by default."""
+
+    submit_is_idempotent: bool | None = None
+    """Whether ``submit_job`` may be repeated under the same ``idempotency_token``. None: it may if the class uses the token."""
+
+    settle_time: float = 30.0
+    """Seconds after a submit before ``find_job``'s None is believed."""
+
+    _token: str | None = None
+
+    # -- to be implemented --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def submit_job(self, context: Any) -> Any:
+        """Start the job; return its id: a JSON value, neither None nor empty (0 is an id)."""
+
+    @abstractmethod
+    def get_job_status(self, external_id: Any, context: Any) -> str:
+        """Ask the service for the job's status. Raise `JobNotFound` if it knows no such job; any other error means unknown."""
+
+    @abstractmethod
+    def is_job_active(self, status: str) -> bool:
+        """Whether the job with this status still runs or will."""
+
+    @abstractmethod
+    def is_job_succeeded(self, status: str) -> bool:
+        """Whether the job with this status has succeeded."""
+
+    @abstractmethod
+    def poll_until_complete(self, external_id: Any, context: Any) -> None:
+        """Block until the job has ended; raise if it failed. May be called for a job that another attempt started."""
+
+    @abstractmethod
+    def get_job_result(self, external_id: Any, context: Any) -> Any:
+        """The task's return value. Called on every way to success, also for a job that ended while nobody watched."""
+
+    # -- optional -----------------------------------------------------------------------------------------------------
+
+    def cancel_job(self, external_id: Any, context: Any) -> None:
+        """Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that has ended."""
+        raise NotImplementedError("this operator has no cancel_job")
+
+    def find_job(self, token: str, context: Any) -> Any:
+        """The id of the job that was submitted with ``token``, None if there is certainly none. Raise when in doubt."""
+        raise NotImplementedError("this operator has no find_job")
+
+    def is_job_failed(self, status: str) -> bool:
+        """Whether the job with this status has failed. Default: every status that is neither active nor succeeded."""
+        return not self.is_job_active(status) and not self.is_job_succeeded(status)
+
+    def is_rejection(self, error: BaseException) -> bool:
+        """
+        Whether an exception of ``submit_job`` proves that no job was made. Default: where a submit cannot be repeated safely,
+        everything but what looks like a lost answer (an ``OSError``, a time-out, a 5xx) is taken as the service's no.
+        """
+        return self._certainty() is Certainty.NONE and not _is_lost_answer(error)
+
+    # -- given --------------------------------------------------------------------------------------------------------
+
+    @property
+    def idempotency_token(self) -> str:
+        """
+        48 hex characters that name this submission: send them with the submit. The same on every try until the job was seen to
+        have failed or the task was cleared.
+
+        Raises:
+            RuntimeError: read outside of ``submit_job``.
+        """
+        if self._token is None:
+            raise RuntimeError("idempotency_token is known while submit_job runs under execute_resumable, and not before")
+        return self._token
+
+    def execute_resumable(self, context: Any) -> Any:
+        """Submit or reattach, wait, return ``get_job_result``: the same on a fresh, a reattached and a finished job."""
+        if not self.durable:
+            external_id = self.submit_job(context)
+            self.poll_until_complete(external_id, context)
+            return self.get_job_result(external_id, context)
+        return self._run_attempt(context, lambda attempt: self._submit_and_wait(context, attempt))
+
+    def _submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
+        if not attempt.replays:
+            self._token, _ = attempt.intend()
+            external_id = self.submit_job(context)
+            attempt.submitted(JobHandle(attempt.adapter.service, external_id))
+        assert attempt.handle is not None
+        external_id = attempt.handle.ids
+        if not isinstance(attempt.plan, Deliver):
+            with self._flushing(attempt):
+                self.poll_until_complete(external_id, context)
+        return self.get_job_result(external_id, context)
+
+    @contextmanager
+    def _flushing(self, attempt: Attempt) -> Iterator[None]:
+        """Every look at the job is a chance to write a record whose write had failed."""
+        look = self.get_job_status
+
+        def look_and_flush(external_id: Any, context: Any) -> str:
+            attempt.flush()
+            return look(external_id, context)
+
+        vars(self)["get_job_status"] = look_and_flush
+        try:
+            yield
+        finally:
+            vars(self).pop("get_job_status", None)
+
+    def _job_adapter(self, context: Any) -> JobAdapter:
+        return _MethodsAdapter(self, context)
+
+    @classmethod
+    def _certainty(cls) -> Certainty:
+        if cls.find_job is not ResumableMixin.find_job:
+            return Certainty.FIND
+        idempotent = cls.submit_is_idempotent
+        if idempotent is None:
+            idempotent = any(
+                "idempotency_token" in _names_in(code)
+                for klass in cls.__mro__[: cls.__mro__.index(ResumableMixin)]
+                for code in (getattr(value, "__code__", None) for value in vars(klass).values())
+                if code is not None
+            )
+        return Certainty.RESEND if idempotent else Certainty.NONE
+
+
+def _is_lost_answer(error: BaseException | None) -> bool:
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status >= 500
+        if isinstance(error, OSError | EOFError) or "timeout" in type(error).__name__.lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _names_in(code: Any) -> set[str]:
+    nested = (c for c in code.co_consts if hasattr(c, "co_names"))
+    return set(code.co_names).union(*(_names_in(c) for c in nested))
+
+
+class _MethodsAdapter:
+    """A `JobAdapter` over the methods of a `ResumableMixin`."""
+
+    def __init__(self, operator: ResumableMixin, context: Any) -> None:
+        self._operator, self._context = operator, context
+        self.service = operator.service or type(operator).__name__
+        self.certainty = operator._certainty()
+        self.settle = operator.settle_time
+
+    def place(self) -> Mapping[str, str]:
+        return {}
+
+    def observe(self, handle: JobHandle) -> Observation:
+        operator = self._operator
+        try:
+            status = operator.get_job_status(handle.ids, self._context)
+        except JobNotFound as e:
+            return Observation(JobState.GONE, str(e))
+        if operator.is_job_active(status):
+            return Observation(JobState.ACTIVE, status)
+        if operator.is_job_succeeded(status):
+            return Observation(JobState.SUCCEEDED, status)
+        return Observation(JobState.FAILED if operator.is_job_failed(status) else JobState.UNKNOWN, status)
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        ids = self._operator.find_job(record.token, self._context)
+        return None if ids is None else JobHandle(self.service, ids)
+
+    def cancel(self, handle: JobHandle) -> None:
+        self._operator.cancel_job(handle.ids, self._context)

@@ -1,0 +1,33 @@
+"""What Airflow learns of this package when it discovers providers: its name and its configuration section."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resumable.policy import options
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's metadata, by the schema of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-resumable",
+        "name": "Resumable",
+        "description": "Operators whose retry reattaches to the running job instead of starting a second one.",
+        "config": {
+            "resumable": {
+                "description": "Defaults of ResumePolicy, for every operator that does not say otherwise.",
+                "options": {
+                    **{name: _option(text, default) for name, text, default in options()},
+                    "namespace": _option(
+                        "Part of every idempotency token. Give two Airflow deployments different ones if both run the same DAGs "
+                        "against the same workspace or account.",
+                        "",
+                    ),
+                },
+            }
+        },
+    }
+
+
+def _option(description: str, default: str) -> dict[str, Any]:
+    return {"description": description, "version_added": None, "type": "string", "example": None, "default": default}

@@ -1,0 +1,191 @@
+"""What is kept in task state about one job: small, versioned, readable by a person in the Airflow UI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from resumable.errors import InvalidHandleError, RecordError
+from resumable.identity import Generation
+
+VERSION = 1
+"""Schema version of a record. A reader accepts its own and every older one, and refuses a newer one."""
+
+KEY = "resumable"
+"""The one key of task state that a job's record lives under."""
+
+MAX_BYTES = 2000
+"""What a record stays under, so that a person can read it. Only hundreds of EMR step ids in one handle go beyond."""
+
+MAX_HANDLE_BYTES = 8000
+"""Ceiling of a handle's ids in JSON: 256 EMR steps, the most that one request takes, fit; a payload does not."""
+
+
+class Outcome(str, Enum):
+    """How a job ended, once that was seen."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    GONE = "gone"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"  # the service refused the submit: there never was a job
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """
+    What identifies a job for ever.
+
+    Args:
+        service: short name of the service, e.g. ``databricks``.
+        ids: the id(s), a JSON value that is neither None nor empty; 0 is an id.
+        place: where it lives (workspace, account, region ...); an id means nothing elsewhere.
+
+    Raises:
+        InvalidHandleError: the ids are None, empty, no JSON, or too large to keep.
+    """
+
+    service: str
+    ids: Any
+    place: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.ids is None or (not self.ids and isinstance(self.ids, str | list | tuple | dict)):
+            raise InvalidHandleError(_bad_id(self.service, self.ids, "is no id"))
+        try:
+            size = len(json.dumps(self.ids))
+        except (TypeError, ValueError):
+            raise InvalidHandleError(_bad_id(self.service, self.ids, "cannot be kept as JSON")) from None
+        if size > MAX_HANDLE_BYTES:
+            raise InvalidHandleError(_bad_id(self.service, self.ids, f"is too large ({size} bytes)"))
+
+    def __str__(self) -> str:
+        ids = self.ids
+        if isinstance(ids, Mapping):
+            ids = " ".join(f"{k}={_short(v)}" for k, v in ids.items())
+        where = " ".join(str(v) for v in self.place.values())
+        return f"{self.service} {_short(ids)}" + (f" at {where}" if where else "")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple) and len(value) > 3:
+        return f"[{value[0]}, … {len(value)} in all]"
+    return str(value)
+
+
+def _bad_id(service: str, ids: Any, why: str) -> str:
+    return (
+        f"The submit to {service} returned {ids!r}, which {why}. A job may be running there, but it cannot be "
+        "watched. Make submit_job return the job's id (0 is one; None and empty ones are not), look the job up in "
+        "the service, and clear the task."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job of one task instance, from the intent to submit it to its end."""
+
+    service: str
+    token: str
+    generation: Generation
+    submission: int
+    owner: str
+    attempt: int
+    intended_at: float
+    spec: str | None = None
+    params: Any = None
+    place: Mapping[str, str] = field(default_factory=dict)
+    handle: JobHandle | None = None
+    submitted_at: float | None = None
+    outcome: Outcome | None = None
+    closed_at: float | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """A submit was announced and its answer never kept: there may be a job under ``token``, or none."""
+        return self.handle is None and self.outcome is None
+
+    def with_handle(self, handle: JobHandle, at: float) -> JobRecord:
+        return replace(self, handle=handle, submitted_at=at, params=None)
+
+    def closed(self, outcome: Outcome, at: float) -> JobRecord:
+        return replace(self, outcome=outcome, closed_at=at, params=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as Airflow's task state keeps it. ``params`` are left out if the record would get too large."""
+        data: dict[str, Any] = {
+            "version": VERSION,
+            "service": self.service,
+            "job": None,
+            "state": self.outcome.value if self.outcome else ("submitted" if self.handle else "submitting"),
+            "token": self.token,
+            "submission": self.submission,
+            "generation": self.generation.to_json(),
+            "attempt": self.attempt,
+            "owner": self.owner,
+            "spec": self.spec,
+            "intended_at": _iso(self.intended_at),
+        }
+        data["place"] = dict(self.handle.place if self.handle else self.place)
+        if self.handle:
+            data["job"] = self.handle.ids
+        for name in ("submitted_at", "closed_at"):
+            if (at := getattr(self, name)) is not None:
+                data[name] = _iso(at)
+        if self.params is not None and len(json.dumps(data | {"params": self.params})) <= MAX_BYTES:
+            data["params"] = self.params
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> JobRecord:
+        """
+        Read a record of this or an older release.
+
+        Raises:
+            RecordError: a newer release wrote it, or it is damaged.
+        """
+        version = data.get("version") if isinstance(data, Mapping) else None
+        if isinstance(version, int) and version > VERSION:
+            raise RecordError(
+                f"The record in task state has version {version}, this airflow-resumable reads up to {VERSION}: a newer "
+                "release wrote it. Nothing was submitted and the job is left alone. Upgrade airflow-resumable on "
+                f"this worker, or delete the task state key {KEY!r} of this task instance to start over. Record: {data}"
+            )
+        try:
+            state = data["state"]
+            ids = data["job"]
+            place = dict(data.get("place") or {})
+            return cls(
+                service=str(data["service"]),
+                token=str(data["token"]),
+                generation=Generation.from_json(data["generation"]),
+                submission=int(data["submission"]),
+                owner=str(data["owner"]),
+                attempt=int(data["attempt"]),
+                intended_at=_timestamp(data["intended_at"]),
+                spec=data.get("spec"),
+                params=data.get("params"),
+                place=place,
+                handle=None if ids is None else JobHandle(str(data["service"]), ids, place),
+                submitted_at=_timestamp(data.get("submitted_at")),
+                outcome=None if state in ("submitting", "submitted") else Outcome(state),
+                closed_at=_timestamp(data.get("closed_at")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidHandleError) as e:
+            raise RecordError(
+                f"The record in task state cannot be read ({type(e).__name__}: {e}). Nothing was submitted and the job, if "
+                f"there is one, is left alone. Look the job up with what the record says, then delete the task state "
+                f"key {KEY!r} of this task instance to start over. Record: {data!r}"
+            ) from e
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _timestamp(text: str | None) -> Any:
+    return None if text is None else datetime.fromisoformat(text).timestamp()

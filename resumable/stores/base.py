@@ -1,0 +1,102 @@
+"""The store protocol, and the one way in which records go through it: retried, and never over another attempt's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from tenacity import RetryError, Retrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
+
+from resumable.errors import ResumableError, StateStoreError
+from resumable.record import KEY, JobRecord
+
+T = TypeVar("T")
+
+STORE_TRIES = 6
+"""Tries of one store operation. With the waits between them about 20 s; Airflow's own client retries inside each."""
+
+
+class SupersededError(ResumableError):
+    """Another attempt of this task instance owns the record now. This one must submit, cancel and write nothing."""
+
+
+class StateStore(Protocol):
+    """
+    Task state of one task instance: JSON values under string keys, kept across retries, gone with the DAG run.
+
+    Every method may be called twice with the same arguments and may raise anything; "there is no value" is told by
+    ``get`` returning None and by nothing else: never return None because the store could not be asked.
+    """
+
+    fences_writes: bool
+    """True if ``set`` itself fails with `SupersededError` once another attempt has taken over the task instance."""
+
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class RecordStore:
+    """Reads and writes the record of one task instance through a `StateStore`."""
+
+    def __init__(self, store: StateStore, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._store = store
+        self._sleep = sleep
+        self._seen_owner: str | None = None
+
+    def load(self) -> JobRecord | None:
+        """
+        The record, or None if there is none.
+
+        Raises:
+            StateStoreError: the store did not answer.
+            RecordError: what it holds cannot be read, or a newer release wrote it.
+        """
+        data = self._retried("read", lambda: self._store.get(KEY))
+        record = None if data is None else JobRecord.from_json(data)
+        self._seen_owner = record.owner if record else None
+        return record
+
+    def save(self, record: JobRecord, *, tries: int = STORE_TRIES) -> None:
+        """
+        Write the record, unless another attempt has written since this one read or wrote last.
+
+        Raises:
+            StateStoreError: the store did not take it.
+            SupersededError: another attempt owns the record.
+        """
+
+        def write() -> None:
+            if not self._store.fences_writes:
+                self._check_owner(record)
+            self._store.set(KEY, record.to_json())
+
+        self._retried("written", write, tries)
+        self._seen_owner = record.owner
+
+    def _check_owner(self, record: JobRecord) -> None:
+        data = self._store.get(KEY)
+        owner = data.get("owner") if isinstance(data, dict) else None
+        if owner not in (self._seen_owner, record.owner):
+            raise SupersededError(
+                f"Another attempt ({owner}) owns the record of this task instance; this one ({record.owner}) is out of date. "
+                "It submits, cancels and writes nothing; the job is left to the other attempt. Nothing needs to be done."
+            )
+
+    def _retried(self, what: str, call: Callable[[], T], tries: int = STORE_TRIES) -> T:
+        try:
+            return Retrying(
+                stop=stop_after_attempt(tries),
+                wait=wait_random_exponential(multiplier=0.5, max=10),
+                retry=retry_if_not_exception_type(SupersededError),
+                sleep=self._sleep,
+            )(call)
+        except RetryError as e:
+            cause = e.last_attempt.exception()
+            raise StateStoreError(
+                f"The task state could not be {what} in {tries} tries ({type(cause).__name__}: {cause}). Nothing was submitted "
+                "because of it, and a job that runs is left running. Check the API server; the next try goes on."
+            ) from cause
