@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from tenacity import (
     Retrying,
+    retry_if_exception,
     retry_if_exception_type,
-    retry_if_not_exception_type,
     retry_if_result,
     stop_after_attempt,
     wait_exponential_jitter,
@@ -106,7 +106,7 @@ class Attempt:
         try_number: int = 1,
         may_record: Callable[[Any], bool] = lambda params: True,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self.task, self.claim, self.policy, self.adapter = task, claim, policy, adapter
         self.record: JobRecord | None = None
@@ -114,7 +114,7 @@ class Attempt:
         self.owner = uuid.uuid4().hex[:12]
         self._records, self._try, self._may_record = records, try_number, may_record
         self._log = log or logging.getLogger("resumable")
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep = clock, sleep or time.sleep
         self._unsaved = False
         self._ended: JobHandle | None = None
         self._number = 1
@@ -352,7 +352,7 @@ class Attempt:
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
         try:
             Retrying(
-                retry=retry_if_not_exception_type(NotImplementedError),
+                retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
                 stop=stop_after_attempt(LOOKS),
                 wait=wait_exponential_jitter(1, 30),
                 sleep=self._sleep,

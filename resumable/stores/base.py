@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from tenacity import RetryError, Retrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from resumable.errors import ResumableError, StateStoreError
 from resumable.record import KEY, JobRecord
@@ -42,9 +42,9 @@ class StateStore(Protocol):
 class RecordStore:
     """Reads and writes the record of one task instance through a `StateStore`."""
 
-    def __init__(self, store: StateStore, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, store: StateStore, *, sleep: Callable[[float], None] | None = None) -> None:
         self._store = store
-        self._sleep = sleep
+        self._sleep = sleep or time.sleep
         self._seen_owner: str | None = None
 
     def load(self) -> JobRecord | None:
@@ -91,7 +91,7 @@ class RecordStore:
             return Retrying(
                 stop=stop_after_attempt(tries),
                 wait=wait_random_exponential(multiplier=0.5, max=10),
-                retry=retry_if_not_exception_type(SupersededError),
+                retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError)),
                 sleep=self._sleep,
             )(call)
         except RetryError as e:

@@ -77,7 +77,7 @@ class EmrService(ServiceServer):
             cluster = Cluster(  # type: ignore[abstract]
                 self._backends[REGION],
                 name=name,
-                log_uri="",
+                log_uri="s3://logs/emr/",
                 job_flow_role="",
                 service_role="",
                 steps=[],

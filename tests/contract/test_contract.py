@@ -1,0 +1,365 @@
+"""What every ready-made operator promises, against its service, at every point where a worker can die."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+import resumable.operators
+from resumable import LostSightError, StateStoreError
+from resumable.mixin import DurableBase
+from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
+from tests.support.runner import TaskInstance, WorkerDied
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+_real_sleep = time.sleep
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    with case.bench(monkeypatch) as bench:
+        yield bench
+
+
+def task(case: Case, bench: Bench, **more: Any) -> TaskInstance:
+    def make() -> Any:
+        return case.ours(task_id="task", **{**bench.arguments(), **case.extra, **more})
+
+    return TaskInstance(make)
+
+
+def after(name: str, act: Any) -> Any:
+    """A listener that acts once, when the attempt has done the named effect."""
+    left = [act]
+
+    def listen(effect: str) -> None:
+        if effect == name and left:
+            left.pop()()
+
+    return listen
+
+
+def die_in_the_wait(instance: TaskInstance, bench: Bench) -> None:
+    """Let the first attempt submit and die at the first look at its job after that."""
+
+    def on_effect(effect: str) -> None:
+        if instance.data.get("resumable", {}).get("job") and effect != "store.set":
+            instance.effects.dead = True
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=on_effect)
+    assert bench.jobs() == bench.active() == 1
+
+
+def undisturbed(case: Case, bench: Bench) -> tuple[Any, dict[str, Any], list[str]]:
+    bench.at_once()
+    instance = task(case, bench)
+    result = instance.attempt()
+    return result, dict(instance.xcoms), list(instance.effects.done)
+
+
+def shape(value: Any) -> Any:
+    """A result or XComs with what differs from job to job taken out."""
+    if isinstance(value, dict):
+        return {k: shape(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [shape(v) for v in value]
+    return type(value).__name__
+
+
+def test_every_ready_made_operator_is_under_contract() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(resumable.operators.__path__):
+        if not module.name.startswith("_"):
+            home = importlib.import_module(f"resumable.operators.{module.name}")
+            found |= {o for o in map(home.__dict__.get, home.__all__) if isinstance(o, type) and issubclass(o, DurableBase)}
+    assert found == {case.ours for case in CASES}
+
+
+def test_an_undisturbed_run_gives_what_the_providers_operator_gives(case: Case, bench: Bench) -> None:
+    result, xcoms, _ = undisturbed(case, bench)
+    theirs = TaskInstance(lambda: case.theirs(task_id="task", **bench.arguments(), **case.extra))
+    their_result = theirs.attempt()
+    assert shape(result) == shape(their_result)
+    assert shape(xcoms) == shape(theirs.xcoms)
+    assert bench.jobs() == 2
+
+
+def test_a_retry_reattaches_to_the_active_job_and_gives_the_same(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    result = instance.attempt(listener=after("store.set", bench.finish))
+    xcoms = dict(instance.xcoms)
+    assert bench.jobs() == 1
+    assert bench.server.count(bench.submit) == 1
+    assert bench.cancels() == 0
+    fresh_result, fresh_xcoms, _ = undisturbed(case, bench)
+    assert shape(result) == shape(fresh_result)
+    assert shape(xcoms) == shape(fresh_xcoms)
+    assert instance.record["state"] == "succeeded"
+
+
+def test_a_retry_delivers_a_job_that_succeeded_meanwhile(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    bench.finish()
+    result = instance.attempt()
+    assert bench.server.count(bench.submit) == bench.jobs() == 1
+    assert shape(result) == shape(undisturbed(case, bench)[0])
+
+
+def test_a_job_that_failed_is_followed_by_one_new_job(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    bench.finish(ok=False)
+    instance.attempt(listener=after("xcom run_page_url", bench.finish) if "databricks" in case.name else _finish_soon(bench))
+    assert bench.jobs() == 2
+    assert bench.active() == 0
+
+
+def _finish_soon(bench: Bench) -> Any:
+    def listen(effect: str) -> None:
+        if bench.jobs() == 2:
+            bench.finish()
+
+    return listen
+
+
+def test_on_failed_fail_submits_nothing_more_and_wastes_no_try(case: Case, bench: Bench) -> None:
+    instance = task(case, bench, resume_policy={"on_failed": "fail"})
+    die_in_the_wait(instance, bench)
+    bench.finish(ok=False)
+    with pytest.raises(AirflowFailException, match="on_failed=fail.*Nothing was submitted"):
+        instance.attempt()
+    assert bench.jobs() == 1
+
+
+def test_a_failure_in_the_wait_is_noted_and_the_retry_submits_anew(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    with pytest.raises(Exception, match="(?i)fail|error|boom"):
+        instance.attempt(listener=lambda effect: bench.active() and bench.finish(ok=False))
+    bench.at_once()
+    instance.attempt()
+    assert bench.jobs() == 2
+
+
+def test_a_job_that_the_service_forgot_is_submitted_again_or_refused_by_policy(case: Case, bench: Bench) -> None:
+    refusing = task(case, bench, resume_policy={"on_missing": "fail"})
+    die_in_the_wait(refusing, bench)
+    bench.finish()
+    bench.forget()
+    with pytest.raises(AirflowFailException, match="on_missing=fail"):
+        refusing.attempt()
+    submits = bench.server.count(bench.submit)
+    bench.at_once()
+    willing = TaskInstance(lambda: case.ours(task_id="task", **{**bench.arguments(), **case.extra}))
+    willing.data = refusing.data
+    willing.attempt()
+    assert bench.server.count(bench.submit) == submits + 1
+
+
+def test_an_unknown_state_is_never_a_reason_to_submit(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    bench.confuse()
+    with pytest.raises(LostSightError, match="Nothing was submitted"):
+        instance.attempt()
+    assert bench.server.count(bench.submit) == 1
+
+
+def test_a_status_that_cannot_be_had_is_waited_out(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    for operation in bench.status[:1]:
+        bench.server.fault(operation, type(SERVER_ERROR_AFTER_EFFECT)(status=503), times=12)
+    instance.attempt(listener=after("store.set", bench.finish))
+    assert bench.server.count(bench.submit) == bench.jobs() == 1
+
+
+def test_a_status_that_cannot_be_had_for_long_leaves_the_job_alone(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    with bench.server.outage(bench.status), pytest.raises(LostSightError, match="left as it is"):
+        instance.attempt()
+    assert (bench.active(), bench.cancels(), bench.server.count(bench.submit)) == (1, 0, 1)
+
+
+def test_one_job_wherever_the_worker_dies(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    with case.bench(monkeypatch) as bench:
+        result, xcoms, effects = undisturbed(case, bench)
+    assert len(effects) >= 6
+    for index, name in enumerate(effects):
+        for side in ("before", "after"):
+            with case.bench(monkeypatch) as bench:
+                bench.at_once()
+                instance = task(case, bench)
+                with pytest.raises(WorkerDied):
+                    instance.attempt(die_at=(index, side))
+                again = instance.attempt()
+                where = f"{side} {index} {name}"
+                assert bench.jobs() == 1, where
+                assert shape(again) == shape(result), where
+                assert shape(instance.xcoms) == shape(xcoms), where
+
+
+@pytest.mark.parametrize("fault", [DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT], ids=["dropped", "503-after-effect"])
+def test_a_lost_answer_makes_no_second_job(case: Case, bench: Bench, fault: Any) -> None:
+    bench.at_once()
+    bench.server.fault(bench.submit, fault)
+    instance = task(case, bench)
+    result = instance.attempt()
+    assert bench.jobs() == 1
+    assert shape(result) == shape(undisturbed(case, bench)[0])
+
+
+def test_a_refused_submit_is_tried_again_by_the_next_try(case: Case, bench: Bench) -> None:
+    bench.at_once()
+    bench.server.fault(bench.submit, type(SERVER_ERROR_AFTER_EFFECT)(status=403, body={"message": "no"}))
+    instance = task(case, bench)
+    with pytest.raises(Exception, match="403|no|denied"):
+        instance.attempt()
+    assert instance.record["state"] == "rejected"
+    instance.attempt()
+    assert bench.jobs() == 1
+
+
+def test_a_clear_after_success_runs_again(case: Case, bench: Bench) -> None:
+    bench.at_once()
+    instance = task(case, bench)
+    instance.attempt()
+    instance.try_number += 1
+    instance.clear()
+    instance.attempt()
+    assert bench.jobs() == 2
+
+
+def test_a_clear_while_the_job_runs_cancels_it_before_the_next_is_submitted(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    instance.clear()
+    seen: list[int] = []
+
+    def listen(effect: str) -> None:
+        seen.append(bench.active())
+        if bench.jobs() == 2:
+            bench.finish()
+
+    instance.attempt(listener=listen)
+    assert (bench.jobs(), bench.cancels()) == (2, 1)
+    assert max(seen) == 1
+
+
+def test_on_clear_reattach_keeps_the_running_job(case: Case, bench: Bench) -> None:
+    instance = task(case, bench, resume_policy={"on_clear": "reattach"})
+    die_in_the_wait(instance, bench)
+    instance.clear()
+    instance.attempt(listener=after("store.set", bench.finish))
+    assert (bench.jobs(), bench.cancels()) == (1, 0)
+
+
+@pytest.mark.parametrize(("policy", "jobs", "cancels"), [("restart", 2, 1), ("reattach", 1, 0)])
+def test_an_edit_of_a_running_job_follows_the_policy(
+    case: Case, bench: Bench, policy: str, jobs: int, cancels: int
+) -> None:
+    instance = task(case, bench, resume_policy={"on_change": policy})
+    die_in_the_wait(instance, bench)
+    instance.make = lambda: case.ours(
+        task_id="task", **{**bench.other_arguments(), **case.extra}, resume_policy={"on_change": policy}
+    )
+
+    def listen(effect: str) -> None:
+        if bench.jobs() == jobs and (jobs == 2 or effect == "store.set"):
+            bench.finish()
+
+    instance.attempt(listener=listen)
+    assert (bench.jobs(), bench.cancels()) == (jobs, cancels)
+
+
+def test_on_change_fail_names_the_running_job_and_submits_nothing(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    instance.make = lambda: case.ours(
+        task_id="task", **{**bench.other_arguments(), **case.extra}, resume_policy={"on_change": "fail"}
+    )
+    with pytest.raises(AirflowFailException, match="on_change=fail.*is left as it is"):
+        instance.attempt()
+    assert (bench.active(), bench.server.count(bench.submit)) == (1, 1)
+
+
+def test_nothing_is_submitted_while_the_store_is_down(case: Case, bench: Bench) -> None:
+    for verb in ("get", "set"):
+        instance = task(case, bench)
+        instance.store_down = lambda asked, verb=verb: asked == verb
+        with pytest.raises(StateStoreError, match="Nothing was submitted"):
+            instance.attempt()
+    assert bench.server.count(bench.submit) == 0
+
+
+def test_a_handle_that_cannot_be_written_is_written_at_a_later_look(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    down = [False]
+    instance.store_down = lambda verb: down[0] and verb == "set"
+    looks: list[str] = []
+
+    def listen(effect: str) -> None:
+        if bench.jobs() and not looks:
+            down[0] = True
+        if effect.startswith("http") and bench.jobs():
+            looks.append(effect)
+            if len(looks) == 2:
+                down[0] = False
+            if len(looks) >= 2:
+                bench.finish()
+
+    instance.attempt(listener=listen)
+    assert instance.record["state"] == "succeeded"
+    assert instance.record["job"]
+    assert bench.jobs() == 1
+
+
+def test_a_worker_that_dies_with_an_unwritten_handle_is_followed_by_no_second_job(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    instance.store_down = lambda verb: verb == "set" and bench.jobs() > 0
+
+    def listen(effect: str) -> None:
+        if bench.jobs() and effect.startswith(("xcom", "http")) and bench.submit.split("/")[-1] not in effect:
+            instance.effects.dead = True
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+    assert instance.record["state"] == "submitting"
+    instance.store_down = lambda verb: False
+    instance.attempt(listener=after("store.set", bench.finish))
+    assert bench.jobs() == 1
+
+
+def test_durable_false_is_exactly_the_providers_operator(case: Case, bench: Bench) -> None:
+    bench.at_once()
+    ours = task(case, bench, durable=False)
+    ours.attempt()
+    theirs = TaskInstance(
+        lambda: case.theirs(
+            task_id="task", **bench.arguments(), **case.extra, **({"durable": False} if "databricks" in case.name else {})
+        )
+    )
+    theirs.attempt()
+    assert ours.effects.done == theirs.effects.done
+    assert ours.data == {}
+    assert "idempotency_token" not in bench.server.calls(bench.submit)[0].body

@@ -1,0 +1,215 @@
+"""
+Runs one task instance as Airflow's task runner does, in this process, with deaths at exact points.
+
+The real thing is under tests/crash; this double is for the matrix of operators and crash points, where a real Airflow would take hours.
+What it keeps of the real one: a fresh operator per attempt, XComs gone before each attempt that is not a resume, task state that
+lasts, deferral through the provider's real trigger, the tuple by which a clear can be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import json
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+from unittest import mock
+
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import TaskDeferred
+
+
+class WorkerDied(BaseException):
+    """SIGKILL, as far as one process can show it: nothing that the dead attempt does afterwards has an effect."""
+
+
+class StoreDown(Exception):
+    """The task state store does not answer."""
+
+
+@dataclass
+class Effects:
+    """Counts everything that a process does to the outside, and kills it before or after the n-th."""
+
+    die_at: tuple[int, str] | None = None
+    done: list[str] = field(default_factory=list)
+    dead: bool = False
+    listener: Callable[[str], None] | None = None
+
+    def run(self, name: str, effect: Callable[[], Any]) -> Any:
+        if self.dead:
+            raise WorkerDied(name)
+        index = len(self.done)
+        self.done.append(name)
+        if self.die_at == (index, "before"):
+            self._die(name)
+        result = effect()
+        if self.listener:
+            self.listener(name)
+        if self.die_at == (index, "after"):
+            self._die(name)
+        return result
+
+    def _die(self, name: str) -> None:
+        self.dead = True
+        raise WorkerDied(name)
+
+
+class StateStoreDouble:
+    """``context["task_state_store"]`` of one attempt, over data that outlives it."""
+
+    def __init__(self, data: dict[str, Any], effects: Effects, down: Callable[[str], bool]) -> None:
+        self._data, self._effects, self._down = data, effects, down
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._effects.run("store.get", lambda: self._answer("get", lambda: self._data.get(key, default)))
+
+    def set(self, key: str, value: Any) -> None:
+        assert value is not None
+        text = json.dumps(value)
+        self._effects.run("store.set", lambda: self._answer("set", lambda: self._data.update({key: json.loads(text)})))
+
+    def delete(self, key: str) -> None:
+        self._effects.run("store.delete", lambda: self._answer("delete", lambda: self._data.pop(key, None)))
+
+    def _answer(self, verb: str, effect: Callable[[], Any]) -> Any:
+        if self._down(verb):
+            raise StoreDown(verb)
+        return effect()
+
+
+class TaskInstanceDouble:
+    def __init__(self, instance: TaskInstance, effects: Effects) -> None:
+        self.dag_id, self.run_id, self.task_id = "dag", "run", "task"
+        self.map_index = instance.map_index
+        self.try_number, self.max_tries = instance.try_number, instance.max_tries
+        self.stats_tags: dict[str, str] = {}
+        self._instance, self._effects = instance, effects
+
+    def xcom_push(self, key: str, value: Any, **_: Any) -> None:
+        self._effects.run(f"xcom {key}", lambda: self._instance.xcoms.update({key: value}))
+
+    def get_task_states(self, **_: Any) -> dict[str, Any]:
+        return {"run": {"task": self._instance.state}}
+
+
+class TaskInstance:
+    """
+    One task instance through its attempts.
+
+    Args:
+        make: builds the operator, as parsing the DAG file does for each attempt.
+        retries: Airflow's.
+    """
+
+    def __init__(self, make: Callable[[], Any], retries: int = 3, map_index: int = -1) -> None:
+        self.make, self.retries, self.map_index = make, retries, map_index
+        self.try_number, self.max_tries, self.clear_number = 1, retries, 0
+        self.state = "running"
+        self.run_started = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        self.data: dict[str, Any] = {}
+        self.xcoms: dict[str, Any] = {}
+        self.store_down: Callable[[str], bool] = lambda verb: False
+        self.effects = Effects()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return self.data["resumable"]
+
+    def attempt(
+        self,
+        die_at: tuple[int, str] | None = None,
+        listener: Callable[[str], None] | None = None,
+        render: Callable[[Any, dict[str, Any]], None] | None = None,
+    ) -> Any:
+        """Run ``execute``, and the trigger and ``execute_complete`` if it defers; a later try if it failed before."""
+        self.effects = effects = Effects(die_at, listener=listener)
+        self.xcoms.clear()
+        operator, context = self._process(effects)
+        if render:
+            render(operator, context)
+        try:
+            with _outgoing_calls(effects):
+                result = _as_the_runner(operator, lambda: operator.execute(context))
+        except TaskDeferred as deferred:
+            effects.run("defer", lambda: None)
+            result = self._resume(deferred, effects)
+        except BaseException:
+            self.try_number += 1
+            raise
+        return result
+
+    def _resume(self, deferred: TaskDeferred, effects: Effects) -> Any:
+        while True:
+            event = asyncio.run(_first_event(deferred.trigger))
+            operator, context = self._process(effects)
+            kwargs = {**(deferred.kwargs or {}), "event": event}
+            try:
+                with _outgoing_calls(effects):
+                    return _as_the_runner(
+                        operator, lambda: operator.resume_execution(deferred.method_name, kwargs, context)
+                    )
+            except TaskDeferred as again:
+                deferred = again
+            except BaseException:
+                self.try_number += 1
+                raise
+
+    def _process(self, effects: Effects) -> tuple[Any, dict[str, Any]]:
+        ti = TaskInstanceDouble(self, effects)
+        run = types.SimpleNamespace(clear_number=self.clear_number, start_date=self.run_started, run_id="run")
+        operator = self.make()
+        store = StateStoreDouble(self.data, effects, lambda verb: self.store_down(verb))
+        return operator, {"ti": ti, "task_instance": ti, "dag_run": run, "task_state_store": store, "task": operator}
+
+    def clear(self) -> None:
+        """What the API does for a task that is not running (airflow-lifecycle section 7)."""
+        self.max_tries = self.try_number + self.retries
+        self.clear_number += 1
+
+
+def _as_the_runner(operator: Any, call: Callable[[], Any]) -> Any:
+    context = contextvars.copy_context()
+    context.run(ExecutorSafeguard.tracker.set, operator)
+    return context.run(call)
+
+
+async def _first_event(trigger: Any) -> Any:
+    path, kwargs = trigger.serialize()
+    again = type(trigger)(**kwargs)  # as the triggerer has it: only what was serialised
+    assert path.rsplit(".", 1)[1] == type(trigger).__name__
+    events = again.run()
+    try:
+        async for event in events:
+            return event.payload
+    finally:
+        with contextlib.suppress(Exception):
+            await events.aclose()
+    raise AssertionError("the trigger ended without an event")
+
+
+@contextlib.contextmanager
+def _outgoing_calls(effects: Effects):
+    """Every HTTP request of requests and botocore is an effect."""
+    import botocore.httpsession
+    import requests.adapters
+
+    send, boto_send = requests.adapters.HTTPAdapter.send, botocore.httpsession.URLLib3Session.send
+
+    def counted_send(self: Any, request: Any, **kwargs: Any) -> Any:
+        return effects.run(f"http {request.method} {request.path_url.split('?')[0]}", lambda: send(self, request, **kwargs))
+
+    def counted_boto_send(self: Any, request: Any) -> Any:
+        name = request.headers.get("X-Amz-Target", b"?")
+        name = name.decode() if isinstance(name, bytes) else name
+        return effects.run(f"http {name.split('.')[-1]}", lambda: boto_send(self, request))
+
+    with (
+        mock.patch.object(requests.adapters.HTTPAdapter, "send", counted_send),
+        mock.patch.object(botocore.httpsession.URLLib3Session, "send", counted_boto_send),
+    ):
+        yield
