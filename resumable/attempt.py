@@ -104,7 +104,7 @@ class Attempt:
         adapter: JobAdapter,
         log: Any = None,
         try_number: int = 1,
-        may_record: Callable[[Any], bool] = lambda params: True,
+        may_record: Callable[[Any], bool] = lambda _: True,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -153,9 +153,7 @@ class Attempt:
             self._number = self.record.attempt + 1
         self._settle()
 
-    def intend(
-        self, params: Any = None, *, token: str | None = None, where: Mapping[str, str] | None = None
-    ) -> tuple[str, Any]:
+    def intend(self, params: Any = None, *, token: str | None = None, where: Mapping[str, str] | None = None) -> tuple[str, Any]:
         """
         Write the intent; nothing may be sent before. Returns the token and the parameters to send.
 
@@ -170,7 +168,8 @@ class Attempt:
         """
         plan = self.plan
         if not isinstance(plan, Submit):
-            raise RuntimeError("a submit was asked for although the plan is to reattach: a bug in the adapter")
+            msg = "a submit was asked for although the plan is to reattach: a bug in the adapter"
+            raise RuntimeError(msg)  # noqa: TRY004
         if plan.in_doubt and self.record is not None:
             record = self._owned(self.record)
         else:
@@ -191,7 +190,8 @@ class Attempt:
             ResumableError: as `begin`, after an in-doubt submit.
         """
         plan, record = self.plan, self.record
-        assert isinstance(plan, Submit) and record is not None
+        assert isinstance(plan, Submit)
+        assert record is not None
         again = self._ended is not None and handle.ids == self._ended.ids
         self.record = record = record.with_handle(handle, self._clock())
         self.plan = Reattach(plan.reason)
@@ -301,7 +301,12 @@ class Attempt:
         if self.record is not None:
             self._ended = self.record.handle
             say = self._log.warning if plan.warn else self._log.info
-            say("resumable: %s %s: %s", "asking again for" if plan.in_doubt else "submitting anew after", self._named(), plan.reason)
+            say(
+                "resumable: %s %s: %s",
+                "asking again for" if plan.in_doubt else "submitting anew after",
+                self._named(),
+                plan.reason,
+            )
         self.plan = plan
 
     def _take(self, decision: Reattach | Deliver, observation: Observation | None) -> None:
@@ -347,8 +352,7 @@ class Attempt:
         )
 
     def _stop(self, decision: Restart) -> None:
-        assert self.record is not None and self.record.handle is not None
-        handle = self.record.handle
+        handle = self._known_handle()
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
         try:
             Retrying(
@@ -384,14 +388,18 @@ class Attempt:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def _look(self) -> Observation:
-        assert self.record is not None and self.record.handle is not None
         return Retrying(
             retry=retry_if_result(lambda seen: seen.state is JobState.UNKNOWN),
             stop=stop_after_attempt(LOOKS),
             wait=wait_exponential_jitter(1, 30),
             sleep=self._sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )(self._observed, self.record.handle)
+        )(self._observed, self._known_handle())
+
+    def _known_handle(self) -> JobHandle:
+        assert self.record is not None
+        assert self.record.handle is not None
+        return self.record.handle
 
     def _elsewhere(self) -> Observation | None:
         record = self.record

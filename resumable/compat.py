@@ -24,7 +24,8 @@ def apply_defaults(init: F) -> F:
     """Make an ``__init__`` outside of the operator's own class known to ``default_args`` and to ``partial()``."""
     from airflow.sdk.bases.operator import BaseOperatorMeta
 
-    return BaseOperatorMeta._apply_defaults(init)
+    decorated: F = BaseOperatorMeta._apply_defaults(init)
+    return decorated
 
 
 def configured_policy() -> dict[str, str | None]:
@@ -115,9 +116,10 @@ def own_state(context: Mapping[str, Any]) -> str | None:
 
 
 def task_timeout() -> type[BaseException]:
-    from airflow.sdk.exceptions import AirflowTaskTimeout
+    from airflow.sdk import exceptions
 
-    return AirflowTaskTimeout
+    timeout: type[BaseException] = exceptions.AirflowTaskTimeout
+    return timeout
 
 
 def holds_secret(value: Any) -> bool:

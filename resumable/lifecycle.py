@@ -115,9 +115,7 @@ class Claim:
     waits: bool = True
 
 
-def decide(
-    record: JobRecord | None, observation: Observation | None, policy: ResumePolicy, claim: Claim
-) -> Decision:
+def decide(record: JobRecord | None, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
     """
     Decide what to do about ``record``'s job.
 
@@ -150,9 +148,10 @@ def _lost(observation: Observation) -> Refuse:
 
 
 def _foreign(record: JobRecord, observation: Observation) -> Refuse:
+    job = record.handle or f"{record.service} job with token {record.token}"
     return Refuse(
         ForeignJobError,
-        f"the record's job is {record.handle or f'{record.service} job with token {record.token}'}, but the connection points at {observation.detail}",
+        f"the record's job is {job}, but the connection points at {observation.detail}",
         "Point the connection back until that job is done, or, once it no longer matters, delete the task state key "
         "'resumable' of this task instance",
     )
@@ -166,9 +165,7 @@ def _in_doubt(record: JobRecord, observation: Observation | None, claim: Claim, 
         return Submit(record.submission, "an earlier submit was left unanswered; same token again", in_doubt=True)
     if cleared:
         if claim.certainty is Certainty.NONE:
-            return Submit(
-                0, "the task was cleared; a job of the earlier, unanswered submit may still run", warn=True
-            )
+            return Submit(0, "the task was cleared; a job of the earlier, unanswered submit may still run", warn=True)
         return Submit(0, "the task was cleared, its earlier submit made no job")
     if claim.certainty is Certainty.NONE:
         return Refuse(
@@ -192,19 +189,11 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
     return Submit(0, f"the task was cleared, its earlier job had ended ({observation}): run again")
 
 
-def _same_generation(
-    record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim
-) -> Decision:
+def _same_generation(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
     changed = None not in (record.spec, claim.spec) and record.spec != claim.spec
     following = record.submission + 1
-    if record.outcome is Outcome.REJECTED:
-        return Submit(record.submission, "the service had refused the earlier submit")
-    if record.outcome is Outcome.CANCELLED:
-        return Submit(following, "the earlier job was cancelled")
-    if record.outcome in (Outcome.FAILED, Outcome.GONE) and not changed:
-        return _after_end(record, record.outcome.value, policy, following)
     if record.outcome is not None:
-        return Submit(following, "the author changed the job") if changed else Deliver("the job had succeeded")
+        return _closed(record, record.outcome, policy, changed=changed)
     if not claim.waits and not changed:
         return Deliver("the job is submitted, and this task does not wait for it")
     if observation is None:
@@ -219,9 +208,24 @@ def _same_generation(
         case JobState.FAILING if policy.on_failed is OnFailed.RESUBMIT:
             return Restart(following, f"the job has failed ({observation}) while parts of it still run")
         case JobState.GONE:
-            return _after_end(record, Outcome.GONE.value, policy, following)
+            return _after_end(Outcome.GONE.value, policy, following)
         case _:
-            return _after_end(record, str(observation), policy, following)
+            return _after_end(str(observation), policy, following)
+
+
+def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, changed: bool) -> Decision:
+    following = record.submission + 1
+    match outcome:
+        case Outcome.REJECTED:
+            return Submit(record.submission, "the service had refused the earlier submit")
+        case Outcome.CANCELLED:
+            return Submit(following, "the earlier job was cancelled")
+        case _ if changed:
+            return Submit(following, "the author changed the job, the earlier one had ended")
+        case Outcome.SUCCEEDED:
+            return Deliver("the job had succeeded")
+        case _:
+            return _after_end(outcome.value, policy, following)
 
 
 def _changed(observation: Observation, policy: ResumePolicy, following: int) -> Decision:
@@ -240,7 +244,7 @@ def _changed(observation: Observation, policy: ResumePolicy, following: int) -> 
             )
 
 
-def _after_end(record: JobRecord, words: str, policy: ResumePolicy, following: int) -> Decision:
+def _after_end(words: str, policy: ResumePolicy, following: int) -> Decision:
     gone = words == Outcome.GONE.value
     setting, choice = ("on_missing", policy.on_missing) if gone else ("on_failed", policy.on_failed)
     what = "the service no longer knows the job" if gone else f"the job has failed ({words})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable import compat
 from resumable.attempt import Again, Attempt, JobAdapter
@@ -31,6 +31,10 @@ class DurableBase:
     """Attributes that make up the job's spec: an edit of one is a change of the job. Default: the template fields, without
     connection ids, region and verify."""
 
+    if TYPE_CHECKING:  # of the operator's other base
+        log: Any
+        _own_on_kill: Callable[[], None]
+
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
     _authored_spec: str | None = None
@@ -39,7 +43,7 @@ class DurableBase:
         super().__init_subclass__(**kwargs)
         if "on_kill" in vars(cls):
             # An operator's own on_kill cancels its job. It is kept for the stops that are meant for the job: an eviction is not.
-            cls._own_on_kill = vars(cls)["on_kill"]  # type: ignore[attr-defined]
+            cls._own_on_kill = vars(cls)["on_kill"]
             cls.on_kill = DurableBase.on_kill  # type: ignore[method-assign]
 
     @compat.apply_defaults
@@ -68,7 +72,7 @@ class DurableBase:
     def _waits(self) -> bool:
         return True
 
-    def is_rejection(self, error: BaseException) -> bool:
+    def is_rejection(self, error: BaseException) -> bool:  # noqa: ARG002
         """Whether an error of the submit proves that the service did not take the job."""
         return False
 
@@ -77,8 +81,8 @@ class DurableBase:
         with compat.airflow_errors():
             attempt = self._attempt = self._new_attempt(context)
             cancel = self._cancel_with_own_on_kill if hasattr(self, "_own_on_kill") else None
-            log = self.log  # type: ignore[attr-defined]
-            with Interruption(attempt, lambda: compat.own_state(context), log=log, cancel=cancel) as self._interruption:
+            why = lambda: compat.own_state(context)  # noqa: E731
+            with Interruption(attempt, why, log=self.log, cancel=cancel) as self._interruption:
                 try:
                     attempt.begin()
                     result = self._repeat(context, attempt, body)
@@ -101,7 +105,7 @@ class DurableBase:
             policy=self.resume_policy,
             records=RecordStore(compat.state_store(context)),
             adapter=adapter,
-            log=self.log,  # type: ignore[attr-defined]
+            log=self.log,
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
         )
@@ -128,7 +132,7 @@ class DurableBase:
                 seen = attempt.observe()
                 if seen.state is JobState.SUCCEEDED and not delivered and self._waits():
                     # the wait went wrong, not the job: its result is asked for once more
-                    self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.handle, e)  # type: ignore[attr-defined]
+                    self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.handle, e)
                     delivered = True
                     attempt.plan = Deliver("the job has succeeded")
                     continue
@@ -136,7 +140,7 @@ class DurableBase:
                 raise
 
     def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
-        log, handle, policy = self.log, attempt.handle, attempt.policy  # type: ignore[attr-defined]
+        log, handle, policy = self.log, attempt.handle, attempt.policy
         if seen.state is JobState.FAILED:
             attempt.close(Outcome.FAILED)
             if policy.on_failed is OnFailed.FAIL:
@@ -149,8 +153,8 @@ class DurableBase:
                 log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
             elif policy.on_final_failure is OnFinalFailure.LEAVE:
                 log.warning(
-                    "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in the service "
-                    "if it is not wanted",
+                    "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in "
+                    "the service if it is not wanted",
                     handle,
                     seen,
                 )
@@ -164,7 +168,7 @@ class DurableBase:
             if attempt.cancel("execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
         else:
-            self.log.warning(  # type: ignore[attr-defined]
+            self.log.warning(
                 "resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", attempt.handle
             )
 
@@ -190,7 +194,7 @@ class DurableBase:
 
     def _cancel_with_own_on_kill(self, why: str) -> bool:
         self._own_on_kill()
-        self.log.info("resumable: on_kill called to cancel %s: %s", self._attempt and self._attempt.handle, why)  # type: ignore[attr-defined]
+        self.log.info("resumable: on_kill called to cancel %s: %s", self._attempt and self._attempt.handle, why)
         return True
 
     # -- the spec -----------------------------------------------------------------------------------------------------

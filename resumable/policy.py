@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 from resumable.errors import ConfigurationError
 
@@ -131,14 +131,14 @@ class ResumePolicy:
         raise ConfigurationError(msg)
 
     def resolved(self, configured: Mapping[str, str | None] | None = None) -> ResumePolicy:
-        """This policy with every setting filled in, from ``configured`` (airflow.cfg) or the default."""
+        """The same policy with every setting filled in, from ``configured`` (airflow.cfg) or the default."""
         chosen: dict[str, Any] = {}
         for setting, enum in _ENUMS.items():
             value = getattr(self, setting)
             if value is None and (given := (configured or {}).get(setting)):
                 value = _member(setting, given.strip().lower(), "airflow.cfg [resumable]")
             chosen[setting] = next(iter(enum)) if value is None else value
-        return cast("ResumePolicy", type(self)(**chosen))
+        return type(self)(**chosen)
 
 
 def options() -> list[tuple[str, str, str]]:

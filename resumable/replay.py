@@ -69,9 +69,9 @@ class ReplayMixin(DurableBase):
                 attempt = self._new_attempt(context)
                 records.save(record.closed(Outcome.SUCCEEDED, attempt.now()), tries=2)
         except ResumableError as e:
-            self.log.debug("resumable: the outcome was not noted: %s", e)  # type: ignore[attr-defined]
+            self.log.debug("resumable: the outcome was not noted: %s", e)
 
-    def _job_adapter(self, context: Any) -> JobAdapter:
+    def _job_adapter(self, context: Any) -> JobAdapter:  # noqa: ARG002
         return self  # type: ignore[return-value]
 
     def _on_kill_unattended(self) -> None:

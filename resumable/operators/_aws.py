@@ -11,7 +11,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -44,7 +44,11 @@ class AwsReplay(ReplayMixin):
     operation: ClassVar[str]
     """The API call that starts the job, as botocore names it."""
 
+    if TYPE_CHECKING:  # of the provider's operator
+        hook: Any
+
     _account: str | None = None
+    """The account that the job lives in, once an answer of the service has told it."""
 
     @abstractmethod
     def stamp(self, params: dict[str, Any], token: str) -> None:
@@ -61,6 +65,10 @@ class AwsReplay(ReplayMixin):
     def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         """What `find` needs to know of the request besides region and token."""
         return {}
+
+    def account_in(self, operation: str, response: Mapping[str, Any]) -> str | None:
+        """The account id that the answer to another operation of the provider's ``execute`` tells, if it does."""
+        return None
 
     def before_execute(self, attempt: Attempt) -> None:
         """Set what the provider's ``execute`` reads before its submit, when it is to reattach."""
@@ -94,7 +102,8 @@ class AwsReplay(ReplayMixin):
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ClientError):
-                return 400 <= cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) < 500
+                status: int = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                return 400 <= status < 500
             if isinstance(cause, BotoCoreError):
                 return isinstance(cause, _NEVER_SENT) or not isinstance(cause, HTTPClientError)
             cause = cause.__cause__ or cause.__context__
@@ -143,7 +152,9 @@ class _Submit:
             place["account"] = operator._account
         attempt.submitted(JobHandle(operator.service, operator.ids_of(parsed, self._params), place))
 
-    def look(self, model: Any, **_: Any) -> None:
+    def look(self, model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
         """Every other call on the client is a chance to write a record whose write had failed."""
-        if model.name != self._operator.operation:
+        operator = self._operator
+        if model.name != operator.operation:
+            operator._account = operator.account_in(model.name, parsed) or operator._account
             self._attempt.flush()

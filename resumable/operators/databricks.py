@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
@@ -44,18 +44,26 @@ class DatabricksRunReplay(ReplayMixin):
     certainty = Certainty.RESEND
     submit_method: ClassVar[str]
 
+    if TYPE_CHECKING:  # of the provider's operator
+        _hook: Any
+        wait_for_termination: bool
+        submit_job: Callable[[Any], Any]
+        poll_until_complete: Callable[[Any, Any], Any]
+        get_job_result: Callable[[Any, Any], Any]
+
     def place(self) -> Mapping[str, str]:
         return {"workspace": str(self._hook.host)}
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
         replaced = {self.submit_method: self._submitter(attempt), "get_run": self._looker(attempt), **self._guards(attempt)}
-        vars(self._hook).update(replaced)
+        own = self._hook.__dict__
+        own.update(replaced)
         try:
             yield
         finally:
             for name in replaced:
-                vars(self._hook).pop(name, None)
+                own.pop(name, None)
 
     def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         """Other methods of the hook that must not do their work on a reattachment."""
@@ -84,7 +92,7 @@ class DatabricksRunReplay(ReplayMixin):
         return submit
 
     def _looker(self, attempt: Attempt) -> Callable[[int], dict[str, Any]]:
-        look = self._hook.get_run
+        look: Callable[[int], dict[str, Any]] = self._hook.get_run
 
         def get_run(run_id: int) -> dict[str, Any]:
             attempt.flush()
@@ -168,6 +176,7 @@ class ResumableDatabricksRunNowOperator(DatabricksRunReplay, DatabricksRunNowOpe
     """
 
     submit_method = "run_now"
+    repair_run: bool
 
     def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         guards: dict[str, Callable[..., Any]] = {}

@@ -84,6 +84,12 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
             )
         return {"cluster": params["JobFlowId"], "steps": steps}
 
+    def account_in(self, operation: str, response: Mapping[str, Any]) -> str | None:
+        if operation != "DescribeCluster":
+            return None
+        arn = str(response.get("Cluster", {}).get("ClusterArn", ""))  # arn:aws:elasticmapreduce:REGION:ACCOUNT:cluster/j-…
+        return arn.split(":")[4] if arn.count(":") >= 5 else None
+
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"StepIds": list(_ids(handle)[1])}
 

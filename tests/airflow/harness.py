@@ -62,7 +62,7 @@ class Airflow:
             if self._services.wait("db", self.start_timeout):
                 raise HarnessError(f"db migrate failed\n{self._services.tail('db')}")
             self._start(self.names)
-            self._wait("the DAGs to be listed", self._all_listed, self.start_timeout, "dag-processor")
+            self.wait_until("the DAGs to be listed", self._all_listed, self.start_timeout, "dag-processor")
             self._exit = stack.pop_all()
         return self
 
@@ -86,7 +86,7 @@ class Airflow:
                 self._services.start(name)
         for name in names:
             is_healthy = partial(self._healthy, name, since)
-            self._wait(f"{name} to be healthy", is_healthy, self.start_timeout, name)
+            self.wait_until(f"{name} to be healthy", is_healthy, self.start_timeout, name)
 
     def _healthy(self, name: str, since: float) -> bool:
         part = _HEALTH.get(name, name)
@@ -125,9 +125,9 @@ class Airflow:
             raise HarnessError(f"{method} {path} -> {answer.status_code} {answer.text[:1000]}")
         return answer.json() if answer.content else None
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a DAG run and return its run_id."""
-        body = {"logical_date": None, "conf": conf or {}}
+        body = {"logical_date": None, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def clear(self, dag_id: str, run_id: str, task_ids: list[Any] | None = None, **options: Any) -> None:
@@ -185,14 +185,16 @@ class Airflow:
 
     # --- waiting ---------------------------------------------------------------------------------------
 
-    def _wait(self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None) -> _T:
+    def wait_until(
+        self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None, pause: float = 0.1
+    ) -> _T:
         deadline = time.monotonic() + timeout
         while not (answer := ask()):
             has_died = log is not None and not self._services.is_up(log)
             if has_died or time.monotonic() > deadline:
                 tail = self._services.tail(log) if log else ""
                 raise HarnessError(f"waited {timeout:g} s for {what}\n{tail}")
-            time.sleep(0.1)
+            time.sleep(pause)
         return answer
 
     def wait_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
@@ -203,7 +205,7 @@ class Airflow:
             state = str(self.call("GET", path)["state"])
             return state if state in ("success", "failed") else None
 
-        return str(self._wait(f"the end of {dag_id} {run_id}", ended, timeout))
+        return str(self.wait_until(f"the end of {dag_id} {run_id}", ended, timeout))
 
     def wait_task(
         self,
@@ -224,7 +226,7 @@ class Airflow:
             return seen.get("state") in wanted
 
         try:
-            self._wait(f"{task_id} to be {sorted(wanted)}", arrived, timeout)
+            self.wait_until(f"{task_id} to be {sorted(wanted)}", arrived, timeout)
         except HarnessError as error:
             number = seen.get("try_number") or 0
             log = self.log(dag_id, run_id, task_id, number, map_index)[-4000:]
@@ -239,7 +241,7 @@ class Airflow:
         def noted() -> dict[str, Any] | None:
             return dict(enumerate(self.attempts(dag_id, run_id, task_id, map_index), 1)).get(number)
 
-        return self._wait(f"attempt {number} of {task_id}", noted, timeout, "scheduler") or {}
+        return self.wait_until(f"attempt {number} of {task_id}", noted, timeout, "scheduler") or {}
 
     # --- killing ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 import resumable.operators
 from resumable import LostSightError, StateStoreError
 from resumable.mixin import DurableBase
+from resumable.stores.base import STORE_TRIES
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -275,9 +276,7 @@ def test_on_clear_reattach_keeps_the_running_job(case: Case, bench: Bench) -> No
 
 
 @pytest.mark.parametrize(("policy", "jobs", "cancels"), [("restart", 2, 1), ("reattach", 1, 0)])
-def test_an_edit_of_a_running_job_follows_the_policy(
-    case: Case, bench: Bench, policy: str, jobs: int, cancels: int
-) -> None:
+def test_an_edit_of_a_running_job_follows_the_policy(case: Case, bench: Bench, policy: str, jobs: int, cancels: int) -> None:
     instance = task(case, bench, resume_policy={"on_change": policy})
     die_in_the_wait(instance, bench)
     instance.make = lambda: case.ours(
@@ -314,21 +313,18 @@ def test_nothing_is_submitted_while_the_store_is_down(case: Case, bench: Bench) 
 
 def test_a_handle_that_cannot_be_written_is_written_at_a_later_look(case: Case, bench: Bench) -> None:
     instance = task(case, bench)
-    down = [False]
-    instance.store_down = lambda verb: down[0] and verb == "set"
-    looks: list[str] = []
+    failures: list[str] = []
 
-    def listen(effect: str) -> None:
-        if bench.jobs() and not looks:
-            down[0] = True
-        if effect.startswith("http") and bench.jobs():
-            looks.append(effect)
-            if len(looks) == 2:
-                down[0] = False
-            if len(looks) >= 2:
-                bench.finish()
+    def down(verb: str) -> bool:
+        fails = verb == "set" and bench.jobs() > 0 and len(failures) < STORE_TRIES
+        if fails:
+            failures.append(instance.record["state"])
+        return fails
 
-    instance.attempt(listener=listen)
+    instance.store_down = down
+    bench.at_once()
+    instance.attempt()
+    assert set(failures) == {"submitting"}
     assert instance.record["state"] == "succeeded"
     assert instance.record["job"]
     assert bench.jobs() == 1
@@ -339,7 +335,7 @@ def test_a_worker_that_dies_with_an_unwritten_handle_is_followed_by_no_second_jo
     instance.store_down = lambda verb: verb == "set" and bench.jobs() > 0
 
     def listen(effect: str) -> None:
-        if bench.jobs() and effect.startswith(("xcom", "http")) and bench.submit.split("/")[-1] not in effect:
+        if bench.jobs() and effect.startswith(("xcom", "http", "defer")) and bench.submit.split("/")[-1] not in effect:
             instance.effects.dead = True
 
     with pytest.raises(WorkerDied):

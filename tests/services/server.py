@@ -29,10 +29,13 @@ class _Planned:
     fault: Fault
     times: int
     until: float | None = None
+    text: str = ""
 
-    def matches(self, operation: str) -> bool:
-        return bool({"*", operation} & self.operations) and (
-            self.until is None or time.monotonic() < self.until
+    def matches(self, operation: str, body: dict[str, Any]) -> bool:
+        return (
+            bool({"*", operation} & self.operations)
+            and (self.until is None or time.monotonic() < self.until)
+            and self.text in json.dumps(body, default=str)
         )
 
 
@@ -118,9 +121,9 @@ class ServiceServer:
 
     # -- faults ----------------------------------------------------------------------------------
 
-    def fault(self, operation: str, fault: Fault, times: int = 1) -> None:
-        """Let *fault* act on the next *times* calls of *operation* ("*": any); -1: until clear_faults()."""
-        self._plan(_Planned(frozenset({operation}), fault, times))
+    def fault(self, operation: str, fault: Fault, times: int = 1, *, text: str = "") -> None:
+        """Let *fault* act on the next *times* calls of *operation* ("*": any) whose body holds *text*; -1: until clear_faults()."""
+        self._plan(_Planned(frozenset({operation}), fault, times, text=text))
 
     @contextlib.contextmanager
     def outage(self, operations: str | Iterable[str] = "*", seconds: float | None = None) -> Iterator[None]:
@@ -146,9 +149,9 @@ class ServiceServer:
             if isinstance(planned.fault, Hold):
                 self._holds.append(planned.fault)
 
-    def _next_fault(self, operation: str) -> Fault | None:
+    def _next_fault(self, operation: str, body: dict[str, Any]) -> Fault | None:
         with self.lock:
-            planned = next((entry for entry in self._planned if entry.matches(operation)), None)
+            planned = next((entry for entry in self._planned if entry.matches(operation, body)), None)
             if planned is None:
                 return None
             planned.times -= 1
@@ -163,7 +166,7 @@ class ServiceServer:
         request.get_data()  # read, and kept, before anything can close the connection
         operation, body = self.parse(request)
         number = self._journal.open(operation, body)
-        fault = self._next_fault(operation)
+        fault = self._next_fault(operation, body)
 
         try:
             answer, response = self._answer(fault, request, operation, body)

@@ -97,6 +97,10 @@ class Faults:
     def heal(self) -> None:
         self._armed.clear()
 
+    def disarm(self, call: str, fault: Fault) -> None:
+        """Take *fault* back from a call."""
+        self._armed[call] = [armed for armed in self._armed.get(call, []) if armed is not fault]
+
     def strike(self, call: str, effect: Callable[[], Any]) -> Any:
         armed = self._armed.get(call)
         fault = armed.pop(0) if armed else None
@@ -117,6 +121,7 @@ class Job:
     verdict: JobState = JobState.ACTIVE
     looks_to_stop: int | None = None
     forgotten: bool = False
+    unseen: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -181,6 +186,8 @@ class FakeService:
                 job.verdict = JobState.FAILED
             else:
                 job.looks_to_stop -= 1
+        if job.unseen:
+            return Observation(JobState.UNKNOWN, "IN A STATE OF A LATER RELEASE")
         return Observation(job.verdict, job.verdict.name)
 
     def _listed(self, token: str) -> int | None:
@@ -335,7 +342,7 @@ def watch(attempt: Attempt, service: FakeService) -> int:
         seen = service.observe(handle.ids)
         if seen.state is JobState.SUCCEEDED:
             break
-        if seen.state is not JobState.ACTIVE:
+        if seen.state not in (JobState.ACTIVE, JobState.UNKNOWN):
             if seen.state is JobState.FAILED:
                 attempt.close(Outcome.FAILED)
             raise JobFailedError(f"{handle} {seen}")

@@ -50,7 +50,7 @@ class Effects:
         result = effect()
         if self.listener:
             self.listener(name)
-        if self.die_at == (index, "after"):
+        if self.dead or self.die_at == (index, "after"):
             self._die(name)
         return result
 
@@ -150,9 +150,7 @@ class TaskInstance:
             kwargs = {**(deferred.kwargs or {}), "event": event}
             try:
                 with _outgoing_calls(effects):
-                    return _as_the_runner(
-                        operator, lambda: operator.resume_execution(deferred.method_name, kwargs, context)
-                    )
+                    return _as_the_runner(operator, lambda: operator.resume_execution(deferred.method_name, kwargs, context))
             except TaskDeferred as again:
                 deferred = again
             except BaseException:

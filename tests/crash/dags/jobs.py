@@ -1,0 +1,51 @@
+"""One DAG per operator, ours and the provider's own with the same arguments; the run's id names its jobs at the service."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
+from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow.sdk import DAG
+
+from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
+from resumable.operators.emr import ResumableEmrAddStepsOperator
+from tests.airflow.attempts import note_attempt
+
+DATABRICKS: dict[str, Any] = {
+    "json": {"run_name": "{{ run_id }}", "notebook_task": {"notebook_path": "/nightly"}, "existing_cluster_id": "c"},
+    "polling_period_seconds": 1,
+}
+RUN_NOW: dict[str, Any] = {
+    "json": {"job_id": int(os.environ["TEST_DATABRICKS_JOB"]), "notebook_params": {"run": "{{ run_id }}"}},
+    "polling_period_seconds": 1,
+}
+EMR: dict[str, Any] = {
+    "job_flow_id": os.environ["TEST_EMR_CLUSTER"],
+    "steps": [
+        {
+            "Name": f"{{{{ run_id }}}} {part}",
+            "ActionOnFailure": "CONTINUE",
+            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["spark-submit", f"{part}.py"]},
+        }
+        for part in ("load", "count")
+    ],
+    "wait_for_completion": True,
+    "waiter_delay": 1,
+    "waiter_max_attempts": 600,
+    "aws_conn_id": None,
+}
+
+for name, ours, theirs, arguments in (
+    ("databricks", ResumableDatabricksOperator, DatabricksSubmitRunOperator, DATABRICKS),
+    ("databricks_deferrable", ResumableDatabricksOperator, DatabricksSubmitRunOperator, {**DATABRICKS, "deferrable": True}),
+    ("run_now", ResumableDatabricksRunNowOperator, DatabricksRunNowOperator, RUN_NOW),
+    ("emr", ResumableEmrAddStepsOperator, EmrAddStepsOperator, EMR),
+    ("emr_deferrable", ResumableEmrAddStepsOperator, EmrAddStepsOperator, {**EMR, "deferrable": True}),
+):
+    for whose, operator in (("ours", ours), ("theirs", theirs)):
+        with DAG(f"{whose}_{name}", schedule=None) as dag:
+            operator(task_id="job", retries=3, retry_delay=timedelta(seconds=1), pre_execute=note_attempt, **arguments)
+        globals()[dag.dag_id] = dag

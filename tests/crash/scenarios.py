@@ -1,0 +1,183 @@
+"""Workers killed at exact instants in a real Airflow; what the services saw of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.airflow.harness import Airflow
+from tests.services import DatabricksSimulator, EmrService, Hold
+
+STORE = r"/store/ti/[^/]+/"
+
+
+@dataclass
+class Remote:
+    """Both services, asked by the id of a DAG run."""
+
+    databricks: DatabricksSimulator
+    emr: EmrService
+    cluster: str
+
+    def jobs(self, kind: str, run_id: str) -> int:
+        if kind.startswith("emr"):
+            return len([s for s in self.emr.steps(self.cluster) if s.name.startswith(f"{run_id} load")])
+        return len(self._runs(run_id))
+
+    def _runs(self, run_id: str) -> list[Any]:
+        return [run for run in self.databricks.runs.values() if f'"{run_id}"' in json.dumps(run.payload)]
+
+    def finish(self, kind: str, run_id: str) -> None:
+        if kind.startswith("emr"):
+            for step in self.emr.steps(self.cluster):
+                if step.name.startswith(f"{run_id} ") and step.state in ("PENDING", "RUNNING"):
+                    self.emr.finish(step.id)
+        else:
+            for run in self._runs(run_id):
+                if run.is_active:
+                    self.databricks.finish(run.run_id)
+
+    def cancels(self, kind: str, run_id: str) -> int:
+        if kind.startswith("emr"):
+            return self.emr.count("CancelSteps")
+        return sum(run.cancelled for run in self._runs(run_id))
+
+    def service(self, kind: str) -> Any:
+        return self.emr if kind.startswith("emr") else self.databricks
+
+
+SUBMIT = {"databricks": "runs/submit", "run_now": "run-now", "emr": "AddJobFlowSteps"}
+LOOK = {"databricks": "runs/get", "run_now": "runs/get", "emr": "DescribeStep"}
+
+
+def _operation(table: dict[str, str], kind: str) -> str:
+    return table[kind.removesuffix("_deferrable")]
+
+
+@dataclass
+class Outcome:
+    """What became of one killed task."""
+
+    whose: str
+    kind: str
+    scenario: str
+    run_id: str
+    state: str = ""
+    tries: int = 0
+    jobs: int = 0
+    cancels: int = 0
+    log: str = field(default="", repr=False)
+    xcoms: dict[str, Any] = field(default_factory=dict, repr=False)
+    links: dict[str, Any] = field(default_factory=dict, repr=False)
+    record: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def dag_id(self) -> str:
+        return f"{self.whose}_{self.kind}"
+
+
+def in_the_wait(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
+    """The job runs, its id is kept, the task looks at it."""
+    service, look = remote.service(kind), _operation(LOOK, kind)
+    airflow.trigger(dag_id, run_id=run_id)
+    attempt = airflow.wait_attempt(dag_id, run_id, "job", 1)
+    airflow.wait_until("the submit", lambda: remote.jobs(kind, run_id) == 1, 60)
+    service.wait_for(look, service.count(look) + 5, 60)
+    airflow.kill_worker(attempt)
+
+
+def with_the_answer_in_flight(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
+    """The service has accepted the job, its answer has not arrived."""
+    hold = Hold()
+    remote.service(kind).fault(_operation(SUBMIT, kind), hold, text=run_id)
+    airflow.trigger(dag_id, run_id=run_id)
+    hold.wait_reached(60)
+    airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
+    hold.release(drop=True)
+
+
+def right_after_the_answer(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
+    """The answer is there, the id is on its way to the store (for an operator that keeps none: as soon as the job exists)."""
+    if not dag_id.startswith("ours") and kind not in ("databricks", "run_now"):
+        airflow.trigger(dag_id, run_id=run_id)
+        attempt = airflow.wait_attempt(dag_id, run_id, "job", 1)
+        airflow.wait_until("the submit", lambda: remote.jobs(kind, run_id) == 1, 60, pause=0.01)
+        airflow.kill_worker(attempt)
+        return
+    held = airflow.proxy.hold("PUT", STORE, run_id=run_id, where=lambda path, body: remote.jobs(kind, run_id) > 0)
+    airflow.trigger(dag_id, run_id=run_id)
+    held.wait_reached(60)
+    airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
+    held.refuse()
+
+
+def before_the_submit(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
+    """The intent is on its way to the store, nothing was sent to the service."""
+    held = airflow.proxy.hold("PUT", STORE, run_id=run_id)
+    airflow.trigger(dag_id, run_id=run_id)
+    held.wait_reached(60)
+    airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
+    held.refuse()
+
+
+Scenario = Callable[[Airflow, Remote, str, str, str], None]
+SCENARIOS: dict[str, Scenario] = {
+    "in the wait": in_the_wait,
+    "answer in flight": with_the_answer_in_flight,
+    "right after the answer": right_after_the_answer,
+    "before the submit": before_the_submit,
+}
+
+PLAN: list[tuple[str, str, str]] = [
+    (whose, kind, scenario)
+    for kind in ("databricks", "run_now", "emr", "databricks_deferrable", "emr_deferrable")
+    for scenario in SCENARIOS
+    for whose in ("ours", "theirs")
+    if not (kind.endswith("deferrable") and scenario == "in the wait")  # no worker waits there
+    if not (whose == "theirs" and scenario == "before the submit")  # nothing is kept before
+    if not (kind.endswith("deferrable") and scenario == "before the submit")  # as in sync mode
+]
+
+
+def run_all(airflow: Airflow, remote: Remote, plan: list[tuple[str, str, str]], say: Callable[[str], None]) -> list[Outcome]:
+    """Kill one worker after the other, then see all their retries through."""
+    outcomes = []
+    for whose, kind, scenario in plan:
+        say(f"killing {whose} {kind}: {scenario}")
+        outcome = Outcome(whose, kind, scenario, f"{whose}-{kind}-{scenario}".replace(" ", "-"))
+        SCENARIOS[scenario](airflow, remote, kind, outcome.dag_id, outcome.run_id)
+        outcomes.append(outcome)
+    for o in outcomes:
+        airflow.wait_attempt(o.dag_id, o.run_id, "job", 2, 120)
+        airflow.wait_until("a job", lambda o=o: remote.jobs(o.kind, o.run_id) > 0, 60)
+    for o in outcomes:
+        say(f"retry of {o.whose} {o.kind}: {o.scenario}")
+        _see_through(airflow, remote, o)
+    return outcomes
+
+
+def _see_through(airflow: Airflow, remote: Remote, o: Outcome) -> None:
+    def ended() -> bool:
+        if _has_settled(airflow, o):
+            remote.finish(o.kind, o.run_id)
+        return airflow.task(o.dag_id, o.run_id, "job")["state"] in ("success", "failed")
+
+    airflow.wait_until(f"the end of {o}", ended, 180)
+    row = airflow.task(o.dag_id, o.run_id, "job")
+    o.state, o.tries = row["state"], row["try_number"]
+    o.jobs, o.cancels = remote.jobs(o.kind, o.run_id), remote.cancels(o.kind, o.run_id)
+    o.log = airflow.log(o.dag_id, o.run_id, "job", o.tries)
+    o.xcoms = airflow.xcoms(o.dag_id, o.run_id, "job")
+    # a link is pushed after the end has been reported
+    airflow.wait_until("the links", lambda: all(airflow.links(o.dag_id, o.run_id, "job").values()), 20)
+    o.links = airflow.links(o.dag_id, o.run_id, "job")
+    o.record = airflow.state_store(o.dag_id, o.run_id, "job").get("resumable", {})
+
+
+def _has_settled(airflow: Airflow, o: Outcome) -> bool:
+    """The second attempt has submitted or reattached: its log says so, in our words or the provider's."""
+    log = airflow.log(o.dag_id, o.run_id, "job", 2)
+    return bool(re.search(r"resumable: (reattached|submitted|no new)|Run submitted|Reconnecting|added to JobFlow", log))
