@@ -252,10 +252,19 @@ class Attempt:
             except (StateStoreError, SupersededError) as e:
                 self._log.debug("resumable: the outcome was not noted: %s", e)
 
+    def owns_record(self) -> bool:
+        """Whether no other attempt has taken over. True where the store does not answer: a user's stop must not be lost."""
+        try:
+            return self._records.owner() in (self.owner, None if self.record is None else self.record.owner)
+        except Exception:
+            return True
+
     def cancel(self, why: str) -> bool:
         """Ask the service to stop the job of this attempt. True if the request went through; never raises."""
         handle = self.handle
         if handle is None:
+            doubt = "its submit was not answered: the next attempt looks for it" if self.in_doubt else "none was submitted"
+            self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
             return False
         try:
             self.adapter.cancel(handle)
@@ -266,9 +275,8 @@ class Attempt:
         return True
 
     def observe(self) -> Observation:
-        """One look at the job of this attempt, UNKNOWN if it cannot be seen. Never raises."""
-        assert self.handle is not None
-        return self._observed(self.handle)
+        """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
+        return self._look()
 
     # -- the decision loop --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ importing `resumable` must not import Airflow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from resumable.errors import ConfigurationError, ResumableError
@@ -18,6 +19,9 @@ from resumable.stores.base import StateStore
 F = TypeVar("F", bound=Callable[..., Any])
 
 SECTION = "resumable"
+
+HAND_BACK_FLOOR = 10.0
+"""Seconds below which a hand-back is never set, whatever airflow.cfg says."""
 
 
 def apply_defaults(init: F) -> F:
@@ -113,6 +117,44 @@ def own_state(context: Mapping[str, Any]) -> str | None:
     found = (states or {}).get(ti.run_id) or {}
     state = next(iter(found.values()), None)
     return None if state is None else str(getattr(state, "value", state))
+
+
+def request_lock() -> AbstractContextManager[Any]:
+    """The lock that is held while a request to the supervisor is in flight (Airflow 3.2 and later)."""
+    from airflow.sdk.execution_time import task_runner
+
+    lock = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "_thread_lock", None)
+    return nullcontext() if lock is None else lock
+
+
+def hand_back_seconds() -> float:
+    """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
+    given = setting("hand_back_seconds")
+    try:
+        return max(HAND_BACK_FLOOR, float(given or 60))
+    except ValueError:
+        raise ConfigurationError(f"airflow.cfg [resumable]: hand_back_seconds={given!r} is not a number of seconds") from None
+
+
+def is_final(error: BaseException) -> bool:
+    """Exceptions by which a task says that no other try is wanted."""
+    from airflow.sdk import exceptions
+
+    return isinstance(error, exceptions.AirflowFailException | exceptions.AirflowSkipException)
+
+
+def hand_back(seconds: float) -> BaseException:
+    """
+    What to raise for the task to be started again without using up a try.
+
+    A reschedule is legal for every operator. A date that is too near loses a race: the end of this process is then taken for the
+    end of the next one (seen with 2 s on 3.0 to 3.3).
+    """
+    from airflow.sdk.exceptions import AirflowRescheduleException
+    from airflow.sdk.timezone import utcnow
+
+    exception: BaseException = AirflowRescheduleException(utcnow() + timedelta(seconds=seconds))
+    return exception
 
 
 def task_timeout() -> type[BaseException]:

@@ -1,16 +1,21 @@
-"""A SIGTERM arrives: find out why, and cancel the job only if a user wanted the task stopped.
+"""A SIGTERM arrives: find out why, stop the job only if a user wants that, and get out of whatever the task is doing.
 
-The handler (``on_kill``) runs between two instructions of whatever the task was doing, perhaps inside a request to its
-supervisor. Asking anything there deadlocks, and raising from there shifts every later answer of the supervisor by one. So it
-writes one byte to a pipe; a thread that waits on the pipe asks, in its turn, like any other code.
+The handler (``on_kill``) runs between two instructions of the main thread, perhaps inside a request to the supervisor. A
+question asked there deadlocks, and an exception raised there shifts every later answer of the supervisor by one. So it writes
+one byte to a pipe. A thread that waits on the pipe asks for the task's own state, in its turn like any other code, and cancels
+the job if it must. Then it takes the lock that guards requests to the supervisor, so that none is in flight, and sends the
+process SIGTERM once more: now the handler may raise, and `Interrupted` leaves the provider's code for the mixin, which hands
+the task back or lets it fail.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any
 
@@ -18,8 +23,10 @@ from resumable.attempt import Attempt
 from resumable.policy import OnClear, ResumePolicy
 from resumable.record import Outcome
 
-HANDLE_PATIENCE = 3.0
-"""Seconds to wait for the answer of a submit that is under way: of the five before SIGKILL."""
+HANDLE_PATIENCE = 2.5
+"""Seconds that a submit under way may take to answer, of the five between SIGTERM and SIGKILL."""
+
+_PAUSE = 0.02
 
 
 class Stop(Enum):
@@ -29,10 +36,19 @@ class Stop(Enum):
     CLEARED = "a user cleared the task"
     BY_USER = "a user ended the task"
     SUPERSEDED = "another attempt takes over"
+    UNKNOWN = "Airflow does not say why"
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread, out of the provider's code. Not to be caught by anything but the mixin."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.value)
+        self.stop = stop
 
 
 def why(state: str | None) -> Stop:
-    """What the task instance's own state says about a SIGTERM (`airflow-lifecycle`: 3.1 to 3.3 were tried)."""
+    """What the task instance's own state says about a SIGTERM (tried on Airflow 3.1 to 3.3)."""
     match state:
         case "running":
             return Stop.EVICTION
@@ -51,11 +67,13 @@ def cancels(stop: Stop, policy: ResumePolicy) -> bool:
 
 class Interruption:
     """
-    Watches for ``notice()`` while a job is submitted and waited for.
+    Stands by while a job is submitted and waited for.
 
     Args:
         attempt: whose job it is.
         own_state: asks Airflow for the task instance's state; called in the thread only.
+        request_lock: the lock that guards requests to the supervisor.
+        log: a logger.
         cancel: stops the job; by default through the adapter.
     """
 
@@ -64,56 +82,80 @@ class Interruption:
         attempt: Attempt,
         own_state: Callable[[], str | None],
         *,
+        request_lock: AbstractContextManager[Any],
         log: Any,
         cancel: Callable[[str], bool] | None = None,
     ) -> None:
-        self._attempt, self._own_state, self._log = attempt, own_state, log
+        self._attempt, self._own_state, self._lock, self._log = attempt, own_state, request_lock, log
         self._cancel = cancel or attempt.cancel
         self._reader, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._watch, name="resumable-interruption", daemon=True)
+        self._stop: Stop | None = None
+        self._may_raise = False
+        self._is_open = False
 
     def __enter__(self) -> Interruption:
+        self._is_open = True
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
         os.close(self._writer)  # the thread reads end-of-file and leaves, unless it is at work
 
+    def close(self) -> None:
+        """From here on a signal neither asks nor raises: the main thread is out of the provider's code."""
+        self._is_open = self._may_raise = False
+
     def notice(self) -> None:
-        """Called by the signal handler: neither asks nor raises nor takes a lock."""
-        try:
+        """Called by the signal handler: takes no lock; raises only when the thread has made sure that it may."""
+        if self._may_raise and self._stop is not None:
+            self._may_raise = False
+            raise Interrupted(self._stop)
+        if self._is_open and self._stop is None:
             os.write(self._writer, b"!")
-        except OSError:  # the wait is over, there is nothing left to protect
-            return
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         try:
             if os.read(self._reader, 1):
-                self._act()
+                stop = self._settle_job()
+                self._await_answer()
+                self._leave(stop)
         finally:
             os.close(self._reader)
 
-    def _act(self) -> None:
+    def _settle_job(self) -> Stop:
         try:
             state = self._own_state()
+            stop = why(state)
         except Exception as e:
-            self._log.warning(
-                "resumable: told to stop, and Airflow does not say why (%r); %s is left running for the next attempt",
-                e,
-                self._attempt.handle or "the job, if there is one,",
-            )
-            return
-        stop = why(state)
-        if not cancels(stop, self._attempt.policy):
-            self._log.info(
-                "resumable: told to stop because %s (state %s); %s is left running, the next attempt reattaches",
-                stop.value,
-                state,
-                self._attempt.handle or "the job, if there is one,",
-            )
-            return
+            state, stop = repr(e), Stop.UNKNOWN
+        if stop is Stop.BY_USER and not self._attempt.owns_record():
+            stop = Stop.SUPERSEDED
+        if cancels(stop, self._attempt.policy):
+            self._await_answer()
+            if self._cancel(f"{stop.value} (state {state})"):
+                self._attempt.close(Outcome.CANCELLED)
+        else:
+            say = self._log.warning if stop is Stop.UNKNOWN else self._log.info
+            job = self._attempt.handle or "the job, if there is one,"
+            say("resumable: told to stop, %s (state %s): %s is left running", stop.value, state, job)
+        return stop
+
+    def _await_answer(self) -> None:
         until = time.monotonic() + HANDLE_PATIENCE
-        while self._attempt.handle is None and self._attempt.in_doubt and time.monotonic() < until:
-            time.sleep(0.05)
-        if self._cancel(f"{stop.value} (state {state})"):
-            self._attempt.close(Outcome.CANCELLED)
+        while self._is_open and self._attempt.in_doubt and time.monotonic() < until:
+            time.sleep(_PAUSE)
+
+    def _leave(self, stop: Stop) -> None:
+        """Raise `Interrupted` in the main thread, again if somebody's ``except BaseException`` swallows it."""
+        while self._is_open:
+            with self._lock:
+                self._stop = stop
+                self._may_raise = self._is_open
+                os.kill(os.getpid(), signal.SIGTERM)
+                while self._may_raise and self._is_open:
+                    time.sleep(_PAUSE)
+            time.sleep(1)

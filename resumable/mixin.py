@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
 from resumable.attempt import Again, Attempt, JobAdapter
-from resumable.errors import ConfigurationError, JobNotFound, RefusedError, ResumableError
+from resumable.errors import ConfigurationError, JobNotFound, LostSightError, RefusedError, ResumableError
 from resumable.identity import fingerprint
-from resumable.interruption import Interruption
+from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
+
+SIGKILL_PATIENCE = 10.0
+"""Seconds to wait for the SIGKILL that Airflow has announced (it comes after five)."""
+
+QUICK_FAILURES = 5
+"""Waits that may fail one right after the other while the job runs, before the try fails."""
+
+QUICK = 60.0
+"""Seconds that a wait must have lasted for its failure not to count as quick."""
 
 
 class DurableBase:
@@ -72,6 +82,10 @@ class DurableBase:
     def _waits(self) -> bool:
         return True
 
+    def is_wait_trouble(self, error: BaseException) -> bool:
+        """Whether an exception of the wait, while the job is active or has succeeded, means that the wait may simply go on."""
+        return not compat.is_final(error)
+
     def is_rejection(self, error: BaseException) -> bool:  # noqa: ARG002
         """Whether an error of the submit proves that the service did not take the job."""
         return False
@@ -82,17 +96,19 @@ class DurableBase:
             attempt = self._attempt = self._new_attempt(context)
             cancel = self._cancel_with_own_on_kill if hasattr(self, "_own_on_kill") else None
             why = lambda: compat.own_state(context)  # noqa: E731
-            with Interruption(attempt, why, log=self.log, cancel=cancel) as self._interruption:
-                try:
+            lock = compat.request_lock()
+            try:
+                with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=cancel) as self._interruption:
                     attempt.begin()
                     result = self._repeat(context, attempt, body)
-                except compat.task_timeout():
-                    self._interruption = None  # on_kill follows; the matter is settled here
-                    self._timed_out(attempt)
-                    raise
-                finally:
-                    self._interruption = None
-                    attempt.flush()
+            except Interrupted as e:
+                self._leave(attempt, e.stop)
+            except compat.task_timeout():
+                self._timed_out(attempt)  # on_kill follows; the matter is settled here
+                raise
+            finally:
+                self._interruption = None
+                attempt.flush()
             if self._waits():
                 attempt.close(Outcome.SUCCEEDED)
             return result
@@ -111,8 +127,9 @@ class DurableBase:
         )
 
     def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
-        delivered = False
+        trouble = _WaitTrouble()
         while True:
+            trouble.wait_begins()
             try:
                 return body(attempt)
             except Again:
@@ -130,11 +147,11 @@ class DurableBase:
                 if attempt.handle is None:
                     raise
                 seen = attempt.observe()
-                if seen.state is JobState.SUCCEEDED and not delivered and self._waits():
-                    # the wait went wrong, not the job: its result is asked for once more
-                    self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.handle, e)
-                    delivered = True
-                    attempt.plan = Deliver("the job has succeeded")
+                if self._waits() and self.is_wait_trouble(e) and trouble.can_go_on(seen):
+                    self.log.warning(
+                        "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, e
+                    )
+                    attempt.plan = Deliver("it has succeeded") if seen.state is JobState.SUCCEEDED else attempt.plan
                     continue
                 self._failed(context, attempt, seen, e)
                 raise
@@ -160,6 +177,27 @@ class DurableBase:
                 )
             elif attempt.cancel("the last try failed, on_final_failure=cancel"):
                 attempt.close(Outcome.CANCELLED)
+
+    def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
+        """The way out of an attempt that was told to stop; the job has been dealt with."""
+        job = attempt.handle or "no job"
+        if stop is Stop.EVICTION:
+            seconds = compat.hand_back_seconds()
+            self.log.info(
+                "resumable: %s; the task is handed back and started again in %.0f s, which uses up no try (%s)",
+                stop.value,
+                seconds,
+                job,
+            )
+            raise compat.hand_back(seconds)
+        if stop is not Stop.UNKNOWN:
+            # Airflow has written this process off and SIGKILLs it five seconds after SIGTERM. An exception would run the
+            # failure callbacks of a task that did not fail.
+            time.sleep(SIGKILL_PATIENCE)
+        raise LostSightError(
+            f"Told to stop, {stop.value}. {job} was dealt with as the lines above say. If Airflow starts the task again, it goes on "
+            "from the record."
+        )
 
     def _timed_out(self, attempt: Attempt) -> None:
         if attempt.handle is None:
@@ -302,6 +340,13 @@ class ResumableMixin(DurableBase):
         """
         return self._certainty() is Certainty.NONE and not _is_lost_answer(error)
 
+    def is_wait_trouble(self, error: BaseException) -> bool:
+        """
+        Whether an exception of ``poll_until_complete``, while the job is active or has succeeded, is only the wait's. Default:
+        what looks like a lost connection or an overloaded service (an ``OSError``, a time-out, a 5xx).
+        """
+        return _is_lost_answer(error) and super().is_wait_trouble(error)
+
     # -- given --------------------------------------------------------------------------------------------------------
 
     @property
@@ -368,6 +413,26 @@ class ResumableMixin(DurableBase):
                 if code is not None
             )
         return Certainty.RESEND if idempotent else Certainty.NONE
+
+
+class _WaitTrouble:
+    """Counts waits that fail while the job is well. Trouble with a status is no reason to fail; a bug in the wait is one."""
+
+    def __init__(self) -> None:
+        self._quick = 0
+        self._began = 0.0
+
+    def wait_begins(self) -> None:
+        self._began = time.monotonic()
+
+    def can_go_on(self, seen: Observation) -> bool:
+        if seen.state not in (JobState.ACTIVE, JobState.SUCCEEDED):
+            return False
+        self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
+        if self._quick > QUICK_FAILURES:
+            return False
+        time.sleep(min(2.0**self._quick, 30.0) if seen.state is JobState.ACTIVE else 0)
+        return True
 
 
 def _is_lost_answer(error: BaseException | None) -> bool:

@@ -18,6 +18,11 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Defaults of ResumePolicy, for every operator that does not say otherwise.",
                 "options": {
                     **{name: _option(text, default) for name, text, default in options()},
+                    "hand_back_seconds": _option(
+                        "How many seconds after an eviction the task is started again. A date too near loses a race in the "
+                        "scheduler; 10 is the floor.",
+                        "60",
+                    ),
                     "namespace": _option(
                         "Part of every idempotency token. Give two Airflow deployments different ones if both run the same DAGs "
                         "against the same workspace or account.",

@@ -24,7 +24,7 @@ class Remote:
 
     def jobs(self, kind: str, run_id: str) -> int:
         if kind.startswith("emr"):
-            return len([s for s in self.emr.steps(self.cluster) if s.name.startswith(f"{run_id} load")])
+            return len(self._steps(run_id)) // 2
         return len(self._runs(run_id))
 
     def _runs(self, run_id: str) -> list[Any]:
@@ -32,18 +32,30 @@ class Remote:
 
     def finish(self, kind: str, run_id: str) -> None:
         if kind.startswith("emr"):
-            for step in self.emr.steps(self.cluster):
-                if step.name.startswith(f"{run_id} ") and step.state in ("PENDING", "RUNNING"):
+            for step in self._steps(run_id):
+                if step.state in ("PENDING", "RUNNING"):
                     self.emr.finish(step.id)
         else:
             for run in self._runs(run_id):
                 if run.is_active:
                     self.databricks.finish(run.run_id)
 
-    def cancels(self, kind: str, run_id: str) -> int:
+    def active(self, kind: str, run_id: str) -> int:
         if kind.startswith("emr"):
-            return self.emr.count("CancelSteps")
-        return sum(run.cancelled for run in self._runs(run_id))
+            steps = self._steps(run_id)
+            return sum(any(s.state in ("PENDING", "RUNNING") for s in steps[i : i + 2]) for i in range(0, len(steps), 2))
+        return sum(run.is_active for run in self._runs(run_id))
+
+    def cancels(self, kind: str, run_id: str) -> int:
+        """Cancel requests for the run's jobs."""
+        if kind.startswith("emr"):
+            ids = {s.id for s in self._steps(run_id)}
+            return sum(bool(ids & set(call.body["StepIds"])) for call in self.emr.calls("CancelSteps"))
+        ids = {str(run.run_id) for run in self._runs(run_id)}
+        return sum(str(call.body["run_id"]) in ids for call in self.databricks.calls("runs/cancel"))
+
+    def _steps(self, run_id: str) -> list[Any]:
+        return [s for s in self.emr.steps(self.cluster) if s.name.startswith(f"{run_id} ")]
 
     def service(self, kind: str) -> Any:
         return self.emr if kind.startswith("emr") else self.databricks

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.airflow.conftest import start_airflow  # noqa: F401
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import PLAN, Outcome, Remote, run_all
-from tests.services import DatabricksSimulator, EmrService
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
@@ -18,21 +13,7 @@ Key = tuple[str, str, str]
 
 
 @pytest.fixture(scope="module")
-def remote() -> Iterator[Remote]:
-    with DatabricksSimulator() as databricks, EmrService() as emr:
-        yield Remote(databricks, emr, emr.create_cluster())
-
-
-@pytest.fixture(scope="module")
-def outcomes(start_airflow: Callable[..., Airflow], remote: Remote) -> dict[Key, Outcome]:  # noqa: F811
-    env = {
-        **remote.databricks.env(),
-        **remote.emr.env(),
-        "TEST_DATABRICKS_JOB": str(remote.databricks.add_job("nightly")),
-        "TEST_EMR_CLUSTER": remote.cluster,
-        "AIRFLOW__CORE__PARALLELISM": "24",
-    }
-    airflow = start_airflow(Path(__file__).parent / "dags", env=env, triggerer=True)
+def outcomes(airflow: Airflow, remote: Remote) -> dict[Key, Outcome]:
     print()
     found = run_all(airflow, remote, PLAN, print)
     print(table(found))

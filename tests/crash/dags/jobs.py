@@ -38,14 +38,28 @@ EMR: dict[str, Any] = {
     "aws_conn_id": None,
 }
 
-for name, ours, theirs, arguments in (
+OPERATORS = (
     ("databricks", ResumableDatabricksOperator, DatabricksSubmitRunOperator, DATABRICKS),
     ("databricks_deferrable", ResumableDatabricksOperator, DatabricksSubmitRunOperator, {**DATABRICKS, "deferrable": True}),
     ("run_now", ResumableDatabricksRunNowOperator, DatabricksRunNowOperator, RUN_NOW),
     ("emr", ResumableEmrAddStepsOperator, EmrAddStepsOperator, EMR),
     ("emr_deferrable", ResumableEmrAddStepsOperator, EmrAddStepsOperator, {**EMR, "deferrable": True}),
-):
+)
+NOTED: dict[str, Any] = {"pre_execute": note_attempt, "retry_delay": timedelta(seconds=1)}
+
+for name, ours, theirs, arguments in OPERATORS:
     for whose, operator in (("ours", ours), ("theirs", theirs)):
         with DAG(f"{whose}_{name}", schedule=None) as dag:
-            operator(task_id="job", retries=3, retry_delay=timedelta(seconds=1), pre_execute=note_attempt, **arguments)
+            operator(task_id="job", retries=3, **NOTED, **arguments)
         globals()[dag.dag_id] = dag
+    with DAG(f"ours_{name}_r0", schedule=None) as dag:
+        ours(task_id="job", retries=0, **NOTED, **arguments)
+    globals()[dag.dag_id] = dag
+
+with DAG("ours_mapped", schedule=None) as mapped:
+    ResumableDatabricksOperator.partial(task_id="job", retries=0, polling_period_seconds=1, **NOTED).expand(
+        json=[
+            {"run_name": "{{ run_id }}", "notebook_task": {"notebook_path": path}, "existing_cluster_id": "c"}
+            for path in ("/a", "/b")
+        ]
+    )

@@ -1,0 +1,32 @@
+"""One real Airflow and one of each service, for all tests in this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.conftest import start_airflow  # noqa: F401
+from tests.airflow.harness import Airflow
+from tests.crash.scenarios import Remote
+from tests.services import DatabricksSimulator, EmrService
+
+
+@pytest.fixture(scope="session")
+def remote() -> Iterator[Remote]:
+    with DatabricksSimulator() as databricks, EmrService() as emr:
+        yield Remote(databricks, emr, emr.create_cluster())
+
+
+@pytest.fixture(scope="session")
+def airflow(start_airflow: Callable[..., Airflow], remote: Remote) -> Airflow:  # noqa: F811
+    env = {
+        **remote.databricks.env(),
+        **remote.emr.env(),
+        "TEST_DATABRICKS_JOB": str(remote.databricks.add_job("nightly")),
+        "TEST_EMR_CLUSTER": remote.cluster,
+        "AIRFLOW__CORE__PARALLELISM": "24",
+        "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
+    }
+    return start_airflow(Path(__file__).parent / "dags", env=env, triggerer=True)
