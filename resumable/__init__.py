@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         ForeignJobError,
         InvalidHandleError,
         JobNotFound,
+        JobTimeoutError,
         LostSightError,
         RecordError,
         RefusedError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         OnMissing,
         OnTimeout,
         ResumePolicy,
+        Wait,
     )
     from resumable.stores.base import StateStore
 
@@ -34,6 +36,7 @@ _HOMES = {
     "ForeignJobError": "resumable.errors",
     "InvalidHandleError": "resumable.errors",
     "JobNotFound": "resumable.errors",
+    "JobTimeoutError": "resumable.errors",
     "LostSightError": "resumable.errors",
     "OnChange": "resumable.policy",
     "OnClear": "resumable.policy",
@@ -48,6 +51,7 @@ _HOMES = {
     "ResumePolicy": "resumable.policy",
     "StateStore": "resumable.stores.base",
     "StateStoreError": "resumable.errors",
+    "Wait": "resumable.policy",
 }
 
 __all__ = [
@@ -55,6 +59,7 @@ __all__ = [
     "ForeignJobError",
     "InvalidHandleError",
     "JobNotFound",
+    "JobTimeoutError",
     "LostSightError",
     "OnChange",
     "OnClear",
@@ -69,6 +74,7 @@ __all__ = [
     "ResumePolicy",
     "StateStore",
     "StateStoreError",
+    "Wait",
 ]
 
 

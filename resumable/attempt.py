@@ -115,6 +115,7 @@ class Attempt:
         self._records, self._try, self._may_record = records, try_number, may_record
         self._log = log or logging.getLogger("resumable")
         self._clock, self._sleep = clock, sleep or time.sleep
+        self.seen: Observation | None = None
         self._unsaved = False
         self._ended: JobHandle | None = None
         self._number = 1
@@ -130,6 +131,22 @@ class Attempt:
     def replays(self) -> bool:
         """The submit is to be answered from the record."""
         return self.handle is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """The job has run for longer than ``job_timeout``, counted from its submission."""
+        deadline, handle, record = self.policy.deadline, self.handle, self.record
+        if deadline is None or handle is None or record is None or record.outcome is not None:
+            return False
+        return self._clock() - (record.submitted_at or record.intended_at) > deadline
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the job is overdue, None without a ``job_timeout``."""
+        if self.policy.deadline is None or self.record is None:
+            return None
+        began = self.record.submitted_at or self.record.intended_at
+        return max(1.0, began + self.policy.deadline - self._clock())
 
     @property
     def in_doubt(self) -> bool:
@@ -152,6 +169,14 @@ class Attempt:
         if self.record:
             self._number = self.record.attempt + 1
         self._settle()
+
+    def resume(self) -> None:
+        """Instead of `begin`, after a deferral: the attempt that deferred goes on, the record's job is its own."""
+        self.record = self._records.load()
+        if self.record:
+            self._number, self.owner = self.record.attempt, self.record.owner
+            if self.record.handle is not None:
+                self.plan = Reattach("the task goes on")
 
     def intend(self, params: Any = None, *, token: str | None = None, where: Mapping[str, str] | None = None) -> tuple[str, Any]:
         """
@@ -274,6 +299,15 @@ class Attempt:
         self._log.info("resumable: cancelled %s: %s", self._named(), why)
         return True
 
+    def stop_if_overdue(self) -> bool:
+        """Cancel a job that still runs after its ``job_timeout``. True if it was told to stop."""
+        if not self.is_overdue or not _runs_or_unknown(self._observed(self._known_handle())):
+            return False
+        cancelled = self.cancel(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
+        if cancelled:
+            self.close(Outcome.CANCELLED)
+        return cancelled
+
     def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
         return self._look()
@@ -323,7 +357,7 @@ class Attempt:
         self.record = self._owned(self.record)
         if self._is_cleared(self.record):
             self.record = replace(self.record, generation=self.claim.generation)
-        self.plan = decision
+        self.plan, self.seen = decision, observation
         if not mine or self._unsaved:
             self._keep()
         verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"

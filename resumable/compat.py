@@ -107,8 +107,14 @@ def own_state(context: Mapping[str, Any]) -> str | None:
 
     Never call it in a signal handler: on 3.2 and later that deadlocks when the signal interrupted another request.
     """
-    ti = context["ti"]
-    states = ti.get_task_states(
+    return _state_of(context["ti"])
+
+
+def _state_of(ti: Any) -> str | None:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    ask = getattr(ti, "get_task_states", RuntimeTaskInstance.get_task_states)
+    states = ask(
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],
         run_ids=[ti.run_id],
@@ -117,6 +123,14 @@ def own_state(context: Mapping[str, Any]) -> str | None:
     found = (states or {}).get(ti.run_id) or {}
     state = next(iter(found.values()), None)
     return None if state is None else str(getattr(state, "value", state))
+
+
+async def was_cleared(ti: Any) -> bool:
+    """Whether the deferred task instance of a cancelled trigger was cleared, and not marked; asked in the triggerer."""
+    from asgiref.sync import sync_to_async
+
+    state = await sync_to_async(_state_of)(ti)
+    return state not in ("failed", "success", "skipped", "removed")
 
 
 def request_lock() -> AbstractContextManager[Any]:
@@ -141,6 +155,12 @@ def is_final(error: BaseException) -> bool:
     from airflow.sdk import exceptions
 
     return isinstance(error, exceptions.AirflowFailException | exceptions.AirflowSkipException)
+
+
+def is_hand_back(error: BaseException) -> bool:
+    from airflow.sdk import exceptions
+
+    return isinstance(error, exceptions.AirflowRescheduleException)
 
 
 def hand_back(seconds: float) -> BaseException:

@@ -44,6 +44,12 @@ class RefusedError(ResumableError):
     retryable = False
 
 
+class JobTimeoutError(ResumableError):
+    """``job_timeout`` struck: the job was cancelled, and the task fails for good."""
+
+    retryable = False
+
+
 class InvalidHandleError(ResumableError):
     """What a submit returned cannot identify a job (None, empty, wrong shape). The job may be running unseen."""
 

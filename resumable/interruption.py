@@ -11,6 +11,7 @@ the task back or lets it fail.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ HANDLE_PATIENCE = 2.5
 """Seconds that a submit under way may take to answer, of the five between SIGTERM and SIGKILL."""
 
 _PAUSE = 0.02
+_DEADLINE_PAUSE = 1.0
 
 
 class Stop(Enum):
@@ -37,6 +39,7 @@ class Stop(Enum):
     BY_USER = "a user ended the task"
     SUPERSEDED = "another attempt takes over"
     UNKNOWN = "Airflow does not say why"
+    JOB_TIMEOUT = "the job has run for longer than job_timeout"
 
 
 class Interrupted(BaseException):
@@ -119,12 +122,20 @@ class Interruption:
 
     def _watch(self) -> None:
         try:
-            if os.read(self._reader, 1):
+            if self._is_signalled():
                 stop = self._settle_job()
                 self._await_answer()
                 self._leave(stop)
         finally:
             os.close(self._reader)
+
+    def _is_signalled(self) -> bool:
+        """Wait for a signal or for the end of the attempt (False), and for the job's deadline meanwhile."""
+        while not select.select([self._reader], [], [], _DEADLINE_PAUSE)[0]:
+            if self._is_open and self._attempt.stop_if_overdue():
+                self._leave(Stop.JOB_TIMEOUT)
+                return False
+        return bool(os.read(self._reader, 1))
 
     def _settle_job(self) -> Stop:
         try:
@@ -151,7 +162,7 @@ class Interruption:
 
     def _leave(self, stop: Stop) -> None:
         """Raise `Interrupted` in the main thread, again if somebody's ``except BaseException`` swallows it."""
-        while self._is_open:
+        while self._is_open and callable(signal.getsignal(signal.SIGTERM)):  # dag.test() has no handler: nothing to raise from
             with self._lock:
                 self._stop = stop
                 self._may_raise = self._is_open

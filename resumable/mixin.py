@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
 from resumable.attempt import Again, Attempt, JobAdapter
-from resumable.errors import ConfigurationError, JobNotFound, LostSightError, RefusedError, ResumableError
+from resumable.errors import ConfigurationError, JobNotFound, JobTimeoutError, LostSightError, RefusedError, ResumableError
 from resumable.identity import fingerprint
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
-from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy
+from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.stores.base import RecordStore
 
@@ -73,6 +73,20 @@ class DurableBase:
         super().__init__(**kwargs)
         self.durable = durable
         self.resume_policy = policy
+        if durable and policy.wait is Wait.RESCHEDULE:
+            self._check_reschedule()
+
+    def _check_reschedule(self) -> None:
+        floor = compat.hand_back_seconds()
+        if self.resume_policy.interval < floor:
+            raise ConfigurationError(
+                f"wait_interval={self.resume_policy.interval:g} is less than {floor:g} seconds. Nothing was submitted. A date "
+                "that near loses a race in the scheduler; give more, or lower [resumable] hand_back_seconds where that is safe."
+            )
+        if getattr(self, "deferrable", False):
+            raise ConfigurationError(
+                "deferrable=True and wait='reschedule' both give the worker slot back. Nothing was submitted. Choose one."
+            )
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
@@ -100,6 +114,8 @@ class DurableBase:
             try:
                 with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=cancel) as self._interruption:
                     attempt.begin()
+                    if attempt.stop_if_overdue():
+                        raise _overdue(attempt)
                     result = self._repeat(context, attempt, body)
             except Interrupted as e:
                 self._leave(attempt, e.stop)
@@ -137,24 +153,28 @@ class DurableBase:
             except ResumableError:
                 raise
             except Exception as e:
-                if attempt.in_doubt:
-                    if self.is_rejection(e):
-                        attempt.rejected()
-                        raise
-                    if attempt.recover(e):
-                        continue
+                if compat.is_hand_back(e) or not self._goes_on(context, attempt, e, trouble):
                     raise
-                if attempt.handle is None:
-                    raise
-                seen = attempt.observe()
-                if self._waits() and self.is_wait_trouble(e) and trouble.can_go_on(seen):
-                    self.log.warning(
-                        "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, e
-                    )
-                    attempt.plan = Deliver("it has succeeded") if seen.state is JobState.SUCCEEDED else attempt.plan
-                    continue
-                self._failed(context, attempt, seen, e)
-                raise
+
+    def _goes_on(self, context: Any, attempt: Attempt, error: Exception, trouble: _WaitTrouble) -> bool:
+        """After an exception of the provider's code: whether to enter it once more. The job has been looked at."""
+        if attempt.in_doubt:
+            if self.is_rejection(error):
+                attempt.rejected()
+                return False
+            return attempt.recover(error)
+        if attempt.handle is None:
+            return False
+        seen = attempt.observe()
+        if self._waits() and self.is_wait_trouble(error) and trouble.can_go_on(seen):
+            self.log.warning(
+                "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
+            )
+            if seen.state is JobState.SUCCEEDED:
+                attempt.plan = Deliver("the job has succeeded")
+            return True
+        self._failed(context, attempt, seen, error)
+        return False
 
     def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         log, handle, policy = self.log, attempt.handle, attempt.policy
@@ -190,13 +210,15 @@ class DurableBase:
                 job,
             )
             raise compat.hand_back(seconds)
+        if stop is Stop.JOB_TIMEOUT:
+            raise _overdue(attempt)
         if stop is not Stop.UNKNOWN:
             # Airflow has written this process off and SIGKILLs it five seconds after SIGTERM. An exception would run the
             # failure callbacks of a task that did not fail.
             time.sleep(SIGKILL_PATIENCE)
         raise LostSightError(
-            f"Told to stop, {stop.value}. {job} was dealt with as the lines above say. If Airflow starts the task again, it goes on "
-            "from the record."
+            f"Told to stop, {stop.value}. {job} was dealt with as the lines above say. If Airflow starts the task again, it goes "
+            "on from the record."
         )
 
     def _timed_out(self, attempt: Attempt) -> None:
@@ -209,6 +231,14 @@ class DurableBase:
             self.log.warning(
                 "resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", attempt.handle
             )
+
+    def _look_again_later(self, attempt: Attempt, seen: Observation) -> None:
+        """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
+        if seen.state not in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN):
+            return
+        if attempt.stop_if_overdue():
+            raise _overdue(attempt)
+        raise compat.hand_back(min(self.resume_policy.interval, attempt.remaining or self.resume_policy.interval))
 
     # -- a stop -------------------------------------------------------------------------------------------------------
 
@@ -377,6 +407,8 @@ class ResumableMixin(DurableBase):
             attempt.submitted(JobHandle(attempt.adapter.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
+        if self.resume_policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver):
+            self._look_again_later(attempt, attempt.seen or attempt.observe())
         if not isinstance(attempt.plan, Deliver):
             with self._flushing(attempt):
                 self.poll_until_complete(external_id, context)
@@ -413,6 +445,13 @@ class ResumableMixin(DurableBase):
                 if code is not None
             )
         return Certainty.RESEND if idempotent else Certainty.NONE
+
+
+def _overdue(attempt: Attempt) -> JobTimeoutError:
+    return JobTimeoutError(
+        f"{attempt.record and attempt.record.handle} has run for longer than job_timeout={attempt.policy.deadline:g} s, counted "
+        "from its submission. It was told to stop. Clear the task to run it again, with a longer job_timeout if it needs one."
+    )
 
 
 class _WaitTrouble:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from resumable.errors import ConfigurationError
 
@@ -56,6 +57,13 @@ class OnFinalFailure(str, Enum):
     CANCEL = "cancel"
 
 
+class Wait(str, Enum):
+    """How the task waits: as the operator does, or giving its worker slot back between two looks (no triggerer needed)."""
+
+    POLL = "poll"
+    RESCHEDULE = "reschedule"
+
+
 _ENUMS: dict[str, type[Enum]] = {
     "on_failed": OnFailed,
     "on_missing": OnMissing,
@@ -63,9 +71,12 @@ _ENUMS: dict[str, type[Enum]] = {
     "on_clear": OnClear,
     "on_timeout": OnTimeout,
     "on_final_failure": OnFinalFailure,
+    "wait": Wait,
 }
 
-SETTINGS = tuple(_ENUMS)
+_SECONDS = {"wait_interval": 60.0, "job_timeout": None}
+
+SETTINGS = (*_ENUMS, *_SECONDS)
 
 
 def _member(setting: str, value: object, where: str) -> Enum:
@@ -75,6 +86,18 @@ def _member(setting: str, value: object, where: str) -> Enum:
         allowed = ", ".join(repr(m.value) for m in _ENUMS[setting])
         msg = f"{where}: {setting}={value!r} is not a policy. Nothing was submitted. Use one of {allowed}."
         raise ConfigurationError(msg) from None
+
+
+def _seconds(setting: str, value: object, where: str) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    try:
+        number = float(cast("Any", seconds))
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(value, bool) or not number > 0:
+        msg = f"{where}: {setting}={value!r} is no time. Nothing was submitted. Give seconds (more than 0) or a timedelta."
+        raise ConfigurationError(msg)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +112,11 @@ class ResumePolicy:
         on_clear: the task was cleared while its job runs (default ``restart``).
         on_timeout: ``execution_timeout`` struck (default ``cancel``).
         on_final_failure: the last try failed although the job itself did not (default ``leave``).
+        wait: ``poll`` (default; also with ``deferrable=True``) or ``reschedule``.
+        wait_interval: seconds or timedelta between two looks with ``wait="reschedule"`` (default 60). Not less than ``[resumable]
+            hand_back_seconds``: a nearer date loses a race in the scheduler.
+        job_timeout: seconds or timedelta after its submission, over all attempts, when a job that still runs is cancelled and the
+            task fails for good. Default: none.
 
     Raises:
         ConfigurationError: a value is not one of its enum's; the message lists the right ones.
@@ -100,12 +128,16 @@ class ResumePolicy:
     on_clear: OnClear | str | None = None
     on_timeout: OnTimeout | str | None = None
     on_final_failure: OnFinalFailure | str | None = None
+    wait: Wait | str | None = None
+    wait_interval: float | timedelta | None = None
+    job_timeout: float | timedelta | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None:
-                object.__setattr__(self, field.name, _member(field.name, value, "ResumePolicy"))
+                read = _seconds if field.name in _SECONDS else _member
+                object.__setattr__(self, field.name, read(field.name, value, "ResumePolicy"))
 
     @classmethod
     def of(cls, value: ResumePolicy | Mapping[str, Any] | None) -> ResumePolicy:
@@ -133,17 +165,36 @@ class ResumePolicy:
     def resolved(self, configured: Mapping[str, str | None] | None = None) -> ResumePolicy:
         """The same policy with every setting filled in, from ``configured`` (airflow.cfg) or the default."""
         chosen: dict[str, Any] = {}
-        for setting, enum in _ENUMS.items():
+        for setting in SETTINGS:
             value = getattr(self, setting)
             if value is None and (given := (configured or {}).get(setting)):
-                value = _member(setting, given.strip().lower(), "airflow.cfg [resumable]")
-            chosen[setting] = next(iter(enum)) if value is None else value
+                read = _seconds if setting in _SECONDS else _member
+                value = read(setting, given.strip().lower(), "airflow.cfg [resumable]")
+            chosen[setting] = _default(setting) if value is None else value
         return type(self)(**chosen)
+
+    @property
+    def interval(self) -> float:
+        """``wait_interval`` in seconds, of a resolved policy."""
+        return float(cast("Any", self.wait_interval))
+
+    @property
+    def deadline(self) -> float | None:
+        """``job_timeout`` in seconds, of a resolved policy."""
+        return None if self.job_timeout is None else float(cast("Any", self.job_timeout))
+
+
+def _default(setting: str) -> Any:
+    return next(iter(_ENUMS[setting])) if setting in _ENUMS else _SECONDS[setting]
 
 
 def options() -> list[tuple[str, str, str]]:
     """Name, description and default of each setting, for airflow.cfg."""
     return [
-        (name, f"{(enum.__doc__ or '').strip()} One of: {', '.join(m.value for m in enum)}.", next(iter(enum)).value)
-        for name, enum in _ENUMS.items()
+        *(
+            (name, f"{(enum.__doc__ or '').strip()} One of: {', '.join(m.value for m in enum)}.", _default(name).value)
+            for name, enum in _ENUMS.items()
+        ),
+        ("wait_interval", "Seconds between two looks with wait = reschedule.", "60"),
+        ("job_timeout", "Seconds after its submission when a job that still runs is cancelled. Empty: never.", ""),
     ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from resumable import compat
 from resumable.attempt import Attempt, JobAdapter
 from resumable.errors import ResumableError
-from resumable.lifecycle import Certainty, Observation
+from resumable.lifecycle import Certainty, Deliver, JobState, Observation
 from resumable.mixin import DurableBase
+from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.stores.base import RecordStore
 
 
 class ReplayMixin(DurableBase):
@@ -28,6 +29,8 @@ class ReplayMixin(DurableBase):
     service: ClassVar[str]
     certainty: ClassVar[Certainty]
     settle: ClassVar[float] = 0.0
+    wait_argument: ClassVar[str]
+    """The provider's argument that tells whether ``execute`` waits for the job."""
 
     @abstractmethod
     def seam(self, attempt: Attempt) -> AbstractContextManager[None]:
@@ -45,6 +48,9 @@ class ReplayMixin(DurableBase):
     def find(self, record: JobRecord) -> JobHandle | None:
         raise NotImplementedError
 
+    def _waits(self) -> bool:
+        return bool(getattr(self, self.wait_argument))
+
     def execute(self, context: Any) -> Any:
         if not self.durable:
             return super().execute(context)  # type: ignore[misc]
@@ -52,22 +58,80 @@ class ReplayMixin(DurableBase):
 
     def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         with self.seam(attempt):
+            if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not isinstance(attempt.plan, Deliver):
+                with self._not_waiting():
+                    super().execute(context)  # type: ignore[misc]
+                self._look_again_later(attempt, attempt.seen or attempt.observe())
             return super().execute(context)  # type: ignore[misc]
 
+    @contextmanager
+    def _not_waiting(self) -> Iterator[None]:
+        asked = getattr(self, self.wait_argument)
+        setattr(self, self.wait_argument, False)
+        try:
+            yield
+        finally:
+            setattr(self, self.wait_argument, asked)
+
+    def trigger(self, theirs: Any) -> Any:
+        """The trigger to defer with, in place of the provider's."""
+        return theirs
+
+    def defer(self, *, trigger: Any, timeout: timedelta | float | None = None, **kwargs: Any) -> Any:
+        """The provider's deferral, with our trigger, and ending in time for ``job_timeout``."""
+        remaining = self._attempt.remaining if self._attempt is not None else None
+        if remaining is not None:
+            given = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+            timeout = timedelta(seconds=remaining if given is None else min(given, remaining))
+        ours = self.trigger(trigger) if self.durable else trigger
+        return super().defer(trigger=ours, timeout=timeout, **kwargs)  # type: ignore[misc]
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """The way back from a deferral: the provider's own, and a note in the record once the job is done."""
-        result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
-        if self.durable:
+        """
+        The way back from a deferral: the provider's own, and a note in the record once the job is done.
+
+        A trigger that failed, was lost or timed out says nothing about the job: that is looked at before the task may fail.
+        """
+        if not self.durable:
+            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+        with compat.airflow_errors():
+            try:
+                result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+            except Exception as e:
+                if compat.is_final(e):
+                    raise
+                return self._resumed_badly(context, e)
             self._note_success(context)
-        return result
+            return result
+
+    def _resumed_badly(self, context: Any, error: Exception) -> Any:
+        attempt = self._new_attempt(context)
+        attempt.resume()
+        if attempt.record is None or attempt.record.handle is None:
+            raise error
+        seen = attempt.observe()
+        if seen.state is JobState.SUCCEEDED:
+            self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
+            return self.execute(context)
+        if seen.state in (JobState.ACTIVE, JobState.UNKNOWN) and not attempt.is_overdue:
+            seconds = compat.hand_back_seconds()
+            self.log.warning(
+                "resumable: waiting for %s failed, not the job (state %s); the task is started again in %.0f s: %r",
+                attempt.record.handle,
+                seen,
+                seconds,
+                error,
+            )
+            raise compat.hand_back(seconds) from error
+        self._look_again_later(attempt, seen)
+        self._failed(context, attempt, seen, error)
+        raise error
 
     def _note_success(self, context: Any) -> None:
         try:
-            records = RecordStore(compat.state_store(context))
-            record = records.load()
-            if record is not None and record.handle is not None and record.outcome is None:
-                attempt = self._new_attempt(context)
-                records.save(record.closed(Outcome.SUCCEEDED, attempt.now()), tries=2)
+            attempt = self._new_attempt(context)
+            attempt.resume()
+            attempt.close(Outcome.SUCCEEDED)
         except ResumableError as e:
             self.log.debug("resumable: the outcome was not noted: %s", e)
 

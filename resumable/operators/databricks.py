@@ -16,14 +16,17 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
+from resumable.policy import OnClear
 from resumable.record import JobHandle
 from resumable.replay import ReplayMixin
+from resumable.triggers import StopGuard
 
 with provider_import("databricks"):
     from airflow.providers.databricks.operators.databricks import (
         DatabricksRunNowOperator,
         DatabricksSubmitRunOperator,
     )
+    from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 
 __all__ = [
     "ResumableDatabricksOperator",
@@ -37,16 +40,27 @@ _MISSING = re.compile(r"Run \S+ does(n't| not) exist|RESOURCE_DOES_NOT_EXIST|Sta
 _REFUSED = re.compile(r"Status Code: 4(?!08|29)\d\d")
 
 
+class ResumableDatabricksExecutionTrigger(StopGuard, DatabricksExecutionTrigger):
+    """The provider's trigger, whose cancel on a clear follows ``on_clear``."""
+
+    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keeps_on_clear = keeps_on_clear
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
+
+
 class DatabricksRunReplay(ReplayMixin):
     """The seam of every operator that starts a job run: the bound submit method of its cached hook."""
 
     service = "databricks"
     certainty = Certainty.RESEND
+    wait_argument = "wait_for_termination"
     submit_method: ClassVar[str]
 
     if TYPE_CHECKING:  # of the provider's operator
         _hook: Any
-        wait_for_termination: bool
         submit_job: Callable[[Any], Any]
         poll_until_complete: Callable[[Any, Any], Any]
         get_job_result: Callable[[Any, Any], Any]
@@ -124,11 +138,11 @@ class DatabricksRunReplay(ReplayMixin):
     def cancel(self, handle: JobHandle) -> None:
         self._hook.cancel_run(_run_id(handle))
 
+    def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
+        return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1], keeps_on_clear=self.resume_policy.on_clear is OnClear.REATTACH)
+
     def is_rejection(self, error: BaseException) -> bool:
         return bool(_REFUSED.search(str(error)))
-
-    def _waits(self) -> bool:
-        return bool(self.wait_for_termination)
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""

@@ -15,8 +15,10 @@ from typing import Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidHandleError, RecordError
-from resumable.lifecycle import Certainty, JobState, Observation
+from resumable.lifecycle import Certainty, Deliver, JobState, Observation
+from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
+from resumable.triggers import StopGuard
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
@@ -36,20 +38,38 @@ _FAILED = frozenset({"FAILED", "CANCELLED", "INTERRUPTED"})
 _MARKER = re.compile(r" \[r:([0-9a-f]{24}):(\d+)/(\d+)\]$")
 
 
-class ResumableEmrAddStepsTrigger(EmrAddStepsTrigger):
-    """Waits for any number of steps: the service takes ten step ids in one question, the provider's trigger asks for all."""
+class ResumableEmrAddStepsTrigger(StopGuard, EmrAddStepsTrigger):
+    """
+    The provider's trigger, for any number of steps (the service takes ten step ids in one question, the provider's asks for all),
+    and with a cancel when a user stops the task.
+    """
+
+    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keeps_on_clear = keeps_on_clear
+        self._theirs = kwargs
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
 
     async def run(self) -> AsyncIterator[Any]:
-        kwargs = self.serialize()[1]
         event = None
-        for ids in _chunks(kwargs["step_ids"]):
-            async for event in EmrAddStepsTrigger(**{**kwargs, "step_ids": ids}).run():
+        for ids in _chunks(self._theirs["step_ids"]):
+            async for event in EmrAddStepsTrigger(**{**self._theirs, "step_ids": ids}).run():
                 if event.payload.get("status") != "success":
                     yield event
                     return
         if event is not None:
-            event.payload["value"] = kwargs["step_ids"]
+            event.payload["value"] = self._theirs["step_ids"]
             yield event
+
+    async def cancel(self) -> None:
+        async with await self.hook().get_async_conn() as client:
+            await client.cancel_steps(
+                ClusterId=self._theirs["job_flow_id"],
+                StepIds=self._theirs["step_ids"],
+                StepCancellationOption="SEND_INTERRUPT",
+            )
 
 
 class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
@@ -65,6 +85,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
     operation = "AddJobFlowSteps"
     certainty = Certainty.FIND
     settle = 20.0
+    wait_argument = "wait_for_completion"
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         count = len(params["Steps"])
@@ -145,9 +166,12 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
     def _waits(self) -> bool:
         return bool(self.wait_for_completion or self.deferrable)
 
+    def trigger(self, theirs: Any) -> ResumableEmrAddStepsTrigger:
+        return ResumableEmrAddStepsTrigger(**theirs.serialize()[1], keeps_on_clear=self.resume_policy.on_clear is OnClear.REATTACH)
+
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
-        if len(getattr(trigger, "waiter_args", {}).get("StepIds", ())) > STEP_IDS_A_CALL:
-            trigger = ResumableEmrAddStepsTrigger(**trigger.serialize()[1])
+        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None  # nothing to wait for: the provider's execute goes on and returns the step ids
         return super().defer(trigger=trigger, **kwargs)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 import resumable.operators
 from resumable import LostSightError, StateStoreError
@@ -359,3 +361,70 @@ def test_durable_false_is_exactly_the_providers_operator(case: Case, bench: Benc
     assert ours.effects.done == theirs.effects.done
     assert ours.data == {}
     assert "idempotency_token" not in bench.server.calls(bench.submit)[0].body
+
+
+def test_trouble_with_the_status_while_waiting_fails_no_try_and_makes_no_second_job(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    hits = {"left": 1}
+
+    def listen(effect: str) -> None:
+        if bench.jobs() and hits["left"]:
+            hits["left"] = 0
+            for operation in bench.status:
+                bench.server.fault(operation, type(SERVER_ERROR_AFTER_EFFECT)(status=503), times=7)
+        elif bench.jobs():
+            bench.finish()
+
+    try:
+        instance.attempt(listener=listen)
+    except AirflowRescheduleException:  # the trigger failed: the task is started again, which uses up no try
+        assert case.deferrable
+        bench.server.clear_faults()
+        instance.try_number -= 1
+        bench.finish()
+        instance.attempt()
+    assert (bench.jobs(), instance.try_number) == (1, 1)
+    assert instance.record["state"] == "succeeded"
+
+
+def test_wait_reschedule_gives_the_slot_back_between_looks_and_gives_the_same(case: Case, bench: Bench) -> None:
+    if case.deferrable:
+        pytest.skip("two ways to give the slot back exclude each other")
+    instance = task(case, bench, resume_policy={"wait": "reschedule", "wait_interval": 60})
+    for _ in range(3):
+        with pytest.raises(AirflowRescheduleException):
+            instance.attempt()
+        instance.try_number -= 1  # a reschedule uses up none
+        waiting = dict(instance.xcoms)
+    bench.finish()
+    result = instance.attempt()
+    xcoms = dict(instance.xcoms)
+    assert (bench.jobs(), bench.server.count(bench.submit)) == (1, 1)
+    fresh_result, fresh_xcoms, _ = undisturbed(case, bench)
+    assert shape(result) == shape(fresh_result)
+    assert shape(xcoms) == shape(fresh_xcoms) == shape(waiting)
+
+
+@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+def test_a_job_over_its_job_timeout_is_cancelled_and_the_task_fails_for_good(case: Case, bench: Bench, wait: str) -> None:
+    if case.deferrable and wait == "reschedule":
+        pytest.skip("two ways to give the slot back exclude each other")
+    instance = task(case, bench, resume_policy={"job_timeout": 3600, "wait": wait, "wait_interval": 60})
+    die_in_the_wait(instance, bench)
+    long_ago = datetime.now(timezone.utc) - timedelta(hours=2)
+    instance.record["submitted_at"] = long_ago.isoformat()
+    with pytest.raises(AirflowFailException, match="job_timeout"):
+        instance.attempt()
+    assert (bench.active(), bench.jobs(), bench.cancels()) == (0, 1, 1)
+
+
+def test_the_trigger_can_be_built_again_from_what_was_serialised(case: Case, bench: Bench) -> None:
+    if not case.deferrable:
+        pytest.skip("sync")
+    triggers: list[Any] = []
+    instance = task(case, bench)
+    instance.on_defer = triggers.append
+    instance.attempt(listener=lambda effect: bench.jobs() and effect == "defer" and bench.finish())
+    path, kwargs = triggers[0].serialize()
+    assert path.startswith("resumable.operators.")
+    assert json.loads(json.dumps(kwargs)) == kwargs

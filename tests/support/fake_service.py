@@ -136,7 +136,9 @@ class FakeService:
         looks_to_stop: looks at a cancelled job that still show it active.
     """
 
-    def __init__(self, certainty: Certainty, clock: Clock, *, lag: float = 0.0, looks_to_stop: int = 0) -> None:
+    def __init__(
+        self, certainty: Certainty, clock: Clock, *, lag: float = 0.0, looks_to_stop: int = 0
+    ) -> None:
         self.certainty, self.clock, self.lag, self.looks_to_stop = certainty, clock, lag, looks_to_stop
         self.jobs: list[Job] = []
         self.calls: list[str] = []
@@ -191,7 +193,9 @@ class FakeService:
         return Observation(job.verdict, job.verdict.name)
 
     def _listed(self, token: str) -> int | None:
-        shown = (j.id for j in self.jobs if j.token == token and not j.forgotten and j.listed_at <= self.clock.now)
+        shown = (
+            j.id for j in self.jobs if j.token == token and not j.forgotten and j.listed_at <= self.clock.now
+        )
         return next(shown, None)
 
     def _tell_to_stop(self, job: Job) -> None:
@@ -206,7 +210,9 @@ class FakeAdapter:
 
     service = "fake"
 
-    def __init__(self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None
+    ) -> None:
         self._service, self.settle, self._place = service, settle, dict(place or {"region": "eu"})
         self.certainty = service.certainty
 
@@ -270,7 +276,9 @@ class FencedStore:
 
     def set(self, key: str, value: Any) -> None:
         if not self._is_current():
-            raise SupersededError("Another try was started. This one writes nothing. Nothing needs to be done.")
+            raise SupersededError(
+                "Another try was started. This one writes nothing. Nothing needs to be done."
+            )
         self._store.set(key, value)
 
     def delete(self, key: str) -> None:
@@ -308,7 +316,9 @@ def new_attempt(
     )
 
 
-def start(attempt: Attempt, service: FakeService, params: Any = None, *, token: str | None = None) -> JobHandle:
+def start(
+    attempt: Attempt, service: FakeService, params: Any = None, *, token: str | None = None
+) -> JobHandle:
     """Begin the attempt and submit if it asks for that, as the glue to Airflow does; return the handle to watch."""
     attempt.begin()
     while attempt.handle is None:

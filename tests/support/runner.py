@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import json
+import signal
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,6 +117,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.store_down: Callable[[str], bool] = lambda verb: False
         self.effects = Effects()
+        self.on_defer: Callable[[Any], None] = lambda trigger: None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -136,6 +139,7 @@ class TaskInstance:
             with _outgoing_calls(effects):
                 result = _as_the_runner(operator, lambda: operator.execute(context))
         except TaskDeferred as deferred:
+            self.on_defer(deferred.trigger)
             effects.run("defer", lambda: None)
             result = self._resume(deferred, effects)
         except BaseException:
@@ -145,12 +149,12 @@ class TaskInstance:
 
     def _resume(self, deferred: TaskDeferred, effects: Effects) -> Any:
         while True:
-            event = asyncio.run(_first_event(deferred.trigger))
+            method, kwargs = _run_trigger(deferred)
             operator, context = self._process(effects)
-            kwargs = {**(deferred.kwargs or {}), "event": event}
+            resume = functools.partial(operator.resume_execution, method, kwargs, context)
             try:
                 with _outgoing_calls(effects):
-                    return _as_the_runner(operator, lambda: operator.resume_execution(deferred.method_name, kwargs, context))
+                    return _as_the_runner(operator, resume)
             except TaskDeferred as again:
                 deferred = again
             except BaseException:
@@ -161,7 +165,7 @@ class TaskInstance:
         ti = TaskInstanceDouble(self, effects)
         run = types.SimpleNamespace(clear_number=self.clear_number, start_date=self.run_started, run_id="run")
         operator = self.make()
-        store = StateStoreDouble(self.data, effects, lambda verb: self.store_down(verb))
+        store = StateStoreDouble(self.data, effects, self.store_down)
         return operator, {"ti": ti, "task_instance": ti, "dag_run": run, "task_state_store": store, "task": operator}
 
     def clear(self) -> None:
@@ -173,7 +177,20 @@ class TaskInstance:
 def _as_the_runner(operator: Any, call: Callable[[], Any]) -> Any:
     context = contextvars.copy_context()
     context.run(ExecutorSafeguard.tracker.set, operator)
-    return context.run(call)
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        return context.run(call)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_trigger(deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
+    """What the triggerer sends the task back with: an event, or the news that the trigger failed."""
+    try:
+        event = asyncio.run(_first_event(deferred.trigger))
+    except Exception as e:
+        return "__fail__", {"error": repr(e), "traceback": [repr(e)]}
+    return deferred.method_name, {**(deferred.kwargs or {}), "event": event}
 
 
 async def _first_event(trigger: Any) -> Any:
