@@ -54,6 +54,15 @@ class Remote:
         ids = {str(run.run_id) for run in self._runs(run_id)}
         return sum(str(call.body["run_id"]) in ids for call in self.databricks.calls("runs/cancel"))
 
+    def looks(self, kind: str, run_id: str) -> int:
+        """How often the run's jobs have been looked at."""
+        if kind.startswith("emr"):
+            ids = {s.id for s in self._steps(run_id)}
+            one = sum(call.body["StepId"] in ids for call in self.emr.calls("DescribeStep"))
+            return one + sum(bool(ids & set(call.body.get("StepIds") or [])) for call in self.emr.calls("ListSteps"))
+        ids = {str(run.run_id) for run in self._runs(run_id)}
+        return sum(str(call.body.get("run_id")) in ids for call in self.databricks.calls("runs/get"))
+
     def _steps(self, run_id: str) -> list[Any]:
         return [s for s in self.emr.steps(self.cluster) if s.name.startswith(f"{run_id} ")]
 
@@ -119,14 +128,14 @@ def right_after_the_answer(airflow: Airflow, remote: Remote, kind: str, dag_id: 
         airflow.wait_until("the submit", lambda: remote.jobs(kind, run_id) == 1, 60, pause=0.01)
         airflow.kill_worker(attempt)
         return
-    held = airflow.proxy.hold("PUT", STORE, run_id=run_id, where=lambda path, body: remote.jobs(kind, run_id) > 0)
+    held = airflow.proxy.hold("PUT", STORE, run_id=run_id, where=lambda *_: remote.jobs(kind, run_id) > 0)
     airflow.trigger(dag_id, run_id=run_id)
     held.wait_reached(60)
     airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
     held.refuse()
 
 
-def before_the_submit(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
+def before_the_submit(airflow: Airflow, _: Remote, __: str, dag_id: str, run_id: str) -> None:
     """The intent is on its way to the store, nothing was sent to the service."""
     held = airflow.proxy.hold("PUT", STORE, run_id=run_id)
     airflow.trigger(dag_id, run_id=run_id)

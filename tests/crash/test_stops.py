@@ -1,8 +1,14 @@
-"""Real signals on a real Airflow 3.3: an eviction costs nothing, a user's stop stops the job."""
+"""
+Real signals on a real Airflow 3.3: an eviction costs nothing, a user's stop stops the job.
+
+Each scenario is a test of its own; they run side by side, because most of their time is waiting for Airflow.
+"""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,30 +17,39 @@ from tests.airflow.harness import Airflow
 from tests.crash.scenarios import LOOK, SUBMIT, Remote, _operation
 from tests.services import Hold
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
-
-KINDS = ["databricks", "emr"]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
 
 
 class Task:
     """One task of one DAG run, with its jobs."""
 
-    def __init__(self, airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
-        self.airflow, self.remote, self.kind, self.dag_id, self.run_id = airflow, remote, kind, dag_id, run_id
+    def __init__(self, airflow: Airflow, remote: Remote, kind: str, name: str) -> None:
+        self.airflow, self.remote, self.kind = airflow, remote, kind
+        self.dag_id, self.run_id = "", name
 
-    def start(self) -> Task:
+    def start(self, suffix: str = "") -> Task:
+        self.dag_id = f"ours_{self.kind}{suffix}"
         self.airflow.trigger(self.dag_id, run_id=self.run_id)
         return self
 
     def in_the_wait(self, number: int = 1, jobs: int = 1) -> dict[str, Any]:
+        """Wait until the n-th execution has looked at its job twice."""
         attempt = self.attempt(number)
-        self.airflow.wait_until("the job", lambda: self.jobs == jobs, 60)
-        service, look = self.remote.service(self.kind), _operation(LOOK, self.kind)
-        service.wait_for(look, service.count(look) + 2, 60)
+        self.until("the job", lambda: self.jobs == jobs)
+        look, service = _operation(LOOK, self.kind), self.remote.service(self.kind)
+        seen = self.remote.looks(self.kind, self.run_id)
+        self.until("a look", lambda: self.remote.looks(self.kind, self.run_id) >= seen + 2)
+        assert service.count(look)
         return attempt
 
     def attempt(self, number: int) -> dict[str, Any]:
-        return self.airflow.wait_attempt(self.dag_id, self.run_id, "job", number, 90)
+        return self.airflow.wait_attempt(self.dag_id, self.run_id, "job", number, 120)
+
+    def until(self, what: str, ask: Callable[[], Any], seconds: float = 120) -> None:
+        self.airflow.wait_until(f"{what} of {self.run_id}", ask, seconds)
+
+    def state(self, *states: str, seconds: float = 120) -> dict[str, Any]:
+        return self.airflow.wait_task(self.dag_id, self.run_id, "job", list(states), seconds)
 
     @property
     def jobs(self) -> int:
@@ -48,31 +63,38 @@ class Task:
     def cancels(self) -> int:
         return self.remote.cancels(self.kind, self.run_id)
 
-    def row(self) -> dict[str, Any]:
-        return self.airflow.task(self.dag_id, self.run_id, "job")
-
-    def end(self, state: str = "success") -> dict[str, Any]:
+    def end(self) -> dict[str, Any]:
         self.remote.finish(self.kind, self.run_id)
-        return self.airflow.wait_task(self.dag_id, self.run_id, "job", [state], 90)
+        return self.state("success")
 
     def log(self, number: int = 1) -> str:
         return self.airflow.log(self.dag_id, self.run_id, "job", number)
 
+    def mark(self, state: str) -> None:
+        self.airflow.mark(self.dag_id, self.run_id, "job", state)
 
-@pytest.fixture
-def task(airflow: Airflow, remote: Remote, request: pytest.FixtureRequest) -> Any:
-    def start(kind: str, suffix: str = "") -> Task:
-        name = request.node.name.replace("[", "-").replace("]", "")
-        return Task(airflow, remote, kind, f"ours_{kind}{suffix}", name).start()
-
-    return start
+    def clear(self) -> None:
+        self.airflow.clear(self.dag_id, self.run_id, ["job"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_eviction_leaves_the_job_and_uses_no_try_not_even_with_retries_0(task: Any, kind: str) -> None:
-    t = task(kind, "_r0")
+Scenario = Callable[[Task], None]
+SCENARIOS: dict[str, tuple[str, Scenario]] = {}
+
+
+def scenario(*kinds: str) -> Callable[[Scenario], Scenario]:
+    def register(run: Scenario) -> Scenario:
+        for kind in kinds:
+            SCENARIOS[f"{run.__name__}-{kind}"] = (kind, run)
+        return run
+
+    return register
+
+
+@scenario("databricks", "emr")
+def an_eviction_leaves_the_job_and_uses_no_try_not_even_with_retries_0(t: Task) -> None:
+    t.start("_r0")
     t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
-    t.airflow.wait_task(t.dag_id, t.run_id, "job", ["up_for_reschedule"], 15)
+    t.state("up_for_reschedule")
     assert (t.active, t.cancels) == (1, 0)
     t.in_the_wait(2)
     row = t.end()
@@ -81,63 +103,176 @@ def test_an_eviction_leaves_the_job_and_uses_no_try_not_even_with_retries_0(task
     assert "reattached" in t.log()
 
 
-def test_an_eviction_while_the_submit_is_in_flight_makes_no_second_job(task: Any, remote: Remote) -> None:
-    for kind in KINDS:
-        hold = Hold()
-        name = f"in-flight-{kind}"
-        remote.service(kind).fault(_operation(SUBMIT, kind), hold, text=name)
-        t = task(kind, "_r0")
-        t.run_id = name
-        t.start()
-        hold.wait_reached(60)
-        t.airflow.signal_worker(t.attempt(1), signal.SIGTERM)
-        t.airflow.wait_task(t.dag_id, t.run_id, "job", ["up_for_reschedule"], 20)
-        hold.release(drop=True)
-        t.attempt(2)
-        t.airflow.wait_until("the reattachment", lambda t=t: "reattached" in t.log(), 90)
-        row = t.end()
-        assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
+@scenario("databricks", "emr")
+def an_eviction_while_the_submit_is_in_flight_makes_no_second_job(t: Task) -> None:
+    hold = Hold()
+    t.remote.service(t.kind).fault(_operation(SUBMIT, t.kind), hold, text=t.run_id)
+    t.start("_r0")
+    hold.wait_reached(120)
+    t.airflow.signal_worker(t.attempt(1), signal.SIGTERM)
+    t.state("up_for_reschedule")
+    hold.release(drop=True)
+    t.attempt(2)
+    t.until("the reattachment", lambda: "reattached" in t.log())
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "skipped"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_users_mark_cancels_the_job_once(task: Any, kind: str, state: str) -> None:
-    t = task(kind)
+def _is_cancelled_once(t: Task, state: str) -> None:
+    t.start()
     t.in_the_wait()
-    t.airflow.mark(t.dag_id, t.run_id, "job", state)
-    t.airflow.wait_until("the cancel", lambda: t.active == 0, 15)
-    assert t.row()["state"] == state
+    t.mark(state)
+    t.until("the cancel", lambda: t.active == 0, 20)
+    assert t.state(state)["state"] == state
     assert (t.jobs, t.cancels) == (1, 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_clear_while_running_stops_the_old_job_before_the_new_one(task: Any, kind: str) -> None:
-    t = task(kind)
+@scenario("databricks", "emr")
+def a_task_marked_failed_cancels_its_job_once(t: Task) -> None:
+    _is_cancelled_once(t, "failed")
+
+
+@scenario("databricks")
+def a_task_marked_success_cancels_its_job_once(t: Task) -> None:
+    _is_cancelled_once(t, "success")
+
+
+@scenario("emr")
+def a_task_marked_skipped_cancels_its_job_once(t: Task) -> None:
+    _is_cancelled_once(t, "skipped")
+
+
+@scenario("databricks", "emr")
+def a_clear_while_running_stops_the_old_job_before_the_new_one(t: Task) -> None:
+    t.start()
     t.in_the_wait()
-    t.airflow.clear(t.dag_id, t.run_id, ["job"])
+    t.clear()
     seen = set()
 
     def second() -> bool:
         seen.add(t.active)
         return t.jobs == 2
 
-    t.airflow.wait_until("the second job", second, 90)
-    assert t.cancels == 1
-    assert max(seen) == 1
-    t.airflow.wait_until("the submit", lambda: "submitted" in t.log(2), 30)
+    t.until("the second job", second)
+    assert (t.cancels, max(seen)) == (1, 1)
+    t.until("the submit", lambda: "submitted" in t.log(2))
     t.end()
     assert t.jobs == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_clear_after_success_runs_again(task: Any, kind: str) -> None:
-    t = task(kind)
+@scenario("databricks", "emr")
+def a_clear_after_success_runs_again(t: Task) -> None:
+    t.start()
     t.in_the_wait()
     t.end()
-    t.airflow.clear(t.dag_id, t.run_id, ["job"])
+    t.clear()
     t.in_the_wait(2, jobs=2)
     t.end()
     assert (t.jobs, t.cancels) == (2, 0)
+
+
+@scenario("databricks")
+def a_clear_of_the_whole_run_after_a_failure_runs_again(t: Task) -> None:
+    t.start("_r0")
+    t.in_the_wait()
+    for run in t.remote.databricks.active():
+        if t.run_id in str(run.payload):
+            t.remote.databricks.finish(run.run_id, "FAILED")
+    t.state("failed")
+    t.airflow.clear(t.dag_id, t.run_id)
+    t.in_the_wait(2, jobs=2)
+    t.end()
+    assert (t.jobs, t.cancels) == (2, 0)
+
+
+def _deferred(t: Task) -> None:
+    """Wait until the trigger looks at the job: a mark before that is not told to it."""
+    t.start()
+    t.state("deferred")
+    seen = t.remote.looks(t.kind, t.run_id)
+    t.until("a look of the trigger", lambda: t.remote.looks(t.kind, t.run_id) > seen + 1)
+
+
+@scenario("databricks_deferrable", "emr_deferrable")
+def a_deferred_task_marked_failed_cancels_its_job_once(t: Task) -> None:
+    _deferred(t)
+    t.mark("failed")
+    t.until("the cancel", lambda: t.active == 0, 30)
+    assert (t.jobs, t.cancels) == (1, 1)
+
+
+@scenario("databricks_deferrable", "emr_deferrable")
+def a_deferred_task_that_is_cleared_stops_the_old_job_before_the_new_one(t: Task) -> None:
+    _deferred(t)
+    t.clear()
+    t.until("the second job", lambda: t.jobs == 2)
+    t.until("one job", lambda: t.active == 1)
+    t.state("deferred")
+    t.end()
+    assert t.jobs == 2
+    assert t.cancels >= 1
+
+
+@scenario("databricks", "emr")
+def wait_reschedule_holds_no_slot_between_looks_and_uses_no_try(t: Task) -> None:
+    t.start("_reschedule")
+    t.attempt(1)
+    t.state("up_for_reschedule")
+    assert t.jobs == 1
+    t.attempt(3)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
+    xcoms = t.airflow.xcoms(t.dag_id, t.run_id, "job")
+    assert "run_page_url" in xcoms if t.kind == "databricks" else len(xcoms["return_value"]) == 2
+
+
+@scenario("databricks", "emr")
+def a_user_ends_a_task_between_two_looks_and_the_next_clear_stops_the_job(t: Task) -> None:
+    t.start("_reschedule")
+    t.attempt(1)
+    t.state("up_for_reschedule")
+    t.clear()
+    t.until("the second job", lambda: t.jobs == 2)
+    assert t.active == 1
+    assert t.cancels == 1
+    t.end()
+
+
+@scenario("databricks", "emr")
+def execution_timeout_cancels_the_job(t: Task) -> None:
+    t.start("_timeout")
+    t.state("failed")
+    t.until("the cancel", lambda: t.active == 0, 5)
+    assert (t.jobs, t.cancels) == (1, 1)
+
+
+@scenario("databricks")
+def execution_timeout_with_detach_leaves_the_job_to_the_retry(t: Task) -> None:
+    t.start("_timeout_detach")
+    t.attempt(2)
+    t.until("the reattachment", lambda: "reattached" in t.log(2))
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (2, 1, 0)
+    assert "left running" in t.log(1)
+
+
+@scenario("databricks", "emr")
+def dagrun_timeout_cancels_the_job(t: Task) -> None:
+    t.start("_dagrun_timeout")
+    t.until("the job", lambda: t.jobs == 1)
+    t.until("the cancel", lambda: t.active == 0, 60)
+    assert t.cancels == 1
+
+
+@pytest.fixture(scope="module")
+def running(airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in SCENARIOS.items()}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test(running: dict[str, Future[None]], name: str) -> None:
+    running[name].result()
 
 
 def test_an_eviction_of_one_mapped_task_leaves_the_other_alone(airflow: Airflow, remote: Remote) -> None:
@@ -152,3 +287,14 @@ def test_an_eviction_of_one_mapped_task_leaves_the_other_alone(airflow: Airflow,
     assert airflow.wait_run("ours_mapped", "mapped") == "success"
     assert (remote.jobs("databricks", "mapped"), remote.cancels("databricks", "mapped")) == (2, 0)
     assert [airflow.task("ours_mapped", "mapped", "job", i)["try_number"] for i in (0, 1)] == [1, 1]
+
+
+def test_a_restart_of_the_triggerer_leaves_deferred_jobs_alone(airflow: Airflow, remote: Remote) -> None:
+    tasks = [Task(airflow, remote, kind, f"triggerer-{kind}").start() for kind in ("databricks_deferrable", "emr_deferrable")]
+    for t in tasks:
+        t.state("deferred")
+        t.until("the job", lambda t=t: t.active == 1)
+    airflow.restart("triggerer")
+    for t in tasks:
+        assert t.end()["try_number"] == 1
+        assert (t.jobs, t.cancels) == (1, 0)

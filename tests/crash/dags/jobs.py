@@ -10,6 +10,7 @@ from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 from airflow.sdk import DAG
 
+from resumable import ResumePolicy
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.airflow.attempts import note_attempt
@@ -63,3 +64,20 @@ with DAG("ours_mapped", schedule=None) as mapped:
             for path in ("/a", "/b")
         ]
     )
+
+RESCHEDULE = ResumePolicy(wait="reschedule", wait_interval=10)
+for name, ours, _, arguments in OPERATORS:
+    if name in ("databricks", "emr"):
+        with DAG(f"ours_{name}_reschedule", schedule=None) as dag:
+            ours(task_id="job", retries=0, resume_policy=RESCHEDULE, **NOTED, **arguments)
+        globals()[dag.dag_id] = dag
+        with DAG(f"ours_{name}_timeout", schedule=None) as dag:
+            ours(task_id="job", retries=0, execution_timeout=timedelta(seconds=6), **NOTED, **arguments)
+        globals()[dag.dag_id] = dag
+        with DAG(f"ours_{name}_timeout_detach", schedule=None) as dag:
+            detach = ResumePolicy(on_timeout="detach")
+            ours(task_id="job", retries=1, resume_policy=detach, execution_timeout=timedelta(seconds=6), **NOTED, **arguments)
+        globals()[dag.dag_id] = dag
+        with DAG(f"ours_{name}_dagrun_timeout", schedule=None, dagrun_timeout=timedelta(seconds=8)) as dag:
+            ours(task_id="job", retries=0, **NOTED, **arguments)
+        globals()[dag.dag_id] = dag
