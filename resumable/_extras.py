@@ -17,7 +17,8 @@ def provider_import(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as e:
-        if e.name and f"airflow.providers.{extra}".startswith(e.name):
+        provider = f"airflow.providers.{extra}"
+        if e.name and (provider.startswith(e.name) or e.name.startswith((provider, "boto"))):
             raise ImportError(
                 f"resumable.operators needs the {extra} provider, which is not installed. Nothing was submitted. "
                 f"Install it with: pip install 'airflow-resumable[{extra}]'",

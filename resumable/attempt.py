@@ -15,11 +15,12 @@ from tenacity import (
     retry_if_exception_type,
     retry_if_result,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from resumable.errors import InvalidHandleError, LostSightError, RefusedError, ResumableError, StateStoreError
-from resumable.identity import Relation, TaskIdentity
+from resumable.identity import TaskIdentity
 from resumable.lifecycle import (
     Certainty,
     Claim,
@@ -33,6 +34,7 @@ from resumable.lifecycle import (
     Restart,
     Submit,
     decide,
+    is_cleared,
 )
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
@@ -41,9 +43,12 @@ from resumable.stores.base import RecordStore, SupersededError
 LOOKS = 14
 """Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
 
-STOP_LOOKS = 60
+STOP_LOOKS = 24
 """Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
 
+
+BACK_OFF = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
+"""Waits between looks: capped, exponential, with jitter."""
 
 RECOVERIES = 3
 """Lost answers in a row that one attempt clears up by looking for the job, before it leaves that to the next."""
@@ -117,14 +122,13 @@ class Attempt:
         self._clock, self._sleep = clock, sleep or time.sleep
         self.seen: Observation | None = None
         self._unsaved = False
-        self._ended: JobHandle | None = None
         self._number = 1
 
     # -- what the glue asks -------------------------------------------------------------------------------------------
 
     @property
     def handle(self) -> JobHandle | None:
-        """The job of this attempt: set only by a submit or a reattachment, never by a mere look."""
+        """The job that this attempt watches: set only by a submit or a reattachment, never by a mere look."""
         return self.record.handle if self.record and not isinstance(self.plan, Submit | None) else None
 
     @property
@@ -154,6 +158,11 @@ class Attempt:
         return isinstance(self.plan, Submit) and self.record is not None and self.record.in_doubt and self._intended
 
     @property
+    def recorded_params(self) -> Any:
+        """The parameters of a submit that was left unanswered, if they were kept."""
+        return self.record.params if self.record is not None else None
+
+    @property
     def is_first_submit(self) -> bool:
         """Nothing of this generation can be running: the provider may tidy up before it submits."""
         return isinstance(self.plan, Submit) and not self.plan.in_doubt
@@ -165,9 +174,14 @@ class Attempt:
         Raises:
             ResumableError: the store does not answer, the record cannot be used, the job cannot be seen, a policy says fail.
         """
-        self.record = self._records.load()
-        if self.record:
-            self._number = self.record.attempt + 1
+        self.record = record = self._records.load()
+        if record is not None:
+            if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
+                raise SupersededError(
+                    f"Try {record.try_number} owns the record, this is try {self._try}: Airflow has given it up. It submits, "
+                    "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
+                )
+            self._number = record.attempt + 1
         self._settle()
 
     def resume(self) -> None:
@@ -217,14 +231,13 @@ class Attempt:
         plan, record = self.plan, self.record
         assert isinstance(plan, Submit)
         assert record is not None
-        again = self._ended is not None and handle.ids == self._ended.ids
-        self.record = record = record.with_handle(handle, self._clock())
+        self.record = record.with_handle(handle, self._clock())
         self.plan = Reattach(plan.reason)
         self._intended = False
         self._keep()
-        if again:
-            self._same_job_again(handle)
+        self._refuse_the_same_job()
         if plan.in_doubt:
+            self._has_repeated = True
             self._settle()
             if isinstance(self.plan, Submit):
                 raise Again
@@ -233,7 +246,8 @@ class Attempt:
 
     def rejected(self) -> None:
         """The service refused the submit for certain: there is no job, and no doubt."""
-        if self.in_doubt and self.record is not None:
+        repeated = isinstance(self.plan, Submit) and self.plan.in_doubt  # the no to a repetition says nothing of the first
+        if self.in_doubt and self.record is not None and not repeated:
             self.record = self.record.closed(Outcome.REJECTED, self._clock())
             self._intended = False
             self._keep()
@@ -252,6 +266,7 @@ class Attempt:
             error,
         )
         self._intended = False
+        self._lost_at = self._clock()
         self._settle()
         return True
 
@@ -278,15 +293,23 @@ class Attempt:
                 self._log.debug("resumable: the outcome was not noted: %s", e)
 
     def owns_record(self) -> bool:
-        """Whether no other attempt has taken over. True where the store does not answer: a user's stop must not be lost."""
-        try:
-            return self._records.owner() in (self.owner, None if self.record is None else self.record.owner)
-        except Exception:
+        """
+        Whether no other attempt has taken over: told by a write, which is refused then. (A read may find nothing also because
+        Airflow's ``clear_on_success`` has cleared the state.) True if the store does not answer: a user's stop must not be lost.
+        """
+        if self.record is None:
             return True
+        try:
+            self._records.save(self._owned(self.record), tries=1)
+        except SupersededError:
+            return False
+        except StateStoreError:
+            return True
+        return True
 
     def cancel(self, why: str) -> bool:
         """Ask the service to stop the job of this attempt. True if the request went through; never raises."""
-        handle = self.handle
+        handle = None if self.record is None or isinstance(self.plan, Submit) else self.record.handle
         if handle is None:
             doubt = "its submit was not answered: the next attempt looks for it" if self.in_doubt else "none was submitted"
             self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
@@ -298,6 +321,11 @@ class Attempt:
             return False
         self._log.info("resumable: cancelled %s: %s", self._named(), why)
         return True
+
+    def has_ended(self) -> bool:
+        """One look: whether the job is seen to have ended."""
+        handle = None if self.record is None else self.record.handle
+        return handle is not None and not _runs_or_unknown(self._observed(handle))
 
     def stop_if_overdue(self) -> bool:
         """Cancel a job that still runs after its ``job_timeout``. True if it was told to stop."""
@@ -315,7 +343,9 @@ class Attempt:
     # -- the decision loop --------------------------------------------------------------------------------------------
 
     _intended = False
+    _has_repeated = False
     _recoveries = 0
+    _lost_at = 0.0
 
     def _settle(self) -> None:
         observation = self._elsewhere()
@@ -341,7 +371,6 @@ class Attempt:
 
     def _plan_submit(self, plan: Submit) -> None:
         if self.record is not None:
-            self._ended = self.record.handle
             say = self._log.warning if plan.warn else self._log.info
             say(
                 "resumable: %s %s: %s",
@@ -353,6 +382,7 @@ class Attempt:
 
     def _take(self, decision: Reattach | Deliver, observation: Observation | None) -> None:
         assert self.record is not None
+        self._refuse_the_same_job()
         mine = self.record.owner == self.owner
         self.record = self._owned(self.record)
         if self._is_cleared(self.record):
@@ -364,10 +394,10 @@ class Attempt:
         self._say(verb, decision.reason, observation)
 
     def _owned(self, record: JobRecord) -> JobRecord:
-        return replace(record, owner=self.owner, attempt=self._number)
+        return replace(record, owner=self.owner, attempt=self._number, try_number=self._try)
 
     def _is_cleared(self, record: JobRecord) -> bool:
-        return self.claim.generation.relation_to(record.generation) is Relation.CLEARED
+        return is_cleared(record, self.claim)
 
     def _intent(self, plan: Submit, params: Any, token: str | None, where: Mapping[str, str]) -> JobRecord:
         before = self.record
@@ -380,34 +410,41 @@ class Attempt:
             submission=plan.submission,
             owner=self.owner,
             attempt=self._number,
+            try_number=self._try,
+            replaces=before.handle.ids if token and before is not None and before.handle else None,
             intended_at=self._clock(),
             spec=self.claim.spec,
             params=params if params is not None and self._may_record(params) else None,
             place={**self.adapter.place(), **where},
         )
 
-    def _same_job_again(self, handle: JobHandle) -> None:
-        raise InvalidHandleError(
-            f"{self.adapter.service} answered the submit with {handle}, the job that has ended already: the token "
-            f"{self.record.token if self.record else ''!r} is used up. No job was started. Leave idempotency_token "
-            "unset, so that each submission gets a token of its own, or make yours vary."
-        )
+    def _refuse_the_same_job(self) -> None:
+        """A user's own token may be answered with the job that this submission was to follow."""
+        record = self.record
+        if record is not None and record.handle is not None and record.handle.ids == record.replaces:
+            raise InvalidHandleError(
+                f"{record.service} answered the submit with {record.handle}, the job that has ended already: the token "
+                f"{record.token!r} is used up. No job was started. Leave idempotency_token unset, so that each submission "
+                "gets a token of its own, or make yours vary, and clear the task."
+            )
 
     def _stop(self, decision: Restart) -> None:
         handle = self._known_handle()
+        self.record = self._owned(self._known_record())
+        self._records.save(self.record)  # an attempt that was given up learns it here, before it cancels
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
         try:
             Retrying(
                 retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
                 stop=stop_after_attempt(LOOKS),
-                wait=wait_exponential_jitter(1, 30),
+                wait=BACK_OFF,
                 sleep=self._sleep,
                 reraise=True,
             )(self.adapter.cancel, handle)
             last = Retrying(
                 retry=retry_if_result(_runs_or_unknown),
                 stop=stop_after_attempt(STOP_LOOKS),
-                wait=wait_exponential_jitter(0.5, 12),
+                wait=BACK_OFF,
                 sleep=self._sleep,
                 retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             )(self._observed, handle)
@@ -433,19 +470,23 @@ class Attempt:
         return Retrying(
             retry=retry_if_result(lambda seen: seen.state is JobState.UNKNOWN),
             stop=stop_after_attempt(LOOKS),
-            wait=wait_exponential_jitter(1, 30),
+            wait=BACK_OFF,
             sleep=self._sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )(self._observed, self._known_handle())
 
-    def _known_handle(self) -> JobHandle:
+    def _known_record(self) -> JobRecord:
         assert self.record is not None
-        assert self.record.handle is not None
-        return self.record.handle
+        return self.record
+
+    def _known_handle(self) -> JobHandle:
+        handle = self._known_record().handle
+        assert handle is not None
+        return handle
 
     def _elsewhere(self) -> Observation | None:
         record = self.record
-        if record is None or record.outcome is not None:
+        if record is None or record.outcome not in (None, Outcome.CANCELLED):
             return None
         if record.service != self.adapter.service:
             return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
@@ -467,7 +508,7 @@ class Attempt:
         found = self._find()
         if found is None:
             return Observation(JobState.ABSENT)
-        self.record = self._owned(self.record).with_handle(found, self._clock())
+        self.record = self._owned(self.record).with_handle(found, self.record.intended_at)
         self._keep()
         return None
 
@@ -477,13 +518,13 @@ class Attempt:
         look = Retrying(
             retry=retry_if_exception_type(Exception),
             stop=stop_after_attempt(LOOKS),
-            wait=wait_exponential_jitter(1, 30),
+            wait=BACK_OFF,
             sleep=self._sleep,
             reraise=True,
         )
         try:
             found: JobHandle | None = look(self.adapter.find, record)
-            unsettled = record.intended_at + self.adapter.settle - self._clock()
+            unsettled = max(record.intended_at, self._lost_at) + self.adapter.settle - self._clock()
             if found is None and unsettled > 0:
                 self._sleep(unsettled)
                 found = look(self.adapter.find, record)
@@ -528,7 +569,8 @@ class Attempt:
         known = record is not None and record.handle is not None
         job = f"{self._named()} is left as it is" if known else "no job is known"
         happened = refuse.reason[:1].upper() + refuse.reason[1:]
-        return f"{happened} [task {self.task}]. Nothing was submitted; {job}. {refuse.advice}."
+        sent = "The unanswered submit was repeated under its token, nothing else" if self._has_repeated else "Nothing"
+        return f"{happened} [task {self.task}]. {sent} was submitted; {job}. {refuse.advice}."
 
 
 def _runs_or_unknown(seen: Observation) -> bool:

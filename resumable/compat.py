@@ -6,6 +6,7 @@ importing `resumable` must not import Airflow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -20,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SECTION = "resumable"
 
+_MAX_DEPTH = 50
+
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
 
@@ -30,6 +33,12 @@ def apply_defaults(init: F) -> F:
 
     decorated: F = BaseOperatorMeta._apply_defaults(init)
     return decorated
+
+
+def base_operator() -> Any:
+    from airflow.sdk import BaseOperator
+
+    return BaseOperator
 
 
 def configured_policy() -> dict[str, str | None]:
@@ -188,7 +197,8 @@ def holds_secret(value: Any) -> bool:
     """Whether Airflow's secrets masker would hide anything in ``value``."""
     from airflow.sdk.log import redact
 
-    return bool(redact(value) != value)
+    text = json.dumps(value, default=str)
+    return bool(redact(value, max_depth=_MAX_DEPTH) != value or redact(text) != text)
 
 
 @contextmanager

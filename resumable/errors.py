@@ -56,5 +56,11 @@ class InvalidHandleError(ResumableError):
     retryable = False
 
 
+class InvalidAnswerError(InvalidHandleError):
+    """The service's answer to a submit names no job. The next try asks again under the same token, or looks the job up."""
+
+    retryable = True
+
+
 class JobNotFound(Exception):
     """Raise it in ``get_job_status`` when the service says that it does not know the job (any more)."""

@@ -42,6 +42,10 @@ class Generation:
         moved = self.max_tries != earlier.max_tries or self.run_started != earlier.run_started
         return Relation.CLEARED if moved else Relation.SAME
 
+    def is_of_later_run(self, other: Generation) -> bool:
+        """Whether the DAG run was started again, or made anew, after ``other`` (times in ISO format and UTC sort as text)."""
+        return (self.run_started or "") > (other.run_started or "")
+
     def to_json(self) -> dict[str, Any]:
         return {
             "max_tries": self.max_tries,

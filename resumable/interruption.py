@@ -29,6 +29,8 @@ HANDLE_PATIENCE = 2.5
 
 _PAUSE = 0.02
 _DEADLINE_PAUSE = 1.0
+_SWALLOWED = 1.0
+_JOIN = 2.0
 
 
 class Stop(Enum):
@@ -105,6 +107,7 @@ class Interruption:
     def __exit__(self, *exc: object) -> None:
         self.close()
         os.close(self._writer)  # the thread reads end-of-file and leaves, unless it is at work
+        self._thread.join(_JOIN)  # so that none of its signals comes after the end
 
     def close(self) -> None:
         """From here on a signal neither asks nor raises: the main thread is out of the provider's code."""
@@ -123,9 +126,7 @@ class Interruption:
     def _watch(self) -> None:
         try:
             if self._is_signalled():
-                stop = self._settle_job()
-                self._await_answer()
-                self._leave(stop)
+                self._leave(self._settle_job())
         finally:
             os.close(self._reader)
 
@@ -143,10 +144,10 @@ class Interruption:
             stop = why(state)
         except Exception as e:
             state, stop = repr(e), Stop.UNKNOWN
+        self._await_answer()
         if stop is Stop.BY_USER and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
         if cancels(stop, self._attempt.policy):
-            self._await_answer()
             if self._cancel(f"{stop.value} (state {state})"):
                 self._attempt.close(Outcome.CANCELLED)
         else:
@@ -166,7 +167,10 @@ class Interruption:
             with self._lock:
                 self._stop = stop
                 self._may_raise = self._is_open
-                os.kill(os.getpid(), signal.SIGTERM)
                 while self._may_raise and self._is_open:
+                    # again and again: one that comes right before the main thread blocks is handled only when that call returns
+                    os.kill(os.getpid(), signal.SIGTERM)
                     time.sleep(_PAUSE)
-            time.sleep(1)
+            swallowed_at = time.monotonic() + _SWALLOWED
+            while self._is_open and time.monotonic() < swallowed_at:
+                time.sleep(_PAUSE)

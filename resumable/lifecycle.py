@@ -22,6 +22,7 @@ class JobState(Enum):
     FAILING = "failing"  # failed as a whole already, while parts of it still run
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    REPAIRABLE = "repairable"  # failed, and the provider's own code is about to mend it where the task goes on watching
     GONE = "gone"  # the service answers, in the handle's own place, that there is no such job
     ABSENT = "absent"  # answer to Find: no job carries the token
     FOREIGN = "foreign"  # the connection points elsewhere than the handle: asking would mean nothing
@@ -131,12 +132,25 @@ def decide(record: JobRecord | None, observation: Observation | None, policy: Re
         return _lost(observation)
     if observation is not None and observation.state is JobState.FOREIGN:
         return _foreign(record, observation)
-    cleared = claim.generation.relation_to(record.generation) is Relation.CLEARED
+    cleared = is_cleared(record, claim)
     if record.in_doubt:
         return _in_doubt(record, observation, claim, cleared)
     if cleared:
-        return _cleared(record, observation, policy)
+        return _cleared(record, observation, policy, claim)
     return _same_generation(record, observation, policy, claim)
+
+
+def is_cleared(record: JobRecord, claim: Claim) -> bool:
+    """
+    Whether the task was cleared since ``record`` was written.
+
+    A ``clear_number`` that moved alone is most likely a sibling's clear, and the job of a record without an outcome may still
+    run. Once the outcome was noted, another attempt means a clear: nothing runs that a second job could start beside.
+    """
+    earlier = record.generation
+    if claim.generation.relation_to(earlier) is Relation.CLEARED:
+        return True
+    return record.outcome is not None and claim.generation.clear_number != earlier.clear_number
 
 
 def _lost(observation: Observation) -> Refuse:
@@ -148,7 +162,8 @@ def _lost(observation: Observation) -> Refuse:
 
 
 def _foreign(record: JobRecord, observation: Observation) -> Refuse:
-    job = record.handle or f"{record.service} job with token {record.token}"
+    place = " ".join(str(v) for v in record.place.values())
+    job = record.handle or f"{record.service} job with token {record.token} at {place}"
     return Refuse(
         ForeignJobError,
         f"the record's job is {job}, but the connection points at {observation.detail}",
@@ -177,12 +192,16 @@ def _in_doubt(record: JobRecord, observation: Observation | None, claim: Claim, 
     return Submit(record.submission, "an earlier submit was left unanswered, no job carries its token")
 
 
-def _cleared(record: JobRecord, observation: Observation | None, policy: ResumePolicy) -> Decision:
+def _cleared(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
+    if record.outcome is Outcome.CANCELLED:
+        return _told_to_stop(observation, 0, "the task was cleared: run again")
     if record.outcome is not None:
         return Submit(0, "the task was cleared: run again")
     if observation is None:
         return Look()
     if observation.state in (JobState.ACTIVE, JobState.FAILING):
+        if policy.on_clear is OnClear.REATTACH and _is_changed(record, claim):
+            return _changed(observation, policy, 0)
         if policy.on_clear is OnClear.REATTACH:
             return Reattach("the task was cleared, on_clear=reattach")
         return Restart(0, "the task was cleared, on_clear=restart")
@@ -190,8 +209,10 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
 
 
 def _same_generation(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
-    changed = None not in (record.spec, claim.spec) and record.spec != claim.spec
+    changed = _is_changed(record, claim)
     following = record.submission + 1
+    if record.outcome is Outcome.CANCELLED:
+        return _told_to_stop(observation, following, "the earlier job was cancelled")
     if record.outcome is not None:
         return _closed(record, record.outcome, policy, changed=changed)
     if not claim.waits and not changed:
@@ -201,14 +222,14 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
     if changed:
         return _changed(observation, policy, following)
     match observation.state:
-        case JobState.ACTIVE:
+        case JobState.ACTIVE | JobState.REPAIRABLE:
             return Reattach("an earlier attempt started it")
         case JobState.SUCCEEDED:
             return Deliver("the job has succeeded meanwhile")
         case JobState.FAILING if policy.on_failed is OnFailed.RESUBMIT:
             return Restart(following, f"the job has failed ({observation}) while parts of it still run")
         case JobState.GONE:
-            return _after_end(Outcome.GONE.value, policy, following)
+            return _after_end(None, policy, following)
         case _:
             return _after_end(str(observation), policy, following)
 
@@ -218,14 +239,12 @@ def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, change
     match outcome:
         case Outcome.REJECTED:
             return Submit(record.submission, "the service had refused the earlier submit")
-        case Outcome.CANCELLED:
-            return Submit(following, "the earlier job was cancelled")
         case _ if changed:
             return Submit(following, "the author changed the job, the earlier one had ended")
         case Outcome.SUCCEEDED:
             return Deliver("the job had succeeded")
         case _:
-            return _after_end(outcome.value, policy, following)
+            return _after_end(None if outcome is Outcome.GONE else outcome.value, policy, following)
 
 
 def _changed(observation: Observation, policy: ResumePolicy, following: int) -> Decision:
@@ -244,8 +263,21 @@ def _changed(observation: Observation, policy: ResumePolicy, following: int) -> 
             )
 
 
-def _after_end(words: str, policy: ResumePolicy, following: int) -> Decision:
-    gone = words == Outcome.GONE.value
+def _is_changed(record: JobRecord, claim: Claim) -> bool:
+    return None not in (record.spec, claim.spec) and record.spec != claim.spec
+
+
+def _told_to_stop(observation: Observation | None, following: int, reason: str) -> Decision:
+    """A cancel is a request: the next job is submitted when this one has been seen to have ended."""
+    if observation is None:
+        return Look()
+    if observation.state in (JobState.ACTIVE, JobState.FAILING):
+        return Restart(following, f"{reason}, and still runs")
+    return Submit(following, reason)
+
+
+def _after_end(words: str | None, policy: ResumePolicy, following: int) -> Decision:
+    gone = words is None
     setting, choice = ("on_missing", policy.on_missing) if gone else ("on_failed", policy.on_failed)
     what = "the service no longer knows the job" if gone else f"the job has failed ({words})"
     if choice in (OnMissing.FAIL, OnFailed.FAIL):

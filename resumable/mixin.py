@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -30,7 +30,7 @@ QUICK = 60.0
 """Seconds that a wait must have lasted for its failure not to count as quick."""
 
 
-class DurableBase:
+class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     """
     What every durable operator has: the two arguments, the fingerprint of its spec, the run of one attempt, ``on_kill``.
 
@@ -43,18 +43,10 @@ class DurableBase:
 
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
-        _own_on_kill: Callable[[], None]
 
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
     _authored_spec: str | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "on_kill" in vars(cls):
-            # An operator's own on_kill cancels its job. It is kept for the stops that are meant for the job: an eviction is not.
-            cls._own_on_kill = vars(cls)["on_kill"]
-            cls.on_kill = DurableBase.on_kill  # type: ignore[method-assign]
 
     @compat.apply_defaults
     def __init__(
@@ -108,11 +100,11 @@ class DurableBase:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors():
             attempt = self._attempt = self._new_attempt(context)
-            cancel = self._cancel_with_own_on_kill if hasattr(self, "_own_on_kill") else None
+            self._take_over_on_kill()
             why = lambda: compat.own_state(context)  # noqa: E731
             lock = compat.request_lock()
             try:
-                with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=cancel) as self._interruption:
+                with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=self._stop_job) as self._interruption:
                     attempt.begin()
                     if attempt.stop_if_overdue():
                         raise _overdue(attempt)
@@ -178,6 +170,8 @@ class DurableBase:
 
     def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         log, handle, policy = self.log, attempt.handle, attempt.policy
+        if not self._waits():
+            return
         if seen.state is JobState.FAILED:
             attempt.close(Outcome.FAILED)
             if policy.on_failed is OnFailed.FAIL:
@@ -185,7 +179,7 @@ class DurableBase:
                     f"{handle} has failed ({seen}), on_failed=fail. No other job is submitted. Look at the job, then "
                     "clear the task to run it again."
                 ) from error
-        elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN):
+        elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.REPAIRABLE, JobState.UNKNOWN):
             if not compat.is_last_try(context):
                 log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
             elif policy.on_final_failure is OnFinalFailure.LEAVE:
@@ -195,7 +189,7 @@ class DurableBase:
                     handle,
                     seen,
                 )
-            elif attempt.cancel("the last try failed, on_final_failure=cancel"):
+            elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
                 attempt.close(Outcome.CANCELLED)
 
     def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
@@ -225,7 +219,7 @@ class DurableBase:
         if attempt.handle is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
-            if attempt.cancel("execution_timeout, on_timeout=cancel"):
+            if attempt.owns_record() and self._stop_job("execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
         else:
             self.log.warning(
@@ -242,28 +236,35 @@ class DurableBase:
 
     # -- a stop -------------------------------------------------------------------------------------------------------
 
-    def on_kill(self) -> None:
+    def _take_over_on_kill(self) -> None:
         """
-        Cancels the job only if a user ended or cleared the task; an eviction leaves it running.
+        From here on Airflow's signal handler calls ours, whatever ``on_kill`` the operator's classes have: those cancel the job,
+        and an eviction is no reason to. What they do is kept for the stops that are meant for the job (`_stop_job`).
+        """
+        vars(self)["on_kill"] = self._on_sigterm
 
-        Airflow calls this in a signal handler. It only wakes a thread (see `resumable.interruption`).
-        """
+    def _on_sigterm(self) -> None:
         if self._interruption is not None:
             self._interruption.notice()
-        elif self._attempt is None:
-            self._on_kill_unattended()
 
-    def _on_kill_unattended(self) -> None:
-        """A stop while no attempt of ours is under way."""
-        if hasattr(self, "_own_on_kill"):
-            self._own_on_kill()
-        else:
-            super().on_kill()  # type: ignore[misc]
+    def _has_own_on_kill(self) -> bool:
+        """Whether the author of the operator wrote an ``on_kill``."""
+        return False
 
-    def _cancel_with_own_on_kill(self, why: str) -> bool:
-        self._own_on_kill()
-        self.log.info("resumable: on_kill called to cancel %s: %s", self._attempt and self._attempt.handle, why)
-        return True
+    def _stop_job(self, why: str) -> bool:
+        """Stop the job of the attempt, by the operator's own ``on_kill`` if it has one. True if it was told to stop."""
+        attempt = self._attempt
+        if attempt is None:
+            return False
+        if self._has_own_on_kill():
+            self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
+            try:
+                type(self).on_kill(self)  # type: ignore[attr-defined]
+            except Exception as e:
+                self.log.warning("resumable: on_kill failed: %r", e)
+            if attempt.has_ended():
+                return True
+        return attempt.cancel(why)
 
     # -- the spec -----------------------------------------------------------------------------------------------------
 
@@ -403,7 +404,10 @@ class ResumableMixin(DurableBase):
     def _submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
         if not attempt.replays:
             self._token, _ = attempt.intend()
-            external_id = self.submit_job(context)
+            try:
+                external_id = self.submit_job(context)
+            finally:
+                self._token = None
             attempt.submitted(JobHandle(attempt.adapter.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
@@ -431,6 +435,9 @@ class ResumableMixin(DurableBase):
 
     def _job_adapter(self, context: Any) -> JobAdapter:
         return _MethodsAdapter(self, context)
+
+    def _has_own_on_kill(self) -> bool:
+        return type(self).on_kill is not compat.base_operator().on_kill  # type: ignore[attr-defined]
 
     @classmethod
     def _certainty(cls) -> Certainty:

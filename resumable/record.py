@@ -99,6 +99,8 @@ class JobRecord:
     spec: str | None = None
     params: Any = None
     place: Mapping[str, str] = field(default_factory=dict)
+    try_number: int = 0
+    replaces: Any = None
     handle: JobHandle | None = None
     submitted_at: float | None = None
     outcome: Outcome | None = None
@@ -126,6 +128,7 @@ class JobRecord:
             "submission": self.submission,
             "generation": self.generation.to_json(),
             "attempt": self.attempt,
+            "try": self.try_number,
             "owner": self.owner,
             "spec": self.spec,
             "intended_at": _iso(self.intended_at),
@@ -136,7 +139,9 @@ class JobRecord:
         for name in ("submitted_at", "closed_at"):
             if (at := getattr(self, name)) is not None:
                 data[name] = _iso(at)
-        if self.params is not None and len(json.dumps(data | {"params": self.params})) <= MAX_BYTES:
+        if self.replaces is not None:
+            data["replaces"] = self.replaces
+        if self.params is not None and _fits(data | {"params": self.params}):
             data["params"] = self.params
         return data
 
@@ -149,15 +154,14 @@ class JobRecord:
             RecordError: a newer release wrote it, or it is damaged.
         """
         version = data.get("version") if isinstance(data, Mapping) else None
-        if isinstance(version, int) and version > VERSION:
+        if type(version) is int and version > VERSION:
             raise RecordError(
                 f"The record in task state has version {version}, this airflow-resumable reads up to {VERSION}: a newer "
                 "release wrote it. Nothing was submitted and the job is left alone. Upgrade airflow-resumable on "
                 f"this worker, or delete the task state key {KEY!r} of this task instance to start over. Record: {data}"
             )
         try:
-            state = data["state"]
-            ids = data["job"]
+            state, ids = _checked(data)
             place = dict(data.get("place") or {})
             return cls(
                 service=str(data["service"]),
@@ -166,6 +170,8 @@ class JobRecord:
                 submission=int(data["submission"]),
                 owner=str(data["owner"]),
                 attempt=int(data["attempt"]),
+                try_number=int(data.get("try", 0)),
+                replaces=data.get("replaces"),
                 intended_at=_timestamp(data["intended_at"]),
                 spec=data.get("spec"),
                 params=data.get("params"),
@@ -175,12 +181,32 @@ class JobRecord:
                 outcome=None if state in ("submitting", "submitted") else Outcome(state),
                 closed_at=_timestamp(data.get("closed_at")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, InvalidHandleError) as e:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
             raise RecordError(
                 f"The record in task state cannot be read ({type(e).__name__}: {e}). Nothing was submitted and the job, if "
                 f"there is one, is left alone. Look the job up with what the record says, then delete the task state "
                 f"key {KEY!r} of this task instance to start over. Record: {data!r}"
             ) from e
+
+
+def _fits(data: Mapping[str, Any]) -> bool:
+    try:
+        return len(json.dumps(data)) <= MAX_BYTES
+    except (TypeError, ValueError):  # parameters that JSON cannot carry
+        return False
+
+
+def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:
+    """State and job of something that is meant to be a record of this version."""
+    if type(data["version"]) is not int:
+        raise ValueError(f"version {data['version']!r}")
+    for name in ("service", "token", "owner", "intended_at"):
+        if not isinstance(data[name], str):
+            raise TypeError(f"{name} {data[name]!r}")
+    state, ids = data["state"], data["job"]
+    if ids is None and state not in ("submitting", Outcome.REJECTED.value):
+        raise ValueError(f"state {state!r} without a job")
+    return state, ids
 
 
 def _iso(at: float) -> str:

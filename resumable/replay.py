@@ -94,6 +94,7 @@ class ReplayMixin(DurableBase):
         """
         if not self.durable:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+        self._take_over_on_kill()
         with compat.airflow_errors():
             try:
                 result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
@@ -113,7 +114,7 @@ class ReplayMixin(DurableBase):
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
             return self.execute(context)
-        if seen.state in (JobState.ACTIVE, JobState.UNKNOWN) and not attempt.is_overdue:
+        if seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN) and not attempt.is_overdue:
             seconds = compat.hand_back_seconds()
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); the task is started again in %.0f s: %r",
@@ -138,6 +139,8 @@ class ReplayMixin(DurableBase):
     def _job_adapter(self, context: Any) -> JobAdapter:  # noqa: ARG002
         return self  # type: ignore[return-value]
 
-    def _on_kill_unattended(self) -> None:
-        if not self.durable:
-            super()._on_kill_unattended()
+    def _has_own_on_kill(self) -> bool:
+        """An ``on_kill`` of a class below ours: the provider's own does what `cancel` does, if it has one."""
+        classes = type(self).__mro__
+        written = next(c for c in classes if "on_kill" in vars(c))
+        return classes.index(written) < classes.index(ReplayMixin)

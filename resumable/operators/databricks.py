@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.errors import InvalidHandleError, RecordError
+from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.policy import OnClear
 from resumable.record import JobHandle
@@ -116,7 +116,7 @@ class DatabricksRunReplay(ReplayMixin):
 
     def _handle(self, run_id: Any, json: Mapping[str, Any]) -> JobHandle:
         if isinstance(run_id, bool) or not isinstance(run_id, int):
-            raise InvalidHandleError(
+            raise InvalidAnswerError(
                 f"Databricks answered the submit with run_id={run_id!r}, which is no run's id. A run may be active: look for it "
                 "in the workspace. The next try asks again with the same token."
             )
@@ -196,10 +196,10 @@ class ResumableDatabricksRunNowOperator(DatabricksRunReplay, DatabricksRunNowOpe
         guards: dict[str, Callable[..., Any]] = {}
         if not attempt.is_first_submit:
             guards["cancel_all_runs"] = lambda job_id: None
-        if attempt.handle is not None:
-            job_id = attempt.handle.ids.get("job_id")
+            job_id = attempt.handle.ids.get("job_id") if attempt.handle else (attempt.recorded_params or {}).get("job_id")
             if job_id is not None:
                 guards["find_job_id_by_name"] = lambda job_name: job_id
+        if attempt.handle is not None:
             if self.repair_run and self._is_repaired(attempt.handle):
                 self.repair_run = False
         return guards
@@ -207,7 +207,7 @@ class ResumableDatabricksRunNowOperator(DatabricksRunReplay, DatabricksRunNowOpe
     def observe(self, handle: JobHandle) -> Observation:
         seen = super().observe(handle)
         if seen.state is JobState.FAILED and self.repair_run and self._is_repairable(handle):
-            return Observation(JobState.ACTIVE, f"{seen}, to be repaired")
+            return Observation(JobState.REPAIRABLE, f"{seen}, to be repaired")
         return seen
 
     def _is_repairable(self, handle: JobHandle) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.errors import InvalidHandleError, RecordError
+from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, Deliver, JobState, Observation
 from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
@@ -99,7 +99,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         steps = list(response.get("StepIds") or [])
         if len(steps) != len(params["Steps"]) or not all(isinstance(s, str) and s for s in steps):
-            raise InvalidHandleError(
+            raise InvalidAnswerError(
                 f"EMR answered {len(params['Steps'])} steps with the ids {steps!r}. Steps may be running on {params['JobFlowId']}: "
                 "look for them there. The next try looks them up by their mark."
             )
@@ -153,7 +153,9 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
             return None
         if len(found) != wanted:
             raise RuntimeError(f"{len(found)} of {wanted} steps with the mark {record.token[:24]} are visible on {cluster}")
-        return JobHandle(self.service, {"cluster": cluster, "steps": [found[i] for i in range(wanted)]}, self.place())
+        account = self.account_in("DescribeCluster", self.hook.conn.describe_cluster(ClusterId=cluster))
+        place = {**self.place(), **({"account": account} if account else {})}
+        return JobHandle(self.service, {"cluster": cluster, "steps": [found[i] for i in range(wanted)]}, place)
 
     def _newest_steps(self, cluster: str) -> Iterator[Mapping[str, Any]]:
         for page in self.hook.conn.get_paginator("list_steps").paginate(ClusterId=cluster):

@@ -60,11 +60,6 @@ class RecordStore:
         self._seen_owner = record.owner if record else None
         return record
 
-    def owner(self) -> str | None:
-        """The attempt that owns the record now; asked once, may raise anything."""
-        data = self._store.get(KEY)
-        return data.get("owner") if isinstance(data, dict) else None
-
     def save(self, record: JobRecord, *, tries: int = STORE_TRIES) -> None:
         """
         Write the record, unless another attempt has written since this one read or wrote last.
@@ -83,7 +78,8 @@ class RecordStore:
         self._seen_owner = record.owner
 
     def _check_owner(self, record: JobRecord) -> None:
-        owner = self.owner()
+        data = self._store.get(KEY)
+        owner = data.get("owner") if isinstance(data, dict) else None
         if owner not in (self._seen_owner, record.owner):
             raise SupersededError(
                 f"Another attempt ({owner}) owns the record of this task instance; this one ({record.owner}) is out of date. "

@@ -39,9 +39,7 @@ class Airflow:
 
     start_timeout = 120.0
 
-    def __init__(
-        self, home: Path, dags: Path, *, env: Mapping[str, str] | None = None, triggerer: bool = False
-    ) -> None:
+    def __init__(self, home: Path, dags: Path, *, env: Mapping[str, str] | None = None, triggerer: bool = False) -> None:
         self.home, self.dags = home.resolve(), dags.resolve()
         self.names = ["api-server", "scheduler", "dag-processor"] + ["triggerer"] * triggerer
         self._env = dict(env or {})
@@ -185,9 +183,7 @@ class Airflow:
 
     # --- waiting ---------------------------------------------------------------------------------------
 
-    def wait_until(
-        self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None, pause: float = 0.1
-    ) -> _T:
+    def wait_until(self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None, pause: float = 0.1) -> _T:
         deadline = time.monotonic() + timeout
         while not (answer := ask()):
             has_died = log is not None and not self._services.is_up(log)

@@ -258,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the supervisor is gone
             self.close_connection = True
 
-    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _forward  # noqa: N815
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _forward
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet: the journal has it."""

@@ -73,9 +73,7 @@ def _milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else int(seconds * 1000)
 
 
-def page_of(
-    entries: list[Any], body: dict[str, Any], *, default: int, maximum: int
-) -> tuple[list[Any], dict[str, str]]:
+def page_of(entries: list[Any], body: dict[str, Any], *, default: int, maximum: int) -> tuple[list[Any], dict[str, str]]:
     """Return one page, and the answer's ``next_page_token`` if there are more."""
     limit = int(body.get("limit") or default)
     if not 0 < limit <= maximum:

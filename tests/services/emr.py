@@ -216,9 +216,7 @@ class EmrService(ServiceServer):
         steps = [
             step
             for step in (cluster.steps if wanted or states else reversed(cluster.steps))
-            if (not wanted or step.id in wanted)
-            and (not states or step.state in states)
-            and age(step) >= self.list_lag
+            if (not wanted or step.id in wanted) and (not states or step.state in states) and age(step) >= self.list_lag
         ]
         start = int(body.get("Marker") or 0)
         following = start + STEPS_PER_PAGE

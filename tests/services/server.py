@@ -107,9 +107,7 @@ class ServiceServer:
         """Return how many calls of *operation* were received, whatever became of them."""
         return len(self.calls(operation))
 
-    def wait_for(
-        self, operation: str, count: int = 1, timeout: float = 10.0, *, answered: bool = False
-    ) -> list[Call]:
+    def wait_for(self, operation: str, count: int = 1, timeout: float = 10.0, *, answered: bool = False) -> list[Call]:
         """
         Block until *count* calls of *operation* were received, and return them.
 
@@ -122,7 +120,7 @@ class ServiceServer:
     # -- faults ----------------------------------------------------------------------------------
 
     def fault(self, operation: str, fault: Fault, times: int = 1, *, text: str = "") -> None:
-        """Let *fault* act on the next *times* calls of *operation* ("*": any) whose body holds *text*; -1: until clear_faults()."""
+        """Let *fault* act on the next *times* calls of *operation* ("*": any) with *text* in the body; -1: until clear_faults()."""
         self._plan(_Planned(frozenset({operation}), fault, times, text=text))
 
     @contextlib.contextmanager

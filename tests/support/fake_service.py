@@ -130,15 +130,13 @@ class FakeService:
     A job service.
 
     Args:
-        certainty: RESEND answers a known token with its job; FIND makes a job of each submit and can look a token up;
+        certainty: RESEND answers a known token with its job; FIND makes a job of each submit, finds tokens;
             NONE knows no tokens.
         lag: seconds until a new job shows in lookups.
         looks_to_stop: looks at a cancelled job that still show it active.
     """
 
-    def __init__(
-        self, certainty: Certainty, clock: Clock, *, lag: float = 0.0, looks_to_stop: int = 0
-    ) -> None:
+    def __init__(self, certainty: Certainty, clock: Clock, *, lag: float = 0.0, looks_to_stop: int = 0) -> None:
         self.certainty, self.clock, self.lag, self.looks_to_stop = certainty, clock, lag, looks_to_stop
         self.jobs: list[Job] = []
         self.calls: list[str] = []
@@ -193,9 +191,7 @@ class FakeService:
         return Observation(job.verdict, job.verdict.name)
 
     def _listed(self, token: str) -> int | None:
-        shown = (
-            j.id for j in self.jobs if j.token == token and not j.forgotten and j.listed_at <= self.clock.now
-        )
+        shown = (j.id for j in self.jobs if j.token == token and not j.forgotten and j.listed_at <= self.clock.now)
         return next(shown, None)
 
     def _tell_to_stop(self, job: Job) -> None:
@@ -210,9 +206,7 @@ class FakeAdapter:
 
     service = "fake"
 
-    def __init__(
-        self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None) -> None:
         self._service, self.settle, self._place = service, settle, dict(place or {"region": "eu"})
         self.certainty = service.certainty
 
@@ -258,7 +252,7 @@ class FaultyStore:
 
 class FencedStore:
     """
-    What one try sees of Airflow 3.3's task state: once another has begun, it reads nothing and its writes are refused.
+    What one try sees of Airflow 3.3's task state: once another has begun, it reads nothing and may not write.
 
     Args:
         store: where the values are.
@@ -276,9 +270,7 @@ class FencedStore:
 
     def set(self, key: str, value: Any) -> None:
         if not self._is_current():
-            raise SupersededError(
-                "Another try was started. This one writes nothing. Nothing needs to be done."
-            )
+            raise SupersededError("Another try was started. This one writes nothing. Nothing needs to be done.")
         self._store.set(key, value)
 
     def delete(self, key: str) -> None:
@@ -297,8 +289,8 @@ def new_attempt(
     log: Any = None,
     sleep: Callable[[float], None] | None = None,
     try_number: int = 1,
-    may_record: Callable[[Any], bool] = lambda params: True,
-    **policy: str,
+    may_record: Callable[[Any], bool] = lambda _: True,
+    **policy: Any,
 ) -> Attempt:
     """Return an attempt at `TASK` against the doubles."""
     pause = sleep or service.clock.sleep
@@ -316,10 +308,10 @@ def new_attempt(
     )
 
 
-def start(
-    attempt: Attempt, service: FakeService, params: Any = None, *, token: str | None = None
-) -> JobHandle:
-    """Begin the attempt and submit if it asks for that, as the glue to Airflow does; return the handle to watch."""
+def start(attempt: Attempt, service: FakeService, params: Any = None, *, token: str | None = None) -> JobHandle:
+    """Begin the attempt, submit if it asks for that, as the glue to Airflow does; return the "
+    "handle to watch.
+    """
     attempt.begin()
     while attempt.handle is None:
         try:

@@ -1,7 +1,8 @@
 """
 Runs one task instance as Airflow's task runner does, in this process, with deaths at exact points.
 
-The real thing is under tests/crash; this double is for the matrix of operators and crash points, where a real Airflow would take hours.
+The real thing is under tests/crash; this double is for the matrix of operators and crash points, where a real Airflow would take
+hours.
 What it keeps of the real one: a fresh operator per attempt, XComs gone before each attempt that is not a resume, task state that
 lasts, deferral through the provider's real trigger, the tuple by which a clear can be told.
 """

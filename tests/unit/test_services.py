@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 
-import boto3  # noqa: E402
-import pytest  # noqa: E402
-import requests  # noqa: E402
-from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger  # noqa: E402
-from airflow.providers.common.compat.sdk import AirflowException  # noqa: E402
-from airflow.providers.databricks.hooks.databricks import DatabricksHook  # noqa: E402
-from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger  # noqa: E402
-from botocore.config import Config  # noqa: E402
-from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError  # noqa: E402
+import boto3
+import pytest
+import requests
+from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from tests.services import DatabricksSimulator, Drop, EmrService, Hold, Refuse  # noqa: E402
+from tests.services import DatabricksSimulator, Drop, EmrService, Hold, Refuse
 
 NOTEBOOK = {"run_name": "nightly", "tasks": [{"task_key": "load"}]}
 STEP = {"Name": "load", "ActionOnFailure": "CONTINUE", "HadoopJarStep": {"Jar": "command-runner.jar"}}
@@ -109,16 +109,12 @@ def test_databricks_token_of_a_deleted_run_is_an_error(workspace, hook):
         hook.submit_run({**NOTEBOOK, "idempotency_token": "t"})
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(400, "INVALID_PARAMETER_VALUE"), (404, "RESOURCE_DOES_NOT_EXIST")]
-)
+@pytest.mark.parametrize(("status", "code"), [(400, "INVALID_PARAMETER_VALUE"), (404, "RESOURCE_DOES_NOT_EXIST")])
 def test_databricks_missing_run_is_400_or_as_set(workspace, hook, status, code):
     workspace.missing_status = status
     run_id = hook.submit_run(NOTEBOOK)
     workspace.forget(run_id)
-    with pytest.raises(
-        AirflowException, match=rf"{code}.*Run {run_id} does not exist.*Status Code: {status}"
-    ):
+    with pytest.raises(AirflowException, match=rf"{code}.*Run {run_id} does not exist.*Status Code: {status}"):
         hook.get_run(run_id)
 
 
@@ -194,9 +190,7 @@ def test_databricks_request_of_a_client_that_gave_up_is_still_carried_out(worksp
     hold = Hold(before_effect=True)
     workspace.fault("runs/submit", hold)
     with pytest.raises(requests.Timeout):
-        requests.post(
-            f"{workspace.url}/api/2.1/jobs/runs/submit", json={}, headers={"Authorization": "x"}, timeout=0.2
-        )
+        requests.post(f"{workspace.url}/api/2.1/jobs/runs/submit", json={}, headers={"Authorization": "x"}, timeout=0.2)
     assert not workspace.runs
     hold.release()
     workspace.wait_for("runs/submit", answered=True)

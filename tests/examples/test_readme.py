@@ -1,0 +1,153 @@
+"""README's before/after table: each number of both columns, for Databricks submit run and EMR add steps."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resumable.policy import SETTINGS
+from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
+from tests.support.runner import TaskInstance, WorkerDied
+
+ROOT = Path(__file__).parents[2]
+BY_NAME = {str(case): case for case in CASES}
+PAGES = ["README.md", "CHANGELOG.md", "docs/guarantees.md", "docs/custom-operators.md", "docs/glossary.md"]
+DATABRICKS, EMR = "databricks-submit-run-sync", "emr-steps-sync"
+
+_real_sleep = time.sleep
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
+
+
+class Run:
+    """A task of ours or of the provider's, with its service."""
+
+    def __init__(self, case: Case, whose: str, bench: Bench) -> None:
+        self.bench = bench
+        self.operator: Any = None
+        self._make = lambda: getattr(case, whose)(task_id="task", **bench.arguments(), **case.extra)
+        self.instance = TaskInstance(self.make)
+
+    def make(self) -> Any:
+        self.operator = self._make()
+        return self.operator
+
+    def die(self, effects: int) -> None:
+        """End the first attempt some effects after its submit."""
+        left = [effects]
+
+        def listen(_: str) -> None:
+            left[0] -= self.bench.jobs() > 0
+            self.instance.effects.dead = left[0] <= 0
+
+        with pytest.raises(WorkerDied):
+            self.instance.attempt(listener=listen)
+
+    def attempt(self, finish_after: int = 0) -> int:
+        """Run an attempt whose job ends after some effects; returns the most jobs that were active at once."""
+        seen = [0]
+
+        def listen(_: str) -> None:
+            seen.append(self.bench.active())
+            if len(seen) > finish_after:
+                self.bench.finish()
+
+        self.instance.attempt(listener=listen)
+        return max(seen)
+
+
+def killed_in_the_wait(run: Run) -> int:
+    run.die(5)
+    run.attempt(finish_after=6)
+    return run.bench.jobs()
+
+
+def killed_with_the_answer_in_flight(run: Run) -> int:
+    run.die(1)
+    run.attempt(finish_after=6)
+    return run.bench.jobs()
+
+
+def answer_lost(run: Run, fault: Any = DROP_ANSWER) -> int:
+    run.bench.at_once()
+    run.bench.server.fault(run.bench.submit, fault)
+    run.instance.attempt()
+    return run.bench.jobs()
+
+
+def answer_503(run: Run) -> int:
+    return answer_lost(run, SERVER_ERROR_AFTER_EFFECT)
+
+
+def cleared_after_success(run: Run) -> int:
+    run.bench.at_once()
+    run.instance.attempt()
+    run.instance.try_number += 1
+    run.instance.clear()
+    run.instance.attempt()
+    return run.bench.jobs()
+
+
+def most_at_once_when_cleared_while_running(run: Run) -> int:
+    run.die(5)
+    run.instance.clear()
+    return run.attempt(finish_after=12)
+
+
+def cancels_on_kill(run: Run) -> int:
+    """What SIGTERM calls in the task process of the provider's operator."""
+    run.die(5)
+    run.operator.on_kill()
+    return run.bench.cancels()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("happens", "name", "theirs", "ours"),
+    [
+        (killed_in_the_wait, DATABRICKS, 1, 1),
+        (killed_in_the_wait, EMR, 2, 1),
+        (killed_with_the_answer_in_flight, DATABRICKS, 2, 1),
+        (killed_with_the_answer_in_flight, "databricks-submit-run-deferrable", 2, 1),
+        (killed_with_the_answer_in_flight, EMR, 2, 1),
+        (answer_lost, DATABRICKS, 2, 1),
+        (answer_lost, EMR, 2, 1),
+        (answer_503, DATABRICKS, 2, 1),
+        (answer_503, EMR, 2, 1),
+        (cleared_after_success, DATABRICKS, 1, 2),
+        (cleared_after_success, EMR, 2, 2),
+        (most_at_once_when_cleared_while_running, EMR, 2, 1),
+        (cancels_on_kill, DATABRICKS, 1, None),  # ours: tests/crash/test_stops.py
+        (cancels_on_kill, EMR, 0, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_the_table_says_what_is_so(
+    happens: Callable[[Run], int], name: str, theirs: int, ours: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = BY_NAME[name]
+    for whose, expected in (("theirs", theirs), ("ours", ours)):
+        if expected is not None:
+            with contextlib.ExitStack() as stack:
+                assert happens(Run(case, whose, stack.enter_context(case.bench(monkeypatch)))) == expected, whose
+
+
+def test_readme_names_every_setting_of_a_policy() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert set(SETTINGS) <= named
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_the_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []

@@ -1,0 +1,408 @@
+"""`decide` is the table of the design: what an attempt does about the job of an earlier one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from resumable.errors import ForeignJobError, LostSightError, RecordError, RefusedError
+from resumable.identity import Generation
+from resumable.lifecycle import (
+    Certainty,
+    Claim,
+    Deliver,
+    Find,
+    JobState,
+    Look,
+    Observation,
+    Reattach,
+    Refuse,
+    Restart,
+    Submit,
+    decide,
+    is_cleared,
+)
+from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
+from resumable.record import KEY, JobHandle, JobRecord, Outcome
+from tests.support.fake_service import CLEARED, FIRST, Clock, FakeService, FaultyStore, new_attempt
+
+MISSED = (AssertionError, pytest.fail.Exception)
+HANDLE = JobHandle("fake", 7, {"region": "eu"})
+INTENT = JobRecord("fake", "t" * 48, FIRST, 2, "owner", 1, 1.0, spec="spec-a", place={"region": "eu"})
+SUBMITTED = INTENT.with_handle(HANDLE, 2.0)
+CLOSED = {outcome: SUBMITTED.closed(outcome, 3.0) for outcome in Outcome if outcome is not Outcome.REJECTED}
+REJECTED = INTENT.closed(Outcome.REJECTED, 3.0)
+
+SAME = Claim(FIRST, "spec-a")
+CHANGED = Claim(FIRST, "spec-b")
+AFTER_CLEAR = Claim(CLEARED, "spec-a")
+ACTIVE, SUCCEEDED, FAILED = JobState.ACTIVE, JobState.SUCCEEDED, JobState.FAILED
+
+
+def asked(record, state=None, claim=SAME, **policy):
+    """Return the decision after one look that showed *state*."""
+    seen = None if state is None else Observation(state)
+    return decide(record, seen, ResumePolicy(**policy).resolved(), claim)
+
+
+# -- record: none, or an intent ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("certainty", Certainty)
+def test_no_record_submits_the_first_submission(certainty):
+    assert asked(None, claim=replace(SAME, certainty=certainty)) == Submit(0, "no job yet")
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
+def test_an_intent_goes_out_again_under_its_token_where_the_service_knows_tokens(claim):
+    decision = asked(INTENT, claim=replace(claim, certainty=Certainty.RESEND))
+    assert isinstance(decision, Submit)
+    assert decision.in_doubt
+    assert decision.submission == INTENT.submission
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
+def test_an_intent_is_looked_up_before_anything_is_submitted_where_tokens_can_be_found(claim):
+    assert asked(INTENT, claim=replace(claim, certainty=Certainty.FIND)) == Find()
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
+def test_an_intent_whose_token_no_job_carries_is_submitted_as_the_same_submission(claim):
+    decision = asked(INTENT, JobState.ABSENT, replace(claim, certainty=Certainty.FIND))
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.in_doubt) == (INTENT.submission, False)
+
+
+def test_after_a_clear_an_intent_whose_token_no_job_carries_begins_the_new_generation():
+    decision = asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, certainty=Certainty.FIND))
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.in_doubt) == (0, False)
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
+def test_an_intent_that_nothing_can_clear_up_is_never_submitted_again_by_itself(claim):
+    decision = asked(INTENT, claim=replace(claim, certainty=Certainty.NONE))
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+    assert "find_job" in decision.advice
+
+
+def test_a_clear_of_an_intent_that_nothing_can_clear_up_submits_with_a_warning():
+    decision = asked(INTENT, claim=replace(AFTER_CLEAR, certainty=Certainty.NONE))
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.warn) == (0, True)
+
+
+# -- this generation, same spec ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
+def test_a_job_that_was_not_seen_to_end_is_looked_at_first(claim):
+    assert asked(SUBMITTED, claim=claim) == Look()
+
+
+def test_an_active_job_is_reattached_to():
+    assert isinstance(asked(SUBMITTED, ACTIVE), Reattach)
+
+
+def test_a_job_that_has_succeeded_is_delivered():
+    assert isinstance(asked(SUBMITTED, SUCCEEDED), Deliver)
+
+
+def test_a_job_that_was_seen_to_succeed_is_delivered_without_a_look():
+    assert isinstance(asked(CLOSED[Outcome.SUCCEEDED]), Deliver)
+
+
+@pytest.mark.parametrize("state", [FAILED, JobState.GONE])
+def test_a_job_that_failed_or_is_gone_is_followed_by_the_next_submission(state):
+    decision = asked(SUBMITTED, state)
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.in_doubt) == (INTENT.submission + 1, False)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.GONE])
+def test_a_job_that_was_seen_to_end_badly_is_followed_by_the_next_submission_without_a_look(outcome):
+    decision = asked(CLOSED[outcome])
+    assert isinstance(decision, Submit)
+    assert decision.submission == INTENT.submission + 1
+
+
+@pytest.mark.parametrize("where", ["look", "record"])
+@pytest.mark.parametrize(
+    ("setting", "state", "outcome"),
+    [("on_failed", FAILED, Outcome.FAILED), ("on_missing", JobState.GONE, Outcome.GONE)],
+)
+def test_the_policy_fail_submits_nothing_and_names_itself(setting, state, outcome, where):
+    record, seen = (SUBMITTED, state) if where == "look" else (CLOSED[outcome], None)
+    decision = asked(record, seen, **{setting: "fail"})
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+    assert f"{setting}=fail" in decision.reason
+
+
+@pytest.mark.parametrize(("setting", "state"), [("on_missing", FAILED), ("on_failed", JobState.GONE)], ids=["failed", "gone"])
+def test_on_missing_says_nothing_of_failed_jobs_and_on_failed_nothing_of_missing_ones(setting, state):
+    assert isinstance(asked(SUBMITTED, state, **{setting: "fail"}), Submit)
+
+
+def test_a_failed_job_is_not_taken_for_a_missing_one_by_the_words_of_its_service():
+    decision = decide(SUBMITTED, Observation(FAILED, "gone"), ResumePolicy(on_missing="fail").resolved(), SAME)
+    assert isinstance(decision, Submit)
+
+
+def test_a_job_that_failed_while_parts_of_it_run_is_stopped_before_the_next_submission():
+    decision = asked(SUBMITTED, JobState.FAILING)
+    assert isinstance(decision, Restart)
+    assert decision.submission == INTENT.submission + 1
+
+
+def test_a_job_that_failed_while_parts_of_it_run_is_left_alone_under_on_failed_fail():
+    assert isinstance(asked(SUBMITTED, JobState.FAILING, on_failed="fail"), Refuse)
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
+@pytest.mark.parametrize("record", [INTENT, SUBMITTED], ids=["intent", "submitted"])
+def test_an_unknown_state_is_a_retryable_error_and_never_a_submit(record, claim):
+    decision = asked(record, JobState.UNKNOWN, claim)
+    assert isinstance(decision, Refuse)
+    assert decision.error is LostSightError
+    assert LostSightError.retryable
+
+
+@pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
+@pytest.mark.parametrize("record", [INTENT, SUBMITTED], ids=["intent", "submitted"])
+def test_a_connection_that_points_elsewhere_is_an_error_and_never_a_submit(record, claim):
+    decision = decide(
+        record,
+        Observation(JobState.FOREIGN, "region us"),
+        ResumePolicy().resolved(),
+        replace(claim, certainty=Certainty.FIND),
+    )
+    assert isinstance(decision, Refuse)
+    assert decision.error is ForeignJobError
+    assert "region us" in decision.reason
+
+
+def test_a_refused_submit_is_made_again_as_the_same_submission():
+    decision = asked(REJECTED)
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.in_doubt) == (INTENT.submission, False)
+
+
+TOLD_TO_STOP = CLOSED[Outcome.CANCELLED]
+
+
+def test_a_job_that_was_told_to_stop_is_looked_at_before_another_is_submitted():
+    assert asked(TOLD_TO_STOP) == asked(TOLD_TO_STOP, claim=AFTER_CLEAR) == Look()
+    assert isinstance(asked(TOLD_TO_STOP, ACTIVE), Restart)
+    assert isinstance(asked(TOLD_TO_STOP, ACTIVE, AFTER_CLEAR), Restart)
+
+
+def test_a_job_that_has_stopped_is_followed_by_the_next_submission_even_under_on_failed_fail():
+    decision = asked(TOLD_TO_STOP, FAILED, on_failed="fail")
+    assert isinstance(decision, Submit)
+    assert decision.submission == INTENT.submission + 1
+
+
+@pytest.mark.parametrize("state", [None, ACTIVE])
+def test_a_task_that_does_not_wait_delivers_a_submitted_job_as_it_is(state):
+    assert isinstance(asked(SUBMITTED, state, replace(SAME, waits=False)), Deliver)
+
+
+# -- this generation, the author changed the spec ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [ACTIVE, JobState.FAILING])
+def test_a_changed_job_that_runs_is_restarted_as_the_next_submission(state):
+    decision = asked(SUBMITTED, state, CHANGED)
+    assert isinstance(decision, Restart)
+    assert decision.submission == INTENT.submission + 1
+
+
+def test_a_changed_job_that_runs_is_reattached_to_where_the_policy_says_so():
+    assert isinstance(asked(SUBMITTED, ACTIVE, CHANGED, on_change="reattach"), Reattach)
+
+
+def test_a_changed_job_that_runs_is_an_error_where_the_policy_says_so():
+    decision = asked(SUBMITTED, ACTIVE, CHANGED, on_change="fail")
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+
+
+@pytest.mark.parametrize("on_change", [p.value for p in OnChange])
+@pytest.mark.parametrize("state", [SUCCEEDED, FAILED, JobState.GONE])
+def test_a_changed_job_whose_earlier_one_has_ended_is_submitted(state, on_change):
+    decision = asked(SUBMITTED, state, CHANGED, on_change=on_change, on_failed="fail", on_missing="fail")
+    assert isinstance(decision, Submit)
+    assert decision.submission == INTENT.submission + 1
+
+
+@pytest.mark.parametrize("outcome", [o for o in CLOSED if o is not Outcome.CANCELLED])
+def test_a_changed_job_whose_earlier_one_was_seen_to_end_is_submitted_without_a_look(outcome):
+    decision = asked(CLOSED[outcome], claim=CHANGED, on_failed="fail", on_missing="fail")
+    assert isinstance(decision, Submit)
+    assert decision.submission == INTENT.submission + 1
+
+
+def test_a_changed_job_is_looked_at_also_by_a_task_that_does_not_wait():
+    assert asked(SUBMITTED, claim=replace(CHANGED, waits=False)) == Look()
+
+
+@pytest.mark.parametrize(("kept", "claimed"), [(None, "spec-a"), ("spec-a", None)])
+def test_a_spec_that_is_not_known_is_not_taken_for_a_change(kept, claimed):
+    decision = asked(replace(SUBMITTED, spec=kept), ACTIVE, Claim(FIRST, claimed))
+    assert isinstance(decision, Reattach)
+
+
+# -- an older generation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", [AFTER_CLEAR, Claim(CLEARED, "spec-b")], ids=["same spec", "changed"])
+@pytest.mark.parametrize("state", [ACTIVE, JobState.FAILING])
+def test_a_cleared_task_restarts_its_active_job_as_the_first_submission(state, claim):
+    decision = asked(SUBMITTED, state, claim)
+    assert isinstance(decision, Restart)
+    assert decision.submission == 0
+
+
+def test_a_cleared_task_reattaches_to_its_active_job_where_the_policy_says_so():
+    assert isinstance(asked(SUBMITTED, ACTIVE, AFTER_CLEAR, on_clear="reattach"), Reattach)
+
+
+@pytest.mark.parametrize("on_clear", [p.value for p in OnClear])
+@pytest.mark.parametrize("state", [SUCCEEDED, FAILED, JobState.GONE])
+def test_a_cleared_task_whose_job_has_ended_runs_again(state, on_clear):
+    decision = asked(SUBMITTED, state, AFTER_CLEAR, on_clear=on_clear, on_failed="fail", on_missing="fail")
+    assert isinstance(decision, Submit)
+    assert decision.submission == 0
+
+
+SEEN_TO_END = {o.value: record for o, record in CLOSED.items() if o is not Outcome.CANCELLED}
+
+
+@pytest.mark.parametrize("record", [*SEEN_TO_END.values(), REJECTED], ids=[*SEEN_TO_END, "rejected"])
+def test_a_cleared_task_whose_job_was_seen_to_end_runs_again_without_a_look(record):
+    decision = asked(record, claim=AFTER_CLEAR, on_failed="fail", on_missing="fail")
+    assert isinstance(decision, Submit)
+    assert decision.submission == 0
+
+
+def test_a_clear_after_a_noted_success_runs_again_although_max_tries_collides():
+    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), "spec-a")
+    assert isinstance(asked(CLOSED[Outcome.SUCCEEDED], claim=clear_number_moved), Submit)
+
+
+def test_a_clear_of_a_sibling_neither_restarts_nor_repeats_a_job_that_is_not_known_to_have_ended():
+    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), "spec-a")
+    assert isinstance(asked(SUBMITTED, ACTIVE, clear_number_moved), Reattach)
+    assert isinstance(asked(SUBMITTED, SUCCEEDED, clear_number_moved), Deliver)
+
+
+# -- what cannot be read -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [SUBMITTED.to_json() | {"version": 2}, {}, "text", 5, {"version": 1}],
+    ids=["newer", "{}", "str", "int", "bare"],
+)
+def test_a_newer_or_unreadable_record_never_reaches_decide(stored, monkeypatch):
+    monkeypatch.setattr("resumable.attempt.decide", lambda *_: pytest.fail("decide was asked"))
+    service, store = FakeService(Certainty.RESEND, Clock()), FaultyStore()
+    store.memory.set(KEY, stored)
+    with pytest.raises(RecordError):
+        new_attempt(service, store).begin()
+    assert service.calls == []
+
+
+# -- everything at once --------------------------------------------------------------------------------------
+
+RECORDS = [None, INTENT, SUBMITTED, *CLOSED.values(), REJECTED]
+POLICIES = [
+    ResumePolicy(*choice, on_timeout=None, on_final_failure=None).resolved()
+    for choice in product(OnFailed, OnMissing, OnChange, OnClear)
+]
+CLAIMS = [
+    Claim(generation, spec, certainty, waits)
+    for generation, spec, certainty, waits in product(
+        (FIRST, CLEARED, Generation(1, 5, FIRST.run_started)),
+        ("spec-a", "spec-b", None),
+        Certainty,
+        (True, False),
+    )
+]
+RUNS_OR_CANNOT_BE_SEEN = {ACTIVE, JobState.FAILING, JobState.UNKNOWN, JobState.FOREIGN}
+FINAL = Submit | Reattach | Deliver | Restart | Refuse
+
+
+def settled(record, truth, policy, claim):
+    """Walk as an attempt does, the job being in state *truth*; return the final decision and "
+    "the looks taken.
+    """
+    seen = Observation(truth) if truth is JobState.FOREIGN and record and record.outcome is None else None
+    taken = []
+    while isinstance(decision := decide(record, seen, policy, claim), Look | Find):
+        taken.append(decision)
+        assert len(taken) <= 2, "decide does not come to an end"
+        if isinstance(decision, Look):
+            assert record.handle is not None
+            seen = Observation(truth)
+        elif truth in (JobState.ABSENT, JobState.UNKNOWN):
+            seen = Observation(truth)
+        else:
+            record, seen = record.with_handle(HANDLE, 2.0), None
+    assert isinstance(decision, FINAL)
+    return decision, taken
+
+
+@pytest.mark.parametrize("truth", JobState)
+def test_every_combination_comes_to_an_end_and_starts_no_second_job(truth):
+    for record, policy, claim in product(RECORDS, POLICIES, CLAIMS):
+        decision, taken = settled(record, truth, policy, claim)
+        why = (record, policy, claim, decision)
+        has_looked = bool(taken) or truth is JobState.FOREIGN
+        if record is None or record.outcome not in (None, Outcome.CANCELLED):
+            assert not taken, why
+        elif has_looked and truth in RUNS_OR_CANNOT_BE_SEEN:
+            assert not isinstance(decision, Submit), why
+        if isinstance(decision, Restart | Reattach):
+            assert truth in (ACTIVE, JobState.FAILING, JobState.REPAIRABLE), why
+        if isinstance(decision, Deliver) and claim.waits:
+            assert truth is SUCCEEDED or record.outcome is Outcome.SUCCEEDED, why
+        if isinstance(decision, Submit) and decision.in_doubt:
+            assert record.in_doubt, why
+            assert claim.certainty is Certainty.RESEND, why
+
+
+@pytest.mark.parametrize("seen", [None, *JobState], ids=str)
+def test_every_combination_of_a_single_question_has_an_answer(seen):
+    observation = None if seen is None else Observation(seen)
+    for record, policy, claim in product(RECORDS, POLICIES, CLAIMS):
+        decision = decide(record, observation, policy, claim)
+        why = (record, policy, claim, decision)
+        assert isinstance(decision, FINAL | Look | Find), why
+        if record is not None and seen is JobState.UNKNOWN:
+            assert isinstance(decision, Refuse), why
+            assert decision.error is LostSightError, why
+        if record is not None and record.handle and record.outcome is None and seen in RUNS_OR_CANNOT_BE_SEEN:
+            assert not isinstance(decision, Submit), why
+        if isinstance(decision, Look | Find):
+            assert observation is None or record.in_doubt, why
+
+
+def test_a_submission_number_never_falls_within_a_generation_and_moves_by_one_at_most():
+    for record, policy, claim, truth in product(RECORDS[1:], POLICIES, CLAIMS, JobState):
+        decision, _ = settled(record, truth, policy, claim)
+        if isinstance(decision, Submit | Restart):
+            allowed = (0, 2) if claim.generation == CLEARED or is_cleared(record, claim) else (2, 3)
+            assert decision.submission in allowed, (record, policy, claim, truth, decision)
+
+
+def test_every_refusal_says_what_can_be_done():
+    for record, policy, claim, truth in product(RECORDS[1:], POLICIES, CLAIMS, JobState):
+        decision, _ = settled(record, truth, policy, claim)
+        if isinstance(decision, Refuse):
+            assert len(decision.reason) > 20
+            assert len(decision.advice) > 20

@@ -1,0 +1,802 @@
+"""A custom operator on `ResumableMixin`: what it must write, what it may write, and what each buys."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+
+from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy
+from resumable.operators.databricks import ResumableDatabricksOperator
+from tests.services import DatabricksSimulator
+from tests.support.runner import TaskInstance, WorkerDied
+
+_real_sleep = time.sleep
+
+
+def short_sleep(seconds):
+    """Shorten the waits of the task; those of its helper threads are timed against the main thread."""
+    is_main = threading.current_thread() is threading.main_thread()
+    _real_sleep(min(seconds, 0.002) if is_main else seconds)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(time, "sleep", short_sleep)
+
+
+class JobFailedError(Exception):
+    """What an operator raises for a job that failed."""
+
+
+@dataclass
+class Service:
+    """A job service in memory. `on_poll` is called at each look of a wait."""
+
+    states: dict = field(default_factory=dict)
+    tokens: list = field(default_factory=list)
+    looks: int = 0
+    cancelled: list = field(default_factory=list)
+    ids: object = field(default_factory=itertools.count)
+    on_submit: object = lambda: None
+    on_poll: object = lambda: None
+
+    def start(self, token=None):
+        self.tokens.append(token)
+        known = [job_id for job_id, (_, of) in self.states.items() if token is not None and of == token]
+        job_id = known[0] if known else next(self.ids)
+        if not known:
+            self.states[job_id] = ("RUNNING", token)
+        self.on_submit()
+        return job_id
+
+    def status(self, job_id):
+        self.looks += 1
+        if job_id not in self.states:
+            raise JobNotFound(f"no job {job_id}")
+        return self.states[job_id][0]
+
+    def finish(self, state="SUCCEEDED"):
+        for job_id, (old, token) in self.states.items():
+            if old == "RUNNING":
+                self.states[job_id] = (state, token)
+
+    def cancel(self, job_id):
+        self.cancelled.append(job_id)
+        self.states[job_id] = ("CANCELLED", self.states[job_id][1])
+
+    @property
+    def active(self):
+        return [job_id for job_id, (state, _) in self.states.items() if state == "RUNNING"]
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+class SixMethods:
+    """Exactly what an operator written for Airflow's own mixin has."""
+
+    client: Service
+
+    def execute(self, context):
+        return self.execute_resumable(context)
+
+    def submit_job(self, context):
+        return self.client.start()
+
+    def get_job_status(self, external_id, context):
+        return self.client.status(external_id)
+
+    def is_job_active(self, status):
+        return status == "RUNNING"
+
+    def is_job_succeeded(self, status):
+        return status == "SUCCEEDED"
+
+    def poll_until_complete(self, external_id, context):
+        while self.is_job_active(status := self.get_job_status(external_id, context)):
+            self.client.on_poll()
+        if not self.is_job_succeeded(status):
+            raise JobFailedError(status)
+
+    def get_job_result(self, external_id, context):
+        return {"rows": 7, "of": external_id}
+
+
+class Plain(SixMethods, ResumableMixin, BaseOperator):
+    pass
+
+
+class Upstream(SixMethods, ResumableJobMixin, BaseOperator):
+    pass
+
+
+class WithToken(Plain):
+    def submit_job(self, context):
+        return self.client.start(self.idempotency_token)
+
+
+class WithFind(WithToken):
+    settle_time = 0.0
+
+    def find_job(self, token, context):
+        return next((job_id for job_id, (_, of) in self.client.states.items() if of == token), None)
+
+
+class WithCancel(Plain):
+    def cancel_job(self, external_id, context):
+        self.client.cancel(external_id)
+
+
+def task(operator, service, retries=3, **arguments):
+    """The task; the operators that were made for its attempts are in `made`."""
+
+    def make():
+        instance.made.append(operator(task_id="task", **arguments))
+        instance.made[-1].client = service
+        return instance.made[-1]
+
+    instance = TaskInstance(make, retries=retries)
+    instance.made = []
+    return instance
+
+
+def die_in_the_wait(instance, service):
+    def die():
+        instance.effects.dead = True
+        raise WorkerDied("in the wait")
+
+    service.on_poll = die
+    with pytest.raises(WorkerDied):
+        instance.attempt()
+    service.on_poll = service.finish
+
+
+def die_in_doubt(instance, service, *, before=False):
+    """Let the worker die with the intent written: with the job started and no answer, or with none started."""
+
+    def die(*_):
+        instance.effects.dead = True
+        raise WorkerDied("in doubt")
+
+    start = service.start
+    if before:
+        service.start = die
+    else:
+        service.on_submit = die
+    with pytest.raises(WorkerDied):
+        instance.attempt()
+    service.start, service.on_submit, service.on_poll = start, lambda: None, service.finish
+
+
+# -- one body, two bases -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [ResumableJobMixin, ResumableMixin])
+def test_an_operator_of_airflows_own_mixin_runs_on_ours_and_gets_its_result_on_every_way(service, base):
+    operator = type("TrainOperator", (SixMethods, base, BaseOperator), {})
+    results = {}
+
+    service.on_poll = service.finish
+    results["fresh"] = task(operator, service).attempt()
+
+    reattached = task(operator, service)
+    die_in_the_wait(reattached, service)
+    results["reattached"] = reattached.attempt()
+
+    finished = task(operator, service)
+    die_in_the_wait(finished, service)
+    service.finish()
+    results["finished meanwhile"] = finished.attempt()
+
+    submits = len(service.tokens)
+    rows = {way: result and result["rows"] for way, result in results.items()}
+    if base is ResumableMixin:
+        assert submits == 3
+        assert rows == {"fresh": 7, "reattached": 7, "finished meanwhile": 7}
+    else:
+        assert submits == 3
+        assert rows == {"fresh": 7, "reattached": None, "finished meanwhile": 7}  # the result of a reconnect is lost
+
+
+def test_durable_false_is_plain_and_nothing_is_kept(service):
+    service.on_poll = service.finish
+    instance = task(Plain, service, durable=False)
+    assert instance.attempt() == {"rows": 7, "of": 0}
+    assert instance.data == {}
+    assert instance.effects.done == []
+    die_in_the_wait(instance, service)
+    instance.attempt()
+    assert len(service.tokens) == 3
+
+
+def test_a_failed_job_is_followed_by_one_new_one_and_its_result(service):
+    instance = task(Plain, service)
+    die_in_the_wait(instance, service)
+    service.finish("FAILED")
+    assert instance.attempt()["of"] == 1
+
+
+def test_the_operators_own_exception_for_a_failed_job_is_what_the_task_fails_with(service):
+    service.on_poll = lambda: service.finish("FAILED")
+    with pytest.raises(JobFailedError):
+        task(Plain, service).attempt()
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("external_id", [0, "0", 7, False, ["a"], {"a": 1}, "x" * 500], ids=str)
+def test_any_json_value_that_is_not_empty_is_an_id_and_comes_back_as_it_was(external_id):
+    seen = []
+
+    class Operator(Plain):
+        def submit_job(self, context):
+            return external_id
+
+        def get_job_status(self, external_id, context):
+            seen.append(external_id)
+            if len(seen) == 1:
+                raise WorkerDied("in the wait")
+            return "RUNNING" if len(seen) == 2 else "SUCCEEDED"
+
+    instance = task(Operator, Service())
+    with pytest.raises(WorkerDied):
+        instance.attempt()
+    assert instance.attempt()["of"] == external_id
+    assert len(seen) == 3
+    assert all(one == external_id and type(one) is type(external_id) for one in seen)
+
+
+@pytest.mark.parametrize("external_id", [None, "", [], {}, ()], ids=repr)
+@pytest.mark.parametrize("base", [Plain, WithToken, WithFind])
+def test_an_empty_id_is_refused_with_an_error_that_says_what_to_do(service, external_id, base):
+    class Operator(base):
+        def submit_job(self, context):
+            super().submit_job(context)
+            return external_id
+
+    instance = task(Operator, service)
+    with pytest.raises(AirflowFailException) as caught:
+        instance.attempt()
+    for words in (repr(external_id), "is no id", "A job may be running", "Make submit_job return the job's id"):
+        assert words in str(caught.value)
+    assert service.looks == 0
+    assert len(service.tokens) == 1
+    assert instance.record["state"] == "submitting"
+
+
+@pytest.mark.parametrize("external_id", [object(), {1, 2}, b"1", {"of": object()}], ids=lambda v: type(v).__name__)
+def test_an_id_that_is_no_json_is_refused(service, external_id):
+    operator = type("Operator", (Plain,), {"submit_job": lambda self, context: external_id})
+    with pytest.raises(AirflowFailException, match="cannot be kept as JSON"):
+        task(operator, service).attempt()
+
+
+# -- a submit that raises, a submit in doubt ---------------------------------------------------------------------------
+
+
+def failing(error):
+    left = [error]
+
+    def on_submit():
+        if left:
+            raise left.pop()
+
+    return on_submit
+
+
+@pytest.mark.parametrize("error", [ValueError("no such cluster"), KeyError("x"), AirflowException("400")], ids=repr)
+def test_a_submit_that_the_service_refused_is_made_again_by_the_next_try(service, error):
+    service.on_submit, service.on_poll = failing(error), service.finish
+    instance = task(Plain, service)
+    with pytest.raises(type(error)):
+        instance.attempt()
+    assert instance.record["state"] == "rejected"
+    assert instance.attempt()["rows"] == 7
+    assert len(service.tokens) == 2
+
+
+@pytest.mark.parametrize("error", [TimeoutError("read"), ConnectionResetError(), OSError("broken pipe"), EOFError()], ids=repr)
+def test_a_submit_whose_answer_may_be_lost_is_not_made_again_without_a_token(service, error):
+    service.on_submit, service.on_poll = failing(error), service.finish
+    instance = task(Plain, service)
+    with pytest.raises(type(error)):
+        instance.attempt()
+    assert instance.record["state"] == "submitting"
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match=r"no way to tell.*send self.idempotency_token.*or implement find_job"):
+            instance.attempt()
+    assert len(service.tokens) == 1
+
+
+def test_a_lost_answer_that_the_operator_wrapped_in_its_own_exception_is_still_one(service):
+    class Operator(Plain):
+        def submit_job(self, context):
+            try:
+                return super().submit_job(context)
+            except TimeoutError as e:
+                raise RuntimeError("the service does not answer") from e
+
+    service.on_submit = failing(TimeoutError())
+    instance = task(Operator, service)
+    with pytest.raises(RuntimeError):
+        instance.attempt()
+    assert instance.record["state"] == "submitting"
+
+
+def test_is_rejection_lets_an_operator_say_so_itself(service):
+    operator = type("Operator", (Plain,), {"is_rejection": lambda self, error: "quota" in str(error)})
+    service.on_submit, service.on_poll = failing(TimeoutError("quota")), service.finish
+    instance = task(operator, service)
+    with pytest.raises(TimeoutError):
+        instance.attempt()
+    instance.attempt()
+    assert len(service.tokens) == 2
+
+
+def test_a_clear_lets_a_submit_in_doubt_be_made_again(service):
+    instance = task(Plain, service)
+    die_in_doubt(instance, service)
+    with pytest.raises(AirflowFailException, match="then clear the task"):
+        instance.attempt()
+    instance.clear()
+    assert instance.attempt()["rows"] == 7
+    assert len(service.tokens) == 2
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["not-started", "started"])
+def test_with_the_token_a_submit_in_doubt_goes_out_again_under_the_same_one(service, before):
+    instance = task(WithToken, service)
+    die_in_doubt(instance, service, before=before)
+    assert instance.attempt()["rows"] == 7
+    assert len(service.states) == 1
+    assert len(set(service.tokens)) == 1
+    assert len(service.tokens) == (1 if before else 2)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["absent", "found"])
+def test_with_find_job_a_submit_in_doubt_is_looked_up_first(service, before):
+    instance = task(WithFind, service)
+    die_in_doubt(instance, service, before=before)
+    assert instance.attempt()["rows"] == 7
+    assert len(service.tokens) == len(service.states) == 1
+
+
+def test_with_find_job_a_lost_answer_is_cleared_up_in_the_same_attempt(service):
+    service.on_submit, service.on_poll = failing(ConnectionResetError()), service.finish
+    assert task(WithFind, service).attempt()["rows"] == 7
+    assert len(service.tokens) == 1
+
+
+def test_a_find_job_that_raises_leaves_the_doubt_to_the_next_try(service):
+    class Operator(WithFind):
+        down = True
+
+        def find_job(self, token, context):
+            if Operator.down:
+                raise ConnectionError("throttled")
+            return super().find_job(token, context)
+
+    instance = task(Operator, service)
+    die_in_doubt(instance, service)
+    with pytest.raises(LostSightError, match="Nothing was submitted; a job may be running"):
+        instance.attempt()
+    Operator.down = False
+    instance.attempt()
+    assert len(service.tokens) == 1
+
+
+@pytest.mark.parametrize("operator", [WithToken, WithFind])
+def test_the_token_is_the_same_on_every_try_and_another_after_a_failed_job(service, operator):
+    instance = task(operator, service)
+    die_in_the_wait(instance, service)
+    service.finish("FAILED")
+    die_in_the_wait(instance, service)
+    first, second = service.tokens
+    assert first != second
+    assert all(len(token) == 48 and set(token) <= set("0123456789abcdef") for token in service.tokens)
+
+
+def test_a_token_used_in_a_helper_of_submit_job_is_seen():
+    class Operator(Plain):
+        def submit_job(self, context):
+            return self._start()
+
+        def _start(self):
+            return [self.client.start(token) for token in [self.idempotency_token]][0]
+
+    service = Service()
+    instance = task(Operator, service)
+    die_in_doubt(instance, service)
+    assert instance.attempt()["rows"] == 7
+    assert len(service.states) == 1
+
+
+def test_submit_is_idempotent_false_is_believed_though_the_token_is_used(service):
+    operator = type("Operator", (WithToken,), {"submit_is_idempotent": False})
+    instance = task(operator, service)
+    die_in_doubt(instance, service)
+    with pytest.raises(AirflowFailException, match="no way to tell"):
+        instance.attempt()
+
+
+# -- idempotency_token outside of submit_job ---------------------------------------------------------------------------
+
+
+def test_the_token_outside_of_an_attempt_is_an_error():
+    with pytest.raises(RuntimeError, match="while submit_job runs"):
+        _ = Plain(task_id="task").idempotency_token
+
+
+def test_the_token_without_durable_is_an_error_that_says_when_it_is_known(service):
+    with pytest.raises(RuntimeError, match="while submit_job runs"):
+        task(WithToken, service, durable=False).attempt()
+
+
+@pytest.mark.parametrize("method", ["poll_until_complete", "get_job_result", "get_job_status"])
+def test_the_token_in_another_method_is_an_error_on_a_reattachment(service, method):
+    operator = type("Operator", (Plain,), {})
+    instance = task(operator, service)
+    die_in_the_wait(instance, service)
+    setattr(operator, method, lambda self, external_id, context: self.idempotency_token)
+    with pytest.raises((RuntimeError, LostSightError), match="while submit_job runs"):
+        instance.attempt()
+
+
+@pytest.mark.parametrize("method", ["poll_until_complete", "get_job_result"])
+def test_the_token_in_another_method_is_an_error_on_the_first_run_already(service, method):
+    operator = type("Operator", (Plain,), {method: lambda self, external_id, context: self.idempotency_token})
+    service.on_submit = service.finish
+    with pytest.raises(RuntimeError, match="while submit_job runs"):
+        task(operator, service).attempt()
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["on_clear", "on_change"])
+def test_without_cancel_job_a_restart_is_refused_with_what_to_do(service, policy):
+    operator = type("Operator", (Plain,), {"template_fields": ("sql",), "sql": "select 1"})
+    instance = task(operator, service)
+    die_in_the_wait(instance, service)
+    if policy == "on_clear":
+        instance.clear()
+    else:
+        operator.sql = "select 2"
+    words = rf"{policy}=restart.*has no cancel_job. Nothing was submitted, the job runs on. Stop it in the service"
+    with pytest.raises(AirflowFailException, match=words):
+        instance.attempt()
+    assert (len(service.tokens), service.active) == (1, [0])
+
+
+def test_with_cancel_job_a_clear_cancels_the_job_before_the_next_is_submitted(service):
+    instance = task(WithCancel, service)
+    die_in_the_wait(instance, service)
+    instance.clear()
+    service.on_submit = lambda: None if len(service.active) == 1 else pytest.fail("two jobs at once")
+    assert instance.attempt()["of"] == 1
+    assert service.cancelled == [0]
+
+
+def test_a_status_that_is_neither_active_nor_succeeded_has_failed_by_default(service):
+    instance = task(Plain, service)
+    die_in_the_wait(instance, service)
+    service.finish("A_STATE_OF_NEXT_YEAR")
+    assert instance.attempt()["of"] == 1
+
+
+def test_a_status_that_is_job_failed_does_not_know_is_never_a_reason_to_submit(service):
+    operator = type("Operator", (Plain,), {"is_job_failed": lambda self, status: status == "FAILED"})
+    instance = task(operator, service)
+    die_in_the_wait(instance, service)
+    service.finish("A_STATE_OF_NEXT_YEAR")
+    with pytest.raises(LostSightError, match="A_STATE_OF_NEXT_YEAR.*Nothing was submitted"):
+        instance.attempt()
+    service.states[0] = ("FAILED", None)
+    assert instance.attempt()["of"] == 1
+
+
+def test_a_status_that_cannot_be_had_is_never_a_reason_to_submit(service):
+    instance = task(Plain, service)
+    die_in_the_wait(instance, service)
+
+    def down(job_id):
+        raise ConnectionError("down")
+
+    service.status = down
+    with pytest.raises(LostSightError, match="Nothing was submitted"):
+        instance.attempt()
+    assert len(service.tokens) == 1
+
+
+@pytest.mark.parametrize(("policy", "submits"), [("resubmit", 2), ("fail", 1)])
+def test_job_not_found_follows_on_missing(service, policy, submits):
+    instance = task(Plain, service, resume_policy={"on_missing": policy})
+    die_in_the_wait(instance, service)
+    service.states.clear()
+    if policy == "fail":
+        with pytest.raises(AirflowFailException, match="no longer knows the job, on_missing=fail"):
+            instance.attempt()
+    else:
+        instance.attempt()
+    assert len(service.tokens) == submits
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+METHODS = ["submit_job", "get_job_status", "is_job_active", "is_job_succeeded", "poll_until_complete", "get_job_result"]
+
+
+def lacking(base, method):
+    body = {name: value for name, value in vars(SixMethods).items() if name not in (method, "__dict__", "__weakref__")}
+    return type("Operator", (base, BaseOperator), body)
+
+
+@pytest.mark.parametrize("base", [ResumableJobMixin, ResumableMixin])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_operator_that_lacks_a_method_fails_when_the_dag_is_parsed(base, method):
+    with DAG("dag", schedule=None), pytest.raises(TypeError, match=rf"abstract.*{method}"):
+        lacking(base, method)(task_id="task")
+
+
+@pytest.mark.parametrize("policy", [{"on_clear": "reattach"}, ResumePolicy(on_clear="reattach")], ids=["dict", "object"])
+def test_both_arguments_work_through_default_args(policy):
+    with DAG("dag", schedule=None, default_args={"durable": False, "resume_policy": policy}):
+        given = Plain(task_id="given")
+        own = Plain(task_id="own", durable=True, resume_policy={"on_clear": "restart"})
+    assert (given.durable, given.resume_policy.on_clear) == (False, "reattach")
+    assert (own.durable, own.resume_policy.on_clear) == (True, "restart")
+
+
+def test_both_arguments_reach_an_operator_with_an_init_of_its_own():
+    class Strict(SixMethods, ResumableMixin, BaseOperator):
+        def __init__(self, *, spec, **kwargs):
+            super().__init__(**kwargs)
+            self.spec = spec
+
+    with DAG("dag", schedule=None, default_args={"durable": False, "resume_policy": {"on_failed": "fail"}}):
+        operator = Strict(task_id="task", spec="s")
+    assert (operator.durable, operator.resume_policy.on_failed) == (False, "fail")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"durable": "yes"}, "durable='yes'"), ({"resume_policy": {"on_clear": "never"}}, "'restart', 'reattach'")],
+)
+def test_a_wrong_default_arg_fails_when_the_dag_is_parsed(arguments, words):
+    with DAG("dag", schedule=None, default_args=arguments), pytest.raises(ConfigurationError, match=words):
+        Plain(task_id="task")
+
+
+# -- a stop ------------------------------------------------------------------------------------------------------------
+
+
+def stop_in_the_wait(instance, service, state):
+    """SIGTERM in the wait, with Airflow's state of the task as given; what Airflow's task runner does of it."""
+    sent = []
+
+    def send():
+        if not sent:
+            sent.append(state)
+            os.kill(os.getpid(), signal.SIGTERM)
+        _real_sleep(0.01)
+
+    instance.state = state
+    service.on_poll = send
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: instance.made[-1].on_kill())
+    try:
+        with contextlib.suppress(Exception):
+            instance.attempt()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        instance.state = "running"
+        service.on_poll = service.finish
+    assert sent
+
+
+class WithOnKill(Plain):
+    """As many operators are written: the job's id is kept by submit_job, and on_kill cancels it."""
+
+    job_id = None
+
+    def submit_job(self, context):
+        self.job_id = super().submit_job(context)
+        return self.job_id
+
+    def on_kill(self):
+        if self.job_id is not None:
+            self.client.cancel(self.job_id)
+
+
+class OnKillAbove(WithOnKill):
+    def on_kill(self):
+        self.log.info("going")
+        super().on_kill()
+
+
+class OnKillBeside(WithCancel):
+    def on_kill(self):
+        self.log.info("going")
+        super().on_kill()
+
+
+@pytest.mark.parametrize("operator", [WithOnKill, WithCancel, OnKillAbove, OnKillBeside])
+@pytest.mark.parametrize("state", ["failed", "success", "restarting"])
+def test_a_users_stop_calls_the_operators_own_on_kill_or_cancel_job(service, operator, state):
+    instance = task(operator, service)
+    stop_in_the_wait(instance, service, state)
+    assert (service.cancelled, service.active) == ([0], [])
+    assert instance.record["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("operator", [WithOnKill, WithCancel, OnKillAbove, OnKillBeside])
+@pytest.mark.parametrize("state", ["running", "up_for_retry", None])
+def test_an_eviction_calls_neither_the_operators_own_on_kill_nor_cancel_job(service, operator, state):
+    instance = task(operator, service)
+    stop_in_the_wait(instance, service, state)
+    assert (service.cancelled, service.active) == ([], [0])
+    assert instance.attempt()["of"] == 0
+    assert len(service.tokens) == 1
+
+
+@pytest.mark.parametrize("state", ["failed", "restarting"])
+def test_a_job_that_on_kill_did_not_cancel_is_not_noted_as_cancelled(service, state):
+    instance = task(WithOnKill, service)
+    die_in_the_wait(instance, service)
+    stop_in_the_wait(instance, service, state)  # this attempt has reattached: submit_job did not run, job_id is None
+    assert service.active == [] or instance.record["state"] == "submitted"
+    instance.clear()
+    with contextlib.suppress(AirflowFailException):  # the restart is refused, for want of cancel_job
+        instance.attempt()
+    assert len(service.states) == 1 or service.states[0][0] != "RUNNING"
+
+
+def test_an_on_kill_that_extends_the_one_of_a_ready_made_operator_still_cancels_the_run(monkeypatch):
+    class Mine(ResumableDatabricksOperator):
+        def on_kill(self):
+            self.log.info("going")
+            super().on_kill()
+
+    with DatabricksSimulator() as workspace:
+        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", workspace.connection_json())
+        made = []
+        given = {"task_id": "task", "json": {"notebook_task": {}}, "polling_period_seconds": 1}
+        instance = TaskInstance(lambda: made.append(Mine(**given)) or made[-1])
+        instance.state = "failed"
+        sent = []
+
+        def listen(effect):
+            if effect.endswith("runs/get") and not sent:
+                sent.append(effect)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        before = signal.signal(signal.SIGTERM, lambda signum, frame: made[-1].on_kill())
+        try:
+            with contextlib.suppress(Exception):
+                instance.attempt(listener=listen)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert sent
+        assert workspace.active() == []
+
+
+@pytest.mark.parametrize("operator", [WithOnKill])
+def test_with_durable_false_on_kill_is_the_operators_own(service, operator):
+    instance = task(operator, service, durable=False)
+
+    def kill():
+        instance.made[-1].on_kill()
+
+    service.on_poll = kill
+    with pytest.raises(JobFailedError):
+        instance.attempt()
+    assert service.cancelled == [0]
+
+
+# -- execution_timeout, the last try -----------------------------------------------------------------------------------
+
+
+def time_out():
+    raise AirflowTaskTimeout("execution_timeout")
+
+
+class WithOnKillOnly(WithOnKill):
+    """No cancel_job: on_kill is all that can stop the job."""
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        WithCancel,
+        pytest.param(WithOnKillOnly),
+    ],
+)
+def test_execution_timeout_cancels_the_job_by_default(service, operator):
+    instance = task(operator, service)
+    service.on_poll = time_out
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    instance.made[-1].on_kill()  # as Airflow does after the exception
+    assert (service.cancelled, service.active) == ([0], [])
+    service.on_poll = service.finish
+    assert instance.attempt()["of"] == 1
+
+
+def test_execution_timeout_with_detach_leaves_the_job_to_the_next_try(service):
+    instance = task(WithCancel, service, resume_policy={"on_timeout": "detach"})
+    service.on_poll = time_out
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    instance.made[-1].on_kill()
+    assert (service.cancelled, service.active) == ([], [0])
+    service.on_poll = service.finish
+    assert instance.attempt()["of"] == 0
+
+
+def test_execution_timeout_without_a_way_to_cancel_leaves_the_job_to_the_next_try(service):
+    instance = task(Plain, service)
+    service.on_poll = time_out
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    service.on_poll = service.finish
+    assert instance.attempt()["of"] == 0
+    assert len(service.tokens) == 1
+
+
+def final(message="the wait is tired"):
+    raise AirflowFailException(message)
+
+
+@pytest.mark.parametrize(("policy", "cancelled"), [("leave", []), ("cancel", [0])])
+def test_a_last_try_that_fails_while_the_job_is_active_follows_on_final_failure(service, policy, cancelled):
+    instance = task(WithCancel, service, retries=0, resume_policy={"on_final_failure": policy})
+    instance.try_number = 1
+    service.on_poll = final
+    with pytest.raises(AirflowFailException, match="tired"):
+        instance.attempt()
+    assert service.cancelled == cancelled
+
+
+def test_on_final_failure_cancel_uses_on_kill_where_there_is_no_cancel_job(service):
+    instance = task(WithOnKillOnly, service, retries=0, resume_policy={"on_final_failure": "cancel"})
+    service.on_poll = final
+    with pytest.raises(AirflowFailException, match="tired"):
+        instance.attempt()
+    assert service.cancelled == [0]
+
+
+def bug():
+    raise LookupError("a bug in the wait")
+
+
+@pytest.mark.parametrize(("policy", "cancelled"), [("leave", []), ("cancel", [0])])
+def test_a_wait_that_keeps_failing_fails_the_last_try_and_follows_on_final_failure(service, policy, cancelled):
+    instance = task(WithCancel, service, retries=0, resume_policy={"on_final_failure": policy})
+    service.on_poll = bug
+    with pytest.raises(LookupError):
+        instance.attempt()
+    assert service.cancelled == cancelled
+    assert len(service.tokens) == 1
+
+
+def test_a_try_that_is_not_the_last_cancels_nothing_whatever_on_final_failure_says(service):
+    instance = task(WithCancel, service, retries=1, resume_policy={"on_final_failure": "cancel"})
+    service.on_poll = final
+    with pytest.raises(AirflowFailException):
+        instance.attempt()
+    if service.cancelled:
+        pytest.fail("the job was cancelled although a try is left")
+    service.on_poll = service.finish
+    assert instance.attempt()["of"] == 0
