@@ -7,19 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
-
-from resumable.errors import InvalidHandleError, LostSightError, RefusedError, ResumableError, StateStoreError
+from resumable.errors import InvalidHandleError, StateStoreError
 from resumable.identity import TaskIdentity
 from resumable.lifecycle import (
     Certainty,
@@ -38,43 +28,11 @@ from resumable.lifecycle import (
 )
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.remote import JobAdapter, Remote, has_ended
 from resumable.stores.base import RecordStore, SupersededError
-
-LOOKS = 14
-"""Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
-
-STOP_LOOKS = 24
-"""Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
-
-
-BACK_OFF = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
-"""Waits between looks: capped, exponential, with jitter."""
 
 RECOVERIES = 3
 """Lost answers in a row that one attempt clears up by looking for the job, before it leaves that to the next."""
-
-
-class JobAdapter(Protocol):
-    """
-    What the core needs to know of a service. Every method may raise anything; an error never means that the job failed.
-    """
-
-    service: str
-    certainty: Certainty
-    settle: float
-    """Seconds after a submit went out before "no job carries the token" is believed (a request in flight, a list's lag)."""
-
-    def place(self) -> Mapping[str, str]:
-        """Where the connection points (workspace, region ...), without a request."""
-
-    def observe(self, handle: JobHandle) -> Observation:
-        """One look at the job. UNKNOWN for a state it cannot place, GONE only when the service says so."""
-
-    def find(self, record: JobRecord) -> JobHandle | None:
-        """The job that carries ``record.token``, None only when there is certainly none. Asked for Certainty.FIND alone."""
-
-    def cancel(self, handle: JobHandle) -> None:
-        """Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that ended."""
 
 
 class Again(BaseException):
@@ -119,7 +77,8 @@ class Attempt:
         self.owner = uuid.uuid4().hex[:12]
         self._records, self._try, self._may_record = records, try_number, may_record
         self._log = log or logging.getLogger("resumable")
-        self._clock, self._sleep = clock, sleep or time.sleep
+        self._clock = clock
+        self._remote = Remote(adapter, log=self._log, clock=clock, sleep=sleep or time.sleep)
         self.seen: Observation | None = None
         self._unsaved = False
         self._number = 1
@@ -325,11 +284,11 @@ class Attempt:
     def has_ended(self) -> bool:
         """One look: whether the job is seen to have ended."""
         handle = None if self.record is None else self.record.handle
-        return handle is not None and not _runs_or_unknown(self._observed(handle))
+        return handle is not None and has_ended(self._remote.observe(handle))
 
     def stop_if_overdue(self) -> bool:
         """Cancel a job that still runs after its ``job_timeout``. True if it was told to stop."""
-        if not self.is_overdue or not _runs_or_unknown(self._observed(self._known_handle())):
+        if not self.is_overdue or has_ended(self._remote.observe(self._known_handle())):
             return False
         cancelled = self.cancel(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
         if cancelled:
@@ -338,7 +297,7 @@ class Attempt:
 
     def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
-        return self._look()
+        return self._remote.look(self._known_handle())
 
     # -- the decision loop --------------------------------------------------------------------------------------------
 
@@ -348,12 +307,12 @@ class Attempt:
     _lost_at = 0.0
 
     def _settle(self) -> None:
-        observation = self._elsewhere()
+        observation = self._remote.elsewhere(self.record)
         while True:
             decision = decide(self.record, observation, self.policy, self.claim)
             match decision:
                 case Look():
-                    observation = self._look()
+                    observation = self._remote.look(self._known_handle())
                 case Find():
                     observation = self._found_or_absent()
                 case Reattach() | Deliver():
@@ -429,51 +388,10 @@ class Attempt:
             )
 
     def _stop(self, decision: Restart) -> None:
-        handle = self._known_handle()
         self.record = self._owned(self._known_record())
         self._records.save(self.record)  # an attempt that was given up learns it here, before it cancels
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
-        try:
-            Retrying(
-                retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
-                stop=stop_after_attempt(LOOKS),
-                wait=BACK_OFF,
-                sleep=self._sleep,
-                reraise=True,
-            )(self.adapter.cancel, handle)
-            last = Retrying(
-                retry=retry_if_result(_runs_or_unknown),
-                stop=stop_after_attempt(STOP_LOOKS),
-                wait=BACK_OFF,
-                sleep=self._sleep,
-                retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-            )(self._observed, handle)
-        except NotImplementedError:
-            raise RefusedError(
-                f"{handle} runs and had to be cancelled ({decision.reason}), and this operator has no cancel_job. Nothing was "
-                "submitted, the job runs on. Stop it in the service or wait for its end, then clear the task."
-            ) from None
-        except Exception as e:
-            raise LostSightError(
-                f"{handle} had to be cancelled ({decision.reason}) and the service did not take it ({e!r}). Nothing was "
-                "submitted, the job may run on. Stop it in the service; the next try goes on from there."
-            ) from e
-        if last is None or _runs_or_unknown(last):
-            raise LostSightError(
-                f"{handle} was told to stop ({decision.reason}) and has not stopped yet (state {last}). Nothing was "
-                "submitted beside it. The next try goes on from there."
-            )
-
-    # -- looking ------------------------------------------------------------------------------------------------------
-
-    def _look(self) -> Observation:
-        return Retrying(
-            retry=retry_if_result(lambda seen: seen.state is JobState.UNKNOWN),
-            stop=stop_after_attempt(LOOKS),
-            wait=BACK_OFF,
-            sleep=self._sleep,
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )(self._observed, self._known_handle())
+        self._remote.stop(self._known_handle(), decision.reason)
 
     def _known_record(self) -> JobRecord:
         assert self.record is not None
@@ -484,56 +402,14 @@ class Attempt:
         assert handle is not None
         return handle
 
-    def _elsewhere(self) -> Observation | None:
-        record = self.record
-        if record is None or record.outcome not in (None, Outcome.CANCELLED):
-            return None
-        if record.service != self.adapter.service:
-            return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
-        then = record.handle.place if record.handle else record.place
-        moved = {k: v for k, v in self.adapter.place().items() if k in then and then[k] != v}
-        return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
-
-    def _observed(self, handle: JobHandle) -> Observation:
-        try:
-            return self.adapter.observe(handle)
-        except ResumableError:
-            raise
-        except Exception as e:
-            self._log.warning("resumable: cannot see %s, it is left alone: %r", handle, e)
-            return Observation(JobState.UNKNOWN, repr(e))
-
     def _found_or_absent(self) -> Observation | None:
-        assert self.record is not None
-        found = self._find()
+        record = self._known_record()
+        found = self._remote.find(record, max(record.intended_at, self._lost_at))
         if found is None:
             return Observation(JobState.ABSENT)
-        self.record = self._owned(self.record).with_handle(found, self.record.intended_at)
+        self.record = self._owned(record).with_handle(found, record.intended_at)
         self._keep()
         return None
-
-    def _find(self) -> JobHandle | None:
-        record = self.record
-        assert record is not None
-        look = Retrying(
-            retry=retry_if_exception_type(Exception),
-            stop=stop_after_attempt(LOOKS),
-            wait=BACK_OFF,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            found: JobHandle | None = look(self.adapter.find, record)
-            unsettled = max(record.intended_at, self._lost_at) + self.adapter.settle - self._clock()
-            if found is None and unsettled > 0:
-                self._sleep(unsettled)
-                found = look(self.adapter.find, record)
-            return found
-        except Exception as e:
-            raise LostSightError(
-                f"An earlier submit to {self.adapter.service} was left unanswered, and the job with token {record.token} could "
-                f"not be looked up ({e!r}). Nothing was submitted; a job may be running. The next try looks again."
-            ) from e
 
     # -- keeping and telling ------------------------------------------------------------------------------------------
 
@@ -571,10 +447,6 @@ class Attempt:
         happened = refuse.reason[:1].upper() + refuse.reason[1:]
         sent = "The unanswered submit was repeated under its token, nothing else" if self._has_repeated else "Nothing"
         return f"{happened} [task {self.task}]. {sent} was submitted; {job}. {refuse.advice}."
-
-
-def _runs_or_unknown(seen: Observation) -> bool:
-    return seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN)
 
 
 def _age(seconds: float) -> str:

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
-from resumable.attempt import Again, Attempt, JobAdapter
+from resumable.attempt import Again, Attempt
 from resumable.errors import ConfigurationError, JobNotFound, JobTimeoutError, LostSightError, RefusedError, ResumableError
 from resumable.identity import fingerprint
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.remote import JobAdapter
 from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]

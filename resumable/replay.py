@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from resumable import compat
-from resumable.attempt import Attempt, JobAdapter
+from resumable.attempt import Attempt
 from resumable.errors import ResumableError
 from resumable.lifecycle import Certainty, Deliver, JobState, Observation
 from resumable.mixin import DurableBase
 from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.remote import JobAdapter
 
 
 class ReplayMixin(DurableBase):

@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from resumable.attempt import Attempt
 from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import JobState, Submit, decide
+from resumable.remote import Remote
 from resumable.stores.base import RecordStore
 from tests.property.test_state_machine import SETTINGS, TaskLife, TaskLifeFind, TaskLifeFindUnfenced
 
@@ -109,7 +110,7 @@ def owners_are_not_compared(patch):
 
 def absent_is_believed_at_once(patch):
     """Look once for the job of an unanswered submit."""
-    patch.setattr(Attempt, "_find", lambda self: self.adapter.find(self.record))
+    patch.setattr(Remote, "find", lambda self, record, since: self.adapter.find(record))
 
 
 MUTATIONS = [

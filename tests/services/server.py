@@ -120,7 +120,7 @@ class ServiceServer:
     # -- faults ----------------------------------------------------------------------------------
 
     def fault(self, operation: str, fault: Fault, times: int = 1, *, text: str = "") -> None:
-        """Let *fault* act on the next *times* calls of *operation* ("*": any) with *text* in the body; -1: until clear_faults()."""
+        """Let *fault* act on the next *times* calls of *operation* ("*": any) with *text* in it; -1: until clear_faults()."""
         self._plan(_Planned(frozenset({operation}), fault, times, text=text))
 
     @contextlib.contextmanager

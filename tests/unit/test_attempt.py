@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from resumable import errors
-from resumable.attempt import LOOKS, RECOVERIES, STOP_LOOKS
+from resumable.attempt import RECOVERIES
 from resumable.errors import (
     ForeignJobError,
     InvalidHandleError,
@@ -27,6 +27,7 @@ from resumable.interruption import HANDLE_PATIENCE, Interrupted, Interruption, S
 from resumable.lifecycle import Certainty, Deliver, JobState, Reattach
 from resumable.policy import OnClear, ResumePolicy
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
+from resumable.remote import LOOKS, STOP_LOOKS
 from resumable.stores import MemoryStore, SupersededError
 from resumable.stores.base import STORE_TRIES
 from tests.support.fake_service import (

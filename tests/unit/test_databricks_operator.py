@@ -589,6 +589,52 @@ def test_a_connection_that_moved_after_the_run_was_seen_to_end_submits_there(wor
     assert instance.record["place"]["workspace"] == "localhost"
 
 
+# -- a submit in doubt whose repetition is refused -----------------------------------------------------------------------
+
+
+def spoil_in_doubt(workspace):
+    """A task whose first submit was never served and whose repetition the service refuses for what the author wrote."""
+    instance = submit_run(json={**NOTEBOOK, "run_name": "bad"})
+    workspace.fault("runs/submit", Refuse(503), times=3)
+    with pytest.raises(Exception, match="(?i)503|retries|refused"):
+        instance.attempt()
+    workspace.fault("runs/submit", Refuse(400, body={"message": "bad payload"}), times=-1, text="bad")
+    with pytest.raises(Exception, match="bad payload"):
+        instance.attempt()
+    return instance
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="attempt.py rejected: a refused repetition stays in doubt with the refused parameters, and they go out for ever",
+)
+@pytest.mark.parametrize("cleared", [False, True], ids=["edited", "edited-and-cleared"])
+def test_an_author_who_mends_a_payload_that_was_refused_in_doubt_gets_it_submitted(workspace, cleared):
+    instance = spoil_in_doubt(workspace)
+    instance.make = submit_run(json={**NOTEBOOK, "run_name": "good"}).make
+    if cleared:
+        instance.clear()
+    workspace.duration = 0
+    instance.attempt()
+    assert [run.payload["run_name"] for run in workspace.runs.values()] == ["good"]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="attempt.py rejected: no answer ends the doubt of a token whose run was deleted, not even after a clear",
+)
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
+def test_a_run_that_was_deleted_while_its_submit_was_in_doubt_counts_as_gone(workspace, cleared):
+    instance = submit_run()
+    die_in_doubt(instance, sent=True)
+    workspace.forget(the_run(workspace).run_id)
+    workspace.duration = 0
+    if cleared:
+        instance.clear()
+    instance.attempt()
+    assert len(workspace.runs) == 1
+
+
 # -- wait_for_termination=False ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,176 @@
+"""One job at its service, seen with patience: trouble with an answer is never taken for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from resumable.errors import LostSightError, RefusedError, ResumableError
+from resumable.lifecycle import Certainty, JobState, Observation
+from resumable.record import JobHandle, JobRecord, Outcome
+
+LOOKS = 14
+"""Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
+
+STOP_LOOKS = 24
+"""Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
+
+
+BACK_OFF = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
+"""Waits between looks: capped, exponential, with jitter."""
+
+
+class JobAdapter(Protocol):
+    """
+    What the core needs to know of a service. Every method may raise anything; an error never means that the job failed.
+    """
+
+    service: str
+    certainty: Certainty
+    settle: float
+    """Seconds after a submit went out before "no job carries the token" is believed (a request in flight, a list's lag)."""
+
+    def place(self) -> Mapping[str, str]:
+        """Where the connection points (workspace, region ...), without a request."""
+
+    def observe(self, handle: JobHandle) -> Observation:
+        """One look at the job. UNKNOWN for a state it cannot place, GONE only when the service says so."""
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        """The job that carries ``record.token``, None only when there is certainly none. Asked for Certainty.FIND alone."""
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that ended."""
+
+
+class Remote:
+    """
+    The service behind an adapter.
+
+    Args:
+        adapter: the service.
+        log: a logger.
+        clock: seconds since the epoch.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(self, adapter: JobAdapter, *, log: Any, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.adapter, self._log, self._clock, self._sleep = adapter, log, clock, sleep
+        self._has_warned = False
+
+    def elsewhere(self, record: JobRecord | None) -> Observation | None:
+        """FOREIGN, if ``record``'s job is open and lives where the connection does not point."""
+        if record is None or record.outcome not in (None, Outcome.CANCELLED):
+            return None
+        if record.service != self.adapter.service:
+            return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
+        then = record.handle.place if record.handle else record.place
+        moved = {k: v for k, v in self.adapter.place().items() if k in then and then[k] != v}
+        return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
+
+    def observe(self, handle: JobHandle) -> Observation:
+        """One look; UNKNOWN if the service does not answer."""
+        try:
+            return self.adapter.observe(handle)
+        except ResumableError:
+            raise
+        except Exception as e:
+            if not self._has_warned:
+                self._log.warning("resumable: cannot see %s, it is left alone; asking again: %r", handle, e)
+            self._has_warned = True
+            return Observation(JobState.UNKNOWN, repr(e))
+
+    def look(self, handle: JobHandle) -> Observation:
+        """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
+        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
+
+    def find(self, record: JobRecord, since: float) -> JobHandle | None:
+        """
+        The job that carries the record's token, None if there is none: believed no sooner than the adapter's ``settle`` after
+        ``since``, when the submit was under way last.
+
+        Raises:
+            LostSightError: the service cannot tell.
+        """
+        ask = Retrying(
+            retry=retry_if_exception_type(Exception),
+            stop=stop_after_attempt(LOOKS),
+            wait=BACK_OFF,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            found: JobHandle | None = ask(self.adapter.find, record)
+            unsettled = since + self.adapter.settle - self._clock()
+            if found is None and unsettled > 0:
+                self._sleep(unsettled)
+                found = ask(self.adapter.find, record)
+            return found
+        except Exception as e:
+            raise LostSightError(
+                f"An earlier submit to {self.adapter.service} was left unanswered, and the job with token {record.token} could "
+                f"not be looked up ({e!r}). Nothing was submitted; a job may be running. The next try looks again."
+            ) from e
+
+    def stop(self, handle: JobHandle, reason: str) -> None:
+        """
+        Cancel the job and wait until it is seen to have ended.
+
+        Raises:
+            RefusedError: the operator cannot cancel. LostSightError: the service did not take it, or the job has not ended yet.
+        """
+        try:
+            Retrying(
+                retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
+                stop=stop_after_attempt(LOOKS),
+                wait=BACK_OFF,
+                sleep=self._sleep,
+                reraise=True,
+            )(self.adapter.cancel, handle)
+        except NotImplementedError:
+            raise RefusedError(
+                f"{handle} runs and had to be cancelled ({reason}), and this operator has no cancel_job. Nothing was "
+                "submitted, the job runs on. Stop it in the service or wait for its end, then clear the task."
+            ) from None
+        except Exception as e:
+            raise LostSightError(
+                f"{handle} had to be cancelled ({reason}) and the service did not take it ({e!r}). Nothing was "
+                "submitted, the job may run on. Stop it in the service; the next try goes on from there."
+            ) from e
+        last = self._until(has_ended, handle, STOP_LOOKS)
+        if not has_ended(last):
+            raise LostSightError(
+                f"{handle} was told to stop ({reason}) and has not stopped yet (state {last}). Nothing was "
+                "submitted beside it. The next try goes on from there."
+            )
+
+    def _until(self, enough: Callable[[Observation], bool], handle: JobHandle, looks: int) -> Observation:
+        seen: list[Observation] = []
+
+        def look() -> Observation:
+            seen.append(self.observe(handle))
+            return seen[-1]
+
+        Retrying(
+            retry=retry_if_result(lambda observation: not enough(observation)),
+            stop=stop_after_attempt(looks),
+            wait=BACK_OFF,
+            sleep=self._sleep,
+            retry_error_callback=lambda _: None,
+        )(look)
+        return seen[-1]
+
+
+def has_ended(seen: Observation) -> bool:
+    """Whether the job was seen to run no more."""
+    return seen.state not in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN)
