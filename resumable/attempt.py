@@ -164,6 +164,7 @@ class Attempt:
         Raises:
             StateStoreError: it could not be written. SupersededError: another attempt owns the record.
         """
+        self._wait_while_halted()
         plan = self.plan
         if not isinstance(plan, Submit):
             msg = "a submit was asked for although the plan is to reattach: a bug in the adapter"
@@ -174,7 +175,15 @@ class Attempt:
             record = self._intent(plan, params, token, where or {})
         self._records.save(record)
         self.record, self._intended = record, True
+        if self.is_halted:
+            self._intended = False  # nothing goes out under this intent
+            self._wait_while_halted()
         return record.token, params if record.params is None else record.params
+
+    def _wait_while_halted(self) -> None:
+        """From SIGTERM on nothing new is submitted: the main thread waits here until `Interrupted` takes it out."""
+        while self.is_halted:
+            time.sleep(0.02)
 
     def submitted(self, handle: JobHandle) -> None:
         """
@@ -300,6 +309,9 @@ class Attempt:
         return self._remote.look(self._known_handle())
 
     # -- the decision loop --------------------------------------------------------------------------------------------
+
+    is_halted = False
+    """Set by the signal handler: whatever the reason of the stop, this attempt submits nothing any more."""
 
     _intended = False
     _has_repeated = False

@@ -119,6 +119,7 @@ class Interruption:
             self._may_raise = False
             raise Interrupted(self._stop)
         if self._is_open and self._stop is None:
+            self._attempt.is_halted = True
             os.write(self._writer, b"!")
 
     # -- the thread ---------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
 
+    _was_told_early = False
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
     _authored_spec: str | None = None
@@ -100,12 +101,15 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors():
-            attempt = self._attempt = self._new_attempt(context)
+            self._was_told_early = False
             self._take_over_on_kill()
+            attempt = self._attempt = self._new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
             lock = compat.request_lock()
             try:
                 with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=self._stop_job) as self._interruption:
+                    if self._was_told_early:
+                        self._interruption.notice()
                     attempt.begin()
                     if attempt.stop_if_overdue():
                         raise _overdue(attempt)
@@ -247,6 +251,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _on_sigterm(self) -> None:
         if self._interruption is not None:
             self._interruption.notice()
+        else:
+            self._was_told_early = True
 
     def _has_own_on_kill(self) -> bool:
         """Whether the author of the operator wrote an ``on_kill``."""

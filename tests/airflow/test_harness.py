@@ -12,7 +12,7 @@ import pytest
 
 from tests.airflow.harness import Airflow, HarnessError
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.airflow, pytest.mark.harness, pytest.mark.timeout(240)]
 PROBE = ("probe", "wait")
 STORE = r"/store/ti/[^/]+/try$"
 
