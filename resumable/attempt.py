@@ -213,12 +213,16 @@ class Attempt:
             self._say("submitted", plan.reason)
 
     def rejected(self) -> None:
-        """The service refused the submit for certain: there is no job, and no doubt."""
-        repeated = isinstance(self.plan, Submit) and self.plan.in_doubt  # the no to a repetition says nothing of the first
-        if self.in_doubt and self.record is not None and not repeated:
+        """The service refused the submit for certain: there is no job of it, and no doubt unless this was a repetition."""
+        if not self.in_doubt or self.record is None:
+            return
+        if isinstance(self.plan, Submit) and self.plan.in_doubt:
+            # The no to a repetition says nothing of the first; the next one goes out with the parameters of its day.
+            self.record = replace(self.record, params=None)
+        else:
             self.record = self.record.closed(Outcome.REJECTED, self._clock())
-            self._intended = False
-            self._keep()
+        self._intended = False
+        self._keep()
 
     def recover(self, error: Exception) -> bool:
         """
