@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""
+The one entry for newcomers and CI: makes `.venv` as the lock file says, then runs a command in it.
+
+    python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
+    python3 dev.py test [ARGS]     lint, types and every test; with ARGS only pytest ARGS
+    python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
+    python3 dev.py lint | types    ruff | mypy
+    python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
+    python3 dev.py help            this text
+
+Needs Python 3.10 or later with venv, and the network for the first installation; nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+UV = VENV / "bin" / "uv"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / "installed-from.txt"
+LOWEST = (3, 10)
+
+RESOLVE = "pyproject.toml --all-extras --group dev --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade"
+
+LINT = ["-m", "ruff", "check", "."]
+TYPES = ["-m", "mypy"]
+CRASH = ["-m", "pytest", "-s", "tests/crash"]
+
+
+def main(command: str = "help", *arguments: str) -> None:
+    if sys.version_info < LOWEST:
+        found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
+        sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
+    commands = {"demo": demo, "test": test, "crash": crash, "lint": lint, "types": types, "lock": lock}
+    if command not in commands:
+        print(__doc__.strip())
+        sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
+    os.chdir(ROOT)
+    install()
+    commands[command](*arguments)
+
+
+def demo(*arguments: str) -> None:
+    become("-m", "examples.demo", *arguments)
+
+
+def test(*arguments: str) -> None:
+    if not arguments:
+        run("lint", *LINT)
+        run("types", *TYPES)
+    say("tests")
+    become("-m", "pytest", *arguments)
+
+
+def crash(*arguments: str) -> None:
+    become(*CRASH, *arguments)
+
+
+def lint(*arguments: str) -> None:
+    become(*LINT, *arguments)
+
+
+def types(*arguments: str) -> None:
+    become(*TYPES, *arguments)
+
+
+def lock() -> None:
+    if not UV.exists():
+        sys.exit("dev.py: remaking the lock file needs uv, which could not be installed")
+    say(f"resolving into {LOCK.name}")
+    comment = ["--custom-compile-command", "python3 dev.py lock"]
+    subprocess.run([UV, "pip", "compile", "--quiet", *RESOLVE.split(), *comment, "--output-file", LOCK.name], check=True)
+
+
+def install() -> None:
+    """Make `.venv`, or bring it up to date, if the lock file or pyproject.toml changed since the last time."""
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in (LOCK, ROOT / "pyproject.toml"))).hexdigest()
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    started = time.monotonic()
+    if not (VENV / "bin" / "pip").exists():
+        say(f"making {VENV.name} with Python {sys.version.split()[0]}")
+        if subprocess.run([sys.executable, "-m", "venv", VENV], check=False).returncode:
+            sys.exit("dev.py: this Python cannot make a virtual environment (Debian: install python3-venv)")
+    if not UV.exists():
+        say("installing uv")
+        subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"], check=False)
+    say(f"installing what {LOCK.name} names")
+    if UV.exists():
+        uv = [UV, "pip", "--quiet"]
+        locked, project = [*uv, "sync", "--python", PYTHON], [*uv, "install", "--python", PYTHON]
+    else:
+        say("uv cannot be had; pip takes a few minutes")
+        locked = project = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        locked = [*locked, "-r"]
+    check([*locked, LOCK, "--require-hashes"])
+    check([*project, "--no-deps", "--editable", ROOT])
+    STAMP.write_text(wanted)
+    say(f"installed in {time.monotonic() - started:.0f} s")
+
+
+def check(command: list) -> None:
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(f"dev.py: the installation failed (exit code {code}); run the same command again to go on")
+
+
+def run(what: str, *arguments: str) -> None:
+    """Run Python in `.venv`; end here with its exit code if that is not 0."""
+    say(what)
+    if code := subprocess.run([PYTHON, *arguments], check=False).returncode:
+        sys.exit(code)
+
+
+def become(*arguments: str) -> None:
+    """Let Python in `.venv` take the place of this process: Ctrl-C, signals and the exit code are its own."""
+    sys.stdout.flush()
+    os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def say(text: str) -> None:
+    print(f"dev.py: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
