@@ -171,6 +171,8 @@ class Attempt:
             raise RuntimeError(msg)  # noqa: TRY004
         if plan.in_doubt and self.record is not None:
             record = self._owned(self.record)
+            if record.spec is None:
+                record = replace(record, spec=self.claim.spec, generation=self.claim.generation)
         else:
             record = self._intent(plan, params, token, where or {})
         self._records.save(record)
@@ -217,8 +219,8 @@ class Attempt:
         if not self.in_doubt or self.record is None:
             return
         if isinstance(self.plan, Submit) and self.plan.in_doubt:
-            # The no to a repetition says nothing of the first; the next one goes out with the parameters of its day.
-            self.record = replace(self.record, params=None)
+            # The no to a repetition says nothing of the first; the next one asks under the same token for what is wanted then.
+            self.record = replace(self.record, params=None, spec=None)
         else:
             self.record = self.record.closed(Outcome.REJECTED, self._clock())
         self._intended = False
