@@ -201,7 +201,7 @@ class Attempt:
         plan, record = self.plan, self.record
         assert isinstance(plan, Submit)
         assert record is not None
-        self.record = record.with_handle(handle, self._clock())
+        self.record = record.with_handle(handle, record.intended_at if plan.in_doubt else self._clock())
         self.plan = Reattach(plan.reason)
         self._intended = False
         self._keep()

@@ -123,16 +123,22 @@ def with_the_answer_in_flight(airflow: Airflow, remote: Remote, kind: str, dag_i
 def right_after_the_answer(airflow: Airflow, remote: Remote, kind: str, dag_id: str, run_id: str) -> None:
     """The answer is there, the id is on its way to the store (for an operator that keeps none: as soon as the job exists)."""
     if not dag_id.startswith("ours") and kind not in ("databricks", "run_now"):
+        deferral = airflow.proxy.hold("PATCH", r"/state", run_id=run_id, where=_is_deferral)
         airflow.trigger(dag_id, run_id=run_id)
         attempt = airflow.wait_attempt(dag_id, run_id, "job", 1)
         airflow.wait_until("the submit", lambda: remote.jobs(kind, run_id) == 1, 60, pause=0.01)
         airflow.kill_worker(attempt)
+        deferral.refuse()
         return
     held = airflow.proxy.hold("PUT", STORE, run_id=run_id, where=lambda *_: remote.jobs(kind, run_id) > 0)
     airflow.trigger(dag_id, run_id=run_id)
     held.wait_reached(60)
     airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
     held.refuse()
+
+
+def _is_deferral(_: str, body: Any) -> bool:
+    return isinstance(body, dict) and body.get("state") == "deferred"
 
 
 def before_the_submit(airflow: Airflow, _: Remote, __: str, dag_id: str, run_id: str) -> None:

@@ -251,9 +251,7 @@ class TrainOperator(ResumableMixin, BaseOperator):
         finally:
             self.doing = before
 
-    def expect(
-        self, answer: Any, ask: Callable[[], Any], *, unless: Callable[[Any], bool] | None = None
-    ) -> None:
+    def expect(self, answer: Any, ask: Callable[[], Any], *, unless: Callable[[Any], bool] | None = None) -> None:
         """Tell about every answer that is not the one to this question."""
         try:
             got = ask()
@@ -318,9 +316,7 @@ def task(case: Case, url: str, wire: socket.socket, report: socket.socket, log: 
 
 def context_of(operator: Any) -> dict[str, Any]:
     names = {"dag_id": DAG, "run_id": RUN, "task_id": TASK, "map_index": -1}
-    ti = task_runner.RuntimeTaskInstance.model_construct(
-        id=uuid.uuid4(), **names, try_number=1, max_tries=3, task=operator
-    )
+    ti = task_runner.RuntimeTaskInstance.model_construct(id=uuid.uuid4(), **names, try_number=1, max_tries=3, task=operator)
     scope: Any = SimpleNamespace(**names)  # looked at by custom backends only
     run = SimpleNamespace(clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), run_id=RUN)
     store = TaskStateStoreAccessor(ti.id, scope)
@@ -632,9 +628,7 @@ class Cases:
             reports_end.close()
             server.join(5)
 
-    def _interrupt(
-        self, case: Case, process: Any, desk: Desk, watched: Supervisor, reports: Reports, log: Path
-    ) -> Seen:
+    def _interrupt(self, case: Case, process: Any, desk: Desk, watched: Supervisor, reports: Reports, log: Path) -> Seen:
         assert reports.until(lambda: reports.of("begins"), time.monotonic() + START), (
             f"{case} does not begin: {log.read_text()[-2000:] if log.exists() else 'no log'}"
         )
@@ -678,9 +672,7 @@ class Cases:
         how = left[0]["error"] if left else "parked" if settled else "stuck"
         return Seen(case, complaints, where, how, seconds)
 
-    def _complaints(
-        self, case: Case, desk: Desk, watched: Supervisor, reports: Reports, settled: bool
-    ) -> Iterator[str]:
+    def _complaints(self, case: Case, desk: Desk, watched: Supervisor, reports: Reports, settled: bool) -> Iterator[str]:
         left = reports.of("left")
         error = left[0]["error"] if left else None
         if not settled:
@@ -753,9 +745,7 @@ IN_A_REQUEST = {
 )
 def test_it_can_fail(cases: Cases, flaw: str, complaints: list[str], setting: dict[str, Any]) -> None:
     seen = cases.run([replace(Case.drawn(number, flaw), **setting) for number in range(1, AT_ONCE + 1)])
-    found = Counter(
-        text for one in seen for text in complaints if any(c.startswith(text) for c in one.complaints)
-    )
+    found = Counter(text for one in seen for text in complaints if any(c.startswith(text) for c in one.complaints))
     print(f"{flaw}: of {len(seen)} cases {dict(found)}")
     assert found, "\n".join(map(str, seen))
 

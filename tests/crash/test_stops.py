@@ -178,7 +178,7 @@ def a_clear_of_the_whole_run_after_a_failure_runs_again(t: Task) -> None:
     for run in t.remote.databricks.active():
         if t.run_id in str(run.payload):
             t.remote.databricks.finish(run.run_id, "FAILED")
-    t.state("failed")
+    assert t.airflow.wait_run(t.dag_id, t.run_id) == "failed"
     t.airflow.clear(t.dag_id, t.run_id)
     t.in_the_wait(2, jobs=2)
     t.end()
