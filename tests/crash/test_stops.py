@@ -17,7 +17,7 @@ from tests.airflow.harness import Airflow
 from tests.crash.scenarios import LOOK, SUBMIT, Remote, _operation
 from tests.services import Hold
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(600)]
 
 
 class Task:
@@ -165,6 +165,7 @@ def a_clear_after_success_runs_again(t: Task) -> None:
     t.start()
     t.in_the_wait()
     t.end()
+    t.airflow.wait_run(t.dag_id, t.run_id)
     t.clear()
     t.in_the_wait(2, jobs=2)
     t.end()
