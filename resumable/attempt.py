@@ -254,9 +254,6 @@ class Attempt:
             self._unsaved = False
             self._log.info("resumable: the record of %s is kept now", self.record.handle or self.record.service)
 
-    def now(self) -> float:
-        return self._clock()
-
     def close(self, outcome: Outcome) -> None:
         """Note how the job ended. Never fails the task."""
         if self.record is not None and self.record.handle is not None and self.record.outcome is None:
