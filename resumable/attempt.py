@@ -26,7 +26,7 @@ from resumable.lifecycle import (
     decide,
     is_cleared,
 )
-from resumable.policy import ResumePolicy
+from resumable.policy import OnFinalFailure, ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote, has_ended
 from resumable.stores.base import RecordStore, SupersededError
@@ -55,6 +55,7 @@ class Attempt:
         log: any logger with ``info`` and ``warning``.
         try_number: Airflow's, for the log lines.
         may_record: whether parameters may be kept in task state (no secrets in them).
+        reach: how another process reaches the job, see `JobRecord.reach`.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Attempt:
         log: Any = None,
         try_number: int = 1,
         may_record: Callable[[Any], bool] = lambda _: True,
+        reach: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -75,7 +77,7 @@ class Attempt:
         self.record: JobRecord | None = None
         self.plan: Submit | Reattach | Deliver | None = None
         self.owner = uuid.uuid4().hex[:12]
-        self._records, self._try, self._may_record = records, try_number, may_record
+        self._records, self._try, self._may_record, self._reach = records, try_number, may_record, reach
         self._log = log or logging.getLogger("resumable")
         self._clock = clock
         self._remote = Remote(adapter, log=self._log, clock=clock, sleep=sleep or time.sleep)
@@ -263,6 +265,15 @@ class Attempt:
             except (StateStoreError, SupersededError) as e:
                 self._log.debug("resumable: the outcome was not noted: %s", e)
 
+    def leave(self, why: str) -> None:
+        """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""
+        if self.record is not None and self.record.outcome is None:
+            self.record = replace(self.record, left=why)
+            try:
+                self._records.save(self.record, tries=2)
+            except (StateStoreError, SupersededError) as e:
+                self._log.warning("resumable: it was not noted that %s is left running (%s): %s", self._named(), why, e)
+
     def owns_record(self) -> bool:
         """
         Whether no other attempt has taken over: told by a write, which is refused then. (A read may find nothing also because
@@ -368,7 +379,23 @@ class Attempt:
         self._say(verb, decision.reason, observation)
 
     def _owned(self, record: JobRecord) -> JobRecord:
-        return replace(record, owner=self.owner, attempt=self._number, try_number=self._try)
+        return replace(
+            record,
+            owner=self.owner,
+            attempt=self._number,
+            try_number=self._try,
+            left=self._not_waited_for,
+            reach=self._reach,
+            cancel_if_lost=self._cancel_if_lost,
+        )
+
+    @property
+    def _not_waited_for(self) -> str | None:
+        return None if self.claim.waits else "the task does not wait for it"
+
+    @property
+    def _cancel_if_lost(self) -> bool:
+        return self.policy.on_final_failure is OnFinalFailure.CANCEL
 
     def _is_cleared(self, record: JobRecord) -> bool:
         return is_cleared(record, self.claim)
@@ -390,6 +417,9 @@ class Attempt:
             spec=self.claim.spec,
             params=params if params is not None and self._may_record(params) else None,
             place={**self.adapter.place(), **where},
+            left=self._not_waited_for,
+            reach=self._reach,
+            cancel_if_lost=self._cancel_if_lost,
         )
 
     def _refuse_the_same_job(self) -> None:

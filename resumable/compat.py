@@ -7,6 +7,7 @@ importing `resumable` must not import Airflow.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -22,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECTION = "resumable"
 
 _MAX_DEPTH = 50
+_PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
@@ -152,11 +154,30 @@ def request_lock() -> AbstractContextManager[Any]:
 
 def hand_back_seconds() -> float:
     """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
-    given = setting("hand_back_seconds")
+    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", 60.0))
+
+
+def _seconds(name: str, default: float) -> float:
+    given = setting(name)
     try:
-        return max(HAND_BACK_FLOOR, float(given or 60))
+        return float(given or default)
     except ValueError:
-        raise ConfigurationError(f"airflow.cfg [resumable]: hand_back_seconds={given!r} is not a number of seconds") from None
+        raise ConfigurationError(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds") from None
+
+
+def sweep_delay() -> float:
+    """Seconds after a user's mark when its job is looked after: ``[resumable] sweep_delay``, 15 by default."""
+    return _seconds("sweep_delay", 15.0)
+
+
+def is_server() -> bool:
+    """Whether this process is an API server or a scheduler, with the metadata database at hand."""
+    return os.environ.get(_PROCESS_CONTEXT) == "server"
+
+
+def be_a_server() -> None:
+    """Have connections come from where the API server and the scheduler take them, the metadata database included."""
+    os.environ[_PROCESS_CONTEXT] = "server"
 
 
 def is_final(error: BaseException) -> bool:

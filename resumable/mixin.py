@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,9 @@ SIGKILL_PATIENCE = 10.0
 QUICK_FAILURES = 5
 """Waits that may fail one right after the other while the job runs, before the try fails."""
 
+_DAG_FILES = ("__main__", "unusual_prefix_")
+"""Modules that no other process can import by name: Airflow gives those of DAG files such a prefix."""
+
 QUICK = 60.0
 """Seconds that a wait must have lasted for its failure not to count as quick."""
 
@@ -41,6 +46,14 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     spec_fields: ClassVar[Sequence[str] | None] = None
     """Attributes that make up the job's spec: an edit of one is a change of the job. Default: the template fields, without
     connection ids, region and verify."""
+
+    reach_fields: ClassVar[Sequence[str] | None] = None
+    """
+    The attributes that are enough to look at the job and to cancel it, e.g. the connection id. They are kept in the record, so
+    that a stop reaches a job whose task no process holds at that moment (`resumable.sweep`): there, the operator has these and
+    the class's own attributes, nothing else. Strings, numbers, booleans and None; no secrets. If ``reach_fields`` is None, such a
+    job is reported and not stopped.
+    """
 
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
@@ -110,14 +123,14 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=self._stop_job) as self._interruption:
                     if self._was_told_early:
                         self._interruption.notice()
-                    attempt.begin()
+                    self._begin(attempt)
                     if attempt.stop_if_overdue():
                         raise _overdue(attempt)
                     result = self._repeat(context, attempt, body)
             except Interrupted as e:
                 self._leave(attempt, e.stop)
             except compat.task_timeout():
-                self._timed_out(attempt)  # on_kill follows; the matter is settled here
+                self._timed_out(context, attempt)  # on_kill follows; the matter is settled here
                 raise
             finally:
                 self._interruption = None
@@ -125,6 +138,13 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             if self._waits():
                 attempt.close(Outcome.SUCCEEDED)
             return result
+
+    def _begin(self, attempt: Attempt) -> None:
+        try:
+            attempt.begin()
+        except RefusedError as e:
+            attempt.leave(str(e).partition(". ")[0])
+            raise
 
     def _new_attempt(self, context: Any) -> Attempt:
         adapter = self._job_adapter(context)
@@ -137,7 +157,22 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             log=self.log,
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
+            reach=self._reach(),
         )
+
+    def _reach(self) -> dict[str, Any] | None:
+        """How the job is reached when no process holds the task: this class and the attributes that ``reach_fields`` names."""
+        if self.reach_fields is None or (path := _import_path(type(self))) is None:
+            return None
+        values = {name: getattr(self, name, None) for name in self.reach_fields}
+        return {"operator": path, **{name: value for name, value in values.items() if _is_plain(value)}}
+
+    @classmethod
+    def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
+        """The adapter of a job whose task runs nowhere: an instance that has ``reach`` and the class's own attributes only."""
+        operator = cls.__new__(cls)
+        vars(operator).update({name: value for name, value in reach.items() if name != "operator"})
+        return operator._job_adapter({})
 
     def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
         trouble = _WaitTrouble()
@@ -185,7 +220,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                     "clear the task to run it again."
                 ) from error
         elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.REPAIRABLE, JobState.UNKNOWN):
-            if not compat.is_last_try(context):
+            if not (compat.is_last_try(context) or compat.is_final(error)):
                 log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
             elif policy.on_final_failure is OnFinalFailure.LEAVE:
                 log.warning(
@@ -194,6 +229,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                     handle,
                     seen,
                 )
+                attempt.leave("on_final_failure=leave")
             elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
                 attempt.close(Outcome.CANCELLED)
 
@@ -220,16 +256,23 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             "on from the record."
         )
 
-    def _timed_out(self, attempt: Attempt) -> None:
+    def _timed_out(self, context: Any, attempt: Attempt) -> None:
         if attempt.handle is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
             if attempt.owns_record() and self._stop_job("execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
-        else:
+        elif not compat.is_last_try(context):
             self.log.warning(
                 "resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", attempt.handle
             )
+        else:
+            self.log.warning(
+                "resumable: execution_timeout on the last try, %s is left running, on_timeout=detach; stop it in the service if "
+                "it is not wanted",
+                attempt.handle,
+            )
+            attempt.leave("on_timeout=detach")
 
     def _look_again_later(self, attempt: Attempt, seen: Observation) -> None:
         """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
@@ -459,6 +502,20 @@ class ResumableMixin(DurableBase):
                 if code is not None
             )
         return Certainty.RESEND if idempotent else Certainty.NONE
+
+
+def _import_path(cls: type) -> str | None:
+    """``module:Class`` of the nearest class that another process can import and use: not one of a DAG file or of a function."""
+    for klass in cls.__mro__:
+        module, name = klass.__module__, klass.__qualname__
+        is_usable = issubclass(klass, DurableBase) and not inspect.isabstract(klass)
+        if is_usable and getattr(sys.modules.get(module), name, None) is klass and not module.startswith(_DAG_FILES):
+            return f"{module}:{name}"
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _overdue(attempt: Attempt) -> JobTimeoutError:

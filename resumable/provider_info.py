@@ -23,6 +23,11 @@ def get_provider_info() -> dict[str, Any]:
                         "scheduler; 10 is the floor.",
                         "60",
                     ),
+                    "sweep_delay": _option(
+                        "How many seconds after a user ended a task it is seen to that its job was stopped. Longer than the "
+                        "task's own process may take: the heartbeat interval and five seconds.",
+                        "15",
+                    ),
                     "namespace": _option(
                         "Part of every idempotency token. Give two Airflow deployments different ones if both run the same DAGs "
                         "against the same workspace or account.",

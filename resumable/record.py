@@ -105,6 +105,12 @@ class JobRecord:
     submitted_at: float | None = None
     outcome: Outcome | None = None
     closed_at: float | None = None
+    left: str | None = None
+    """Why the task left its job running on purpose; None while it means to come back to it."""
+    reach: Mapping[str, Any] | None = None
+    """How a process that is not the task reaches the job: the operator's class and its connection, see `resumable.sweep`."""
+    cancel_if_lost: bool = False
+    """The job is to be cancelled if the last try is lost (``on_final_failure="cancel"``)."""
 
     @property
     def in_doubt(self) -> bool:
@@ -141,6 +147,9 @@ class JobRecord:
                 data[name] = _iso(at)
         if self.replaces is not None:
             data["replaces"] = self.replaces
+        for name, value in (("left", self.left), ("reach", self.reach), ("cancel_if_lost", self.cancel_if_lost)):
+            if value:
+                data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.params is not None and _fits(data | {"params": self.params}):
             data["params"] = self.params
         return data
@@ -180,6 +189,9 @@ class JobRecord:
                 submitted_at=_timestamp(data.get("submitted_at")),
                 outcome=None if state in ("submitting", "submitted") else Outcome(state),
                 closed_at=_timestamp(data.get("closed_at")),
+                left=data.get("left"),
+                reach=data.get("reach"),
+                cancel_if_lost=bool(data.get("cancel_if_lost")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
             raise RecordError(

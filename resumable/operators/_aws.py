@@ -44,6 +44,9 @@ class AwsReplay(ReplayMixin):
     operation: ClassVar[str]
     """The API call that starts the job, as botocore names it."""
 
+    reach_fields = ("aws_conn_id", "region_name", "verify")
+    botocore_config: Any = None
+
     if TYPE_CHECKING:  # of the provider's operator
         hook: Any
 

@@ -58,6 +58,8 @@ class DatabricksRunReplay(ReplayMixin):
     certainty = Certainty.RESEND
     wait_argument = "wait_for_termination"
     submit_method: ClassVar[str]
+    reach_fields = ("databricks_conn_id", "databricks_retry_limit", "databricks_retry_delay")
+    databricks_retry_args: Any = None
 
     if TYPE_CHECKING:  # of the provider's operator
         _hook: Any

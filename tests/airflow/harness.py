@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
@@ -136,6 +138,14 @@ class Airflow:
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task as "success", "failed" or "skipped"."""
         self.call("PATCH", _ti(dag_id, run_id, task_id, map_index), json={"new_state": state})
+
+    def run(self, module: str, *arguments: str, timeout: float = 120) -> str:
+        """Run `python -m module` as beside the scheduler, with its settings; return all that it printed."""
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, env=self._services.env, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            raise HarnessError(f"{module} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        return done.stdout + done.stderr
 
     # --- what a test sees ------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 import resumable.operators
 from resumable import LostSightError, StateStoreError
+from resumable.lifecycle import JobState
 from resumable.mixin import DurableBase
+from resumable.record import JobRecord
 from resumable.stores.base import STORE_TRIES
+from resumable.sweep import adapter_of
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -403,6 +406,18 @@ def test_wait_reschedule_gives_the_slot_back_between_looks_and_gives_the_same(ca
     fresh_result, fresh_xcoms, _ = undisturbed(case, bench)
     assert shape(result) == shape(fresh_result)
     assert shape(xcoms) == shape(fresh_xcoms) == shape(waiting)
+
+
+def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    record = JobRecord.from_json(json.loads(json.dumps(instance.record)))
+    adapter = adapter_of(record.reach)
+    assert adapter is not None
+    assert record.handle is not None
+    assert adapter.observe(record.handle).state is JobState.ACTIVE
+    adapter.cancel(record.handle)
+    assert (bench.active(), bench.cancels()) == (0, 1)
 
 
 @pytest.mark.parametrize("wait", ["poll", "reschedule"])

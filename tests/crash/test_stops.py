@@ -7,6 +7,8 @@ Each scenario is a test of its own; they run side by side, because most of their
 from __future__ import annotations
 
 import signal
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.harness import Airflow
+from tests.airflow.processes import task_process
 from tests.crash.scenarios import LOOK, SUBMIT, Remote, _operation
 from tests.services import Hold
 
@@ -67,6 +70,10 @@ class Task:
         self.remote.finish(self.kind, self.run_id)
         return self.state("success")
 
+    @property
+    def record(self) -> dict[str, Any]:
+        return dict(self.airflow.state_store(self.dag_id, self.run_id, "job")["resumable"])
+
     def log(self, number: int = 1) -> str:
         return self.airflow.log(self.dag_id, self.run_id, "job", number)
 
@@ -76,6 +83,16 @@ class Task:
     def clear(self) -> None:
         self.airflow.clear(self.dag_id, self.run_id, ["job"])
 
+
+    def cancelled(self, what: str, seconds: float) -> None:
+        """Wait until no job is active, and note how long it took."""
+        since = time.monotonic()
+        self.until("the cancel", lambda: self.active == 0, seconds)
+        LATENCIES[f"{what}, {self.kind}"].append(time.monotonic() - since)
+
+
+LATENCIES: dict[str, list[float]] = defaultdict(list)
+"""Seconds from a user's click to the stopped job, for the table at the end."""
 
 Scenario = Callable[[Task], None]
 SCENARIOS: dict[str, tuple[str, Scenario]] = {}
@@ -122,7 +139,7 @@ def _is_cancelled_once(t: Task, state: str) -> None:
     t.start()
     t.in_the_wait()
     t.mark(state)
-    t.until("the cancel", lambda: t.active == 0, 20)
+    t.cancelled("marked while running", 20)
     assert t.state(state)["state"] == state
     assert (t.jobs, t.cancels) == (1, 1)
 
@@ -198,7 +215,7 @@ def _deferred(t: Task) -> None:
 def a_deferred_task_marked_failed_cancels_its_job_once(t: Task) -> None:
     _deferred(t)
     t.mark("failed")
-    t.until("the cancel", lambda: t.active == 0, 30)
+    t.cancelled("marked while deferred", 30)
     assert (t.jobs, t.cancels) == (1, 1)
 
 
@@ -240,6 +257,71 @@ def a_user_ends_a_task_between_two_looks_and_the_next_clear_stops_the_job(t: Tas
 
 
 @scenario("databricks", "emr")
+def a_task_marked_failed_between_two_looks_cancels_its_job_once(t: Task) -> None:
+    t.start("_reschedule")
+    t.attempt(1)
+    t.state("up_for_reschedule")
+    t.mark("failed")
+    t.cancelled("marked between two looks", 90)
+    assert t.state("failed")["state"] == "failed"
+    assert (t.jobs, t.cancels) == (1, 1)
+    t.until("the record", lambda: t.record["state"] == "cancelled", 20)
+
+
+@scenario("databricks")
+def a_task_marked_success_after_a_hand_back_cancels_its_job_once(t: Task) -> None:
+    t.start("_r0")
+    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.state("up_for_reschedule")
+    t.mark("success")
+    t.cancelled("marked after a hand-back", 90)
+    assert (t.jobs, t.cancels) == (1, 1)
+
+
+@scenario("databricks")
+def a_mark_whose_worker_is_killed_with_it_cancels_the_job_once(t: Task) -> None:
+    t.start()
+    attempt = t.in_the_wait()
+    t.airflow.kill_worker(attempt)
+    t.mark("failed")
+    t.cancelled("marked, worker killed", 90)
+    assert (t.jobs, t.cancels) == (1, 1)
+
+
+@scenario("databricks", "emr")
+def a_worker_that_lost_the_api_server_leaves_the_job_to_the_retry(t: Task) -> None:
+    t.start()
+    first = t.in_the_wait()
+    ti_id = t.airflow.task(t.dag_id, t.run_id, "job")["id"]
+    for method in ("GET", "PUT", "PATCH", "POST", "DELETE"):
+        t.airflow.proxy.fail(method, "", times=10**6, ti_id=ti_id)
+    t.airflow.proxy.fail("GET", "/task-instances/states", times=10**6, where=lambda path, body: t.run_id in path)
+    t.in_the_wait(2)
+    t.until("the end of the first worker", lambda: task_process(first) is None)
+    assert (t.active, t.cancels) == (1, 0)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (2, 1, 0)
+
+
+@scenario("emr")
+def a_sweep_leaves_the_steps_of_a_task_that_does_not_wait(t: Task) -> None:
+    t.start("_not_waiting")
+    assert t.airflow.wait_run(t.dag_id, t.run_id) == "success"
+    t.airflow.mark(t.dag_id, t.run_id, "job", "failed")
+    t.airflow.run("resumable.sweep")
+    assert (t.active, t.cancels) == (1, 0)
+
+
+@scenario("databricks")
+def a_sweep_leaves_the_job_of_a_last_try_that_was_lost_and_says_so(t: Task) -> None:
+    t.start("_r0")
+    t.airflow.kill_worker(t.in_the_wait())
+    t.state("failed")
+    assert f"{t.dag_id} {t.run_id} job (failed) may be running: the last try was lost" in t.airflow.run("resumable.sweep")
+    assert (t.active, t.cancels) == (1, 0)
+
+
+@scenario("databricks", "emr")
 def execution_timeout_cancels_the_job(t: Task) -> None:
     t.start("_timeout")
     t.state("failed")
@@ -269,6 +351,8 @@ def dagrun_timeout_cancels_the_job(t: Task) -> None:
 def running(airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
     with ThreadPoolExecutor(max_workers=6) as pool:
         yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in SCENARIOS.items()}
+    for what, seconds in sorted(LATENCIES.items()):
+        print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

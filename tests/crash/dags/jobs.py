@@ -71,6 +71,10 @@ for name, ours, _, arguments in OPERATORS:
         with DAG(f"ours_{name}_reschedule", schedule=None) as dag:
             ours(task_id="job", retries=0, resume_policy=RESCHEDULE, **NOTED, **arguments)
         globals()[dag.dag_id] = dag
+        with DAG(f"ours_{name}_not_waiting", schedule=None) as dag:
+            no_wait = {"wait_for_termination" if name == "databricks" else "wait_for_completion": False}
+            ours(task_id="job", retries=0, **NOTED, **{**arguments, **no_wait})
+        globals()[dag.dag_id] = dag
         with DAG(f"ours_{name}_timeout", schedule=None) as dag:
             ours(task_id="job", retries=0, execution_timeout=timedelta(seconds=6), **NOTED, **arguments)
         globals()[dag.dag_id] = dag
