@@ -793,10 +793,21 @@ def test_a_wait_that_keeps_failing_fails_the_last_try_and_follows_on_final_failu
 
 def test_a_try_that_is_not_the_last_cancels_nothing_whatever_on_final_failure_says(service):
     instance = task(WithCancel, service, retries=1, resume_policy={"on_final_failure": "cancel"})
-    service.on_poll = final
-    with pytest.raises(AirflowFailException):
+    service.on_poll = bug
+    with pytest.raises(LookupError):
         instance.attempt()
     if service.cancelled:
         pytest.fail("the job was cancelled although a try is left")
+    assert "left" not in instance.record
     service.on_poll = service.finish
     assert instance.attempt()["of"] == 0
+
+
+@pytest.mark.parametrize(("policy", "cancelled"), [("leave", []), ("cancel", [0])])
+def test_an_error_that_wants_no_other_try_is_a_final_failure_whatever_tries_are_left(service, policy, cancelled):
+    instance = task(WithCancel, service, retries=3, resume_policy={"on_final_failure": policy})
+    service.on_poll = final
+    with pytest.raises(AirflowFailException, match="tired"):
+        instance.attempt()
+    assert service.cancelled == cancelled
+    assert instance.record.get("left") == (None if cancelled else "on_final_failure=leave")
