@@ -5,6 +5,8 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
     python3 dev.py test [ARGS]     lint, types and every test; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
+    python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
+    python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text
@@ -41,6 +43,7 @@ def main(command: str = "help", *arguments: str) -> None:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "test": test, "crash": crash, "lint": lint, "types": types, "lock": lock}
+    commands |= {"soak": soak, "celery": celery}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -63,6 +66,25 @@ def test(*arguments: str) -> None:
 
 def crash(*arguments: str) -> None:
     become(*CRASH, *arguments)
+
+
+def soak(*arguments: str) -> None:
+    become("-m", "tests.soak", *arguments)
+
+
+def celery(*arguments: str) -> None:
+    """In an environment of its own beside `.venv`: the lock file's, with the group `celery` of pyproject.toml."""
+    if not UV.exists():
+        sys.exit("dev.py: the Celery tests need uv, which could not be installed")
+    python = ROOT / ".venvs" / "celery" / "bin" / "python"
+    if not python.exists() or not (python.parent / "celery").exists():
+        say("making .venvs/celery")
+        check([UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, python.parents[1]])
+        install = [UV, "pip", "install", "--quiet", "--python", python]
+        check([*install, "--requirements", LOCK, "--group", "celery"])
+        check([*install, "--no-deps", "--editable", ROOT])
+    sys.stdout.flush()
+    os.execv(python, [str(python), "-m", "pytest", "-s", "tests/celery", *arguments])
 
 
 def lint(*arguments: str) -> None:

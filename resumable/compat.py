@@ -104,6 +104,7 @@ def generation(context: Mapping[str, Any]) -> Generation:
         max_tries=context["ti"].max_tries,
         clear_number=getattr(run, "clear_number", None),
         run_started=started.isoformat() if started else None,
+        retries=getattr(context.get("task"), "retries", None),
     )
 
 

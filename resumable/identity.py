@@ -31,6 +31,7 @@ class Generation:
     max_tries: int
     clear_number: int | None = None
     run_started: str | None = None
+    retries: int | None = None
 
     def relation_to(self, earlier: Generation) -> Relation:
         """
@@ -51,11 +52,12 @@ class Generation:
             "max_tries": self.max_tries,
             "clear_number": self.clear_number,
             "run_started": self.run_started,
+            **({} if self.retries is None else {"retries": self.retries}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Generation:
-        return cls(int(data["max_tries"]), data["clear_number"], data["run_started"])
+        return cls(int(data["max_tries"]), data["clear_number"], data["run_started"], data.get("retries"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class TaskIdentity:
             self.run_id,
             self.task_id,
             self.map_index,
-            *generation.to_json().values(),
+            generation.max_tries,
+            generation.clear_number,
+            generation.run_started,
             submission,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:48]

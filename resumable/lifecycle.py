@@ -145,12 +145,15 @@ def is_cleared(record: JobRecord, claim: Claim) -> bool:
     Whether the task was cleared since ``record`` was written.
 
     A ``clear_number`` that moved alone is most likely a sibling's clear, and the job of a record without an outcome may still
-    run. Once the outcome was noted, another attempt means a clear: nothing runs that a second job could start beside.
+    run. Once the outcome was noted, another attempt means a clear, or that Airflow never heard of the outcome (its API server was
+    down, the worker died that very moment). A clear of an ended task moves ``max_tries``, unless ``retries`` was edited: so
+    ``clear_number`` counts only then, and where a record does not say what ``retries`` was.
     """
     earlier = record.generation
     if claim.generation.relation_to(earlier) is Relation.CLEARED:
         return True
-    return record.outcome is not None and claim.generation.clear_number != earlier.clear_number
+    is_edited = earlier.retries is None or earlier.retries != claim.generation.retries
+    return record.outcome is not None and is_edited and claim.generation.clear_number != earlier.clear_number
 
 
 def _lost(observation: Observation) -> Refuse:

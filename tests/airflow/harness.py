@@ -191,6 +191,10 @@ class Airflow:
         every = read_attempts(self.home / "attempts.jsonl")
         return [one for one in every if tuple(one[name] for name in fields) == key]
 
+    def every_attempt(self) -> list[dict[str, Any]]:
+        """Return what `note_attempt` wrote in every task, oldest first."""
+        return read_attempts(self.home / "attempts.jsonl")
+
     # --- waiting ---------------------------------------------------------------------------------------
 
     def wait_until(self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None, pause: float = 0.1) -> _T:

@@ -125,6 +125,13 @@ class Services:
                 start_new_session=True,
             )
 
+    def spawn(self, arguments: list[str], log: Path, env: Mapping[str, str]) -> psutil.Popen:
+        """Start one more `airflow ...` with something added to its environment; whoever asks for it ends it."""
+        command = [sys.executable, "-m", "airflow", *arguments]
+        with log.open("ab") as out:
+            options = {"cwd": self.home, "env": {**self.env, **env}, "stdin": subprocess.DEVNULL, "start_new_session": True}
+            return psutil.Popen(command, stdout=out, stderr=out, **options)
+
     def wait(self, name: str, timeout: float) -> int:
         """Wait for a command that ends by itself."""
         return int(self._running[name].wait(timeout))

@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -206,6 +207,10 @@ class ExecutionApiProxy:
 class _Handler(BaseHTTPRequestHandler):
     owner: ExecutionApiProxy
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the supervisor was killed
+            super().handle()
 
     def _forward(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))

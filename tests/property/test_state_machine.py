@@ -267,7 +267,7 @@ class World:
 
     @property
     def generation(self) -> Generation:
-        return Generation(self.max_tries, self.clear_number, "2026-01-01T00:00:00+00:00")
+        return Generation(self.max_tries, self.clear_number, "2026-01-01T00:00:00+00:00", RETRIES)
 
     def start(self) -> None:
         self.tries += 1

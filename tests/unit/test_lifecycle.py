@@ -294,6 +294,13 @@ def test_a_clear_after_a_noted_success_runs_again_although_max_tries_collides():
     assert isinstance(asked(CLOSED[Outcome.SUCCEEDED], claim=clear_number_moved), Submit)
 
 
+def test_a_success_that_airflow_never_heard_of_is_delivered_although_a_sibling_was_cleared():
+    done = replace(CLOSED[Outcome.SUCCEEDED], generation=replace(FIRST, retries=3))
+    moved = Generation(FIRST.max_tries, 1, FIRST.run_started, 3)
+    assert isinstance(asked(done, claim=Claim(moved, "spec-a")), Deliver)
+    assert isinstance(asked(done, claim=Claim(replace(moved, retries=0), "spec-a")), Submit)  # then max_tries may collide
+
+
 def test_a_clear_of_a_sibling_neither_restarts_nor_repeats_a_job_that_is_not_known_to_have_ended():
     clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), "spec-a")
     assert isinstance(asked(SUBMITTED, ACTIVE, clear_number_moved), Reattach)
