@@ -100,6 +100,7 @@ def test_the_databricks_module_imports_no_aws_client():
 def test_a_missing_provider_is_an_import_error_that_names_the_extra(module, extra):
     code = f"""
 import importlib.abc, json, sys
+import airflow
 from airflow.providers_manager import ProvidersManager
 
 ProvidersManager().initialize_providers_configuration()  # it is installed after all, and would be missed
@@ -216,11 +217,22 @@ def test_both_arguments_work_through_default_args(operator, arguments):
     assert own.resume_policy.on_clear == "reattach"
 
 
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ("no.such.Store", r"store='no\.such\.Store' cannot be imported.*ModuleNotFoundError"),
+        ("Store", r"store='Store' cannot be imported"),
+        ("resumable.stores.NoStore", r"cannot be imported.*AttributeError"),
+        ("resumable.stores.base.RecordStore", r"is no store: it has no get\(\)"),
+        ("resumable.stores.object_storage.ObjectStorageStore", r"store_path=None is no URL.*file:///"),
+    ],
+)
 @EACH_OPERATOR
-def test_durable_without_a_store_fails_when_the_dag_is_parsed(operator, arguments, monkeypatch):
-    monkeypatch.setattr(airflow, "__version__", "3.2.1")
-    with pytest.raises(ConfigurationError, match=r"Airflow 3\.2\.1 has no task state store.*durable=False"):
+def test_a_store_that_cannot_be_used_fails_when_the_dag_is_parsed(operator, arguments, store, words, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", store)
+    with pytest.raises(ConfigurationError, match=words) as caught:
         operator(task_id="task", **arguments)
+    assert "Nothing was submitted" in str(caught.value)
     assert operator(task_id="task", durable=False, **arguments).durable is False
 
 
