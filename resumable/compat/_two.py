@@ -43,14 +43,21 @@ def execute_guard(operator: Any) -> dict[str, Any]:
 
 
 def state_of(ti: Any) -> Any:
+    """
+    The task instance's state; ``restarting`` also when the scheduler has already gone on from there.
+
+    A clear marks task instance and job as restarting, and the scheduler takes such a job for a dead one: it may move the task
+    instance on to ``up_for_retry`` or ``queued`` before the process is told to stop (seen on 2.11.2). The job keeps the mark.
+    """
+    from airflow.jobs.job import Job
     from airflow.models import TaskInstance
 
     with session() as own:
-        return (
-            own.query(TaskInstance.state)
-            .filter_by(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
-            .scalar()
-        )
+        ids = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+        state = own.query(TaskInstance.state).filter_by(**ids).scalar()
+        if state in ("running", "failed", "success", "skipped") or not is_run_by_airflow(ti):
+            return state
+        return "restarting" if own.query(Job.state).filter_by(id=ti.job_id).scalar() == "restarting" else state
 
 
 class OrmVariables:

@@ -14,7 +14,6 @@ from pathlib import Path
 import airflow
 import pytest
 from airflow.providers_manager import ProvidersManager
-from airflow.sdk import DAG, BaseOperator
 
 import resumable
 import resumable.operators
@@ -24,6 +23,7 @@ from resumable.operators.emr import ResumableEmrAddStepsOperator
 from resumable.policy import SETTINGS
 from resumable.provider_info import get_provider_info
 from resumable.replay import ReplayMixin
+from tests.support.names import DAG, BaseOperator
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -100,7 +100,6 @@ def test_the_databricks_module_imports_no_aws_client():
 def test_a_missing_provider_is_an_import_error_that_names_the_extra(module, extra):
     code = f"""
 import importlib.abc, json, sys
-import airflow
 from airflow.providers_manager import ProvidersManager
 
 ProvidersManager().initialize_providers_configuration()  # it is installed after all, and would be missed
