@@ -274,6 +274,18 @@ class Attempt:
             except (StateStoreError, SupersededError) as e:
                 self._log.warning("resumable: it was not noted that %s is left running (%s): %s", self._named(), why, e)
 
+    @property
+    def outlives_success(self) -> bool:
+        """Whether the record may be left behind when the task has succeeded."""
+        return self._records.outlives_success
+
+    def forget(self) -> None:
+        """Delete the record: Airflow has the task's success, nothing is left to be told. Never fails the task."""
+        try:
+            self._records.forget()
+        except StateStoreError as e:
+            self._log.warning("resumable: the record of a task that has succeeded was left behind, to be swept: %s", e)
+
     def owns_record(self) -> bool:
         """
         Whether no other attempt has taken over: told by a write, which is refused then. (A read may find nothing also because

@@ -23,9 +23,6 @@ from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
 
-SIGKILL_PATIENCE = 10.0
-"""Seconds to wait for the SIGKILL that Airflow has announced (it comes after five)."""
-
 QUICK_FAILURES = 5
 """Waits that may fail one right after the other while the job runs, before the try fails."""
 
@@ -113,7 +110,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
 
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
-        with compat.airflow_errors():
+        with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
             self._was_told_early = False
             self._take_over_on_kill()
             attempt = self._attempt = self._new_attempt(context)
@@ -135,8 +132,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             finally:
                 self._interruption = None
                 attempt.flush()
-            if self._waits():
-                attempt.close(Outcome.SUCCEEDED)
+            self._succeeded(context, attempt)
             return result
 
     def _begin(self, attempt: Attempt) -> None:
@@ -145,6 +141,12 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         except RefusedError as e:
             attempt.leave(str(e).partition(". ")[0])
             raise
+
+    def _succeeded(self, context: Any, attempt: Attempt) -> None:
+        if self._waits():
+            attempt.close(Outcome.SUCCEEDED)
+        if not attempt.outlives_success:
+            compat.after_success(self, context, attempt.forget)
 
     def _new_attempt(self, context: Any) -> Attempt:
         adapter = self._job_adapter(context)
@@ -248,9 +250,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         if stop is Stop.JOB_TIMEOUT:
             raise _overdue(attempt)
         if stop is not Stop.UNKNOWN:
-            # Airflow has written this process off and SIGKILLs it five seconds after SIGTERM. An exception would run the
-            # failure callbacks of a task that did not fail.
-            time.sleep(SIGKILL_PATIENCE)
+            compat.end_stopped_task(taken_over=stop is Stop.SUPERSEDED)
         raise LostSightError(
             f"Told to stop, {stop.value}. {job} was dealt with as the lines above say. If Airflow starts the task again, it goes "
             "on from the record."

@@ -33,6 +33,15 @@ def get_provider_info() -> dict[str, Any]:
                         "against the same workspace or account.",
                         "",
                     ),
+                    "store": _option(
+                        "Class that keeps the records, by its full path. Empty: Airflow's task state store on 3.3 and later, "
+                        "Airflow Variables before.",
+                        "",
+                    ),
+                    "store_path": _option(
+                        "Where resumable.stores.object_storage.ObjectStorageStore keeps records, e.g. s3://aws_default@bucket/state.",
+                        "",
+                    ),
                 },
             }
         },

@@ -14,7 +14,7 @@ from resumable.errors import ResumableError
 from resumable.lifecycle import Certainty, Deliver, JobState, Observation
 from resumable.mixin import DurableBase
 from resumable.policy import Wait
-from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.record import JobHandle, JobRecord
 from resumable.remote import JobAdapter
 
 
@@ -52,18 +52,21 @@ class ReplayMixin(DurableBase):
     def _waits(self) -> bool:
         return bool(getattr(self, self.wait_argument))
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: Any, **_: Any) -> Any:
         if not self.durable:
-            return super().execute(context)  # type: ignore[misc]
+            return self._execute_theirs(context)
         return self._run_attempt(context, lambda attempt: self._execute_through_seam(context, attempt))
 
     def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         with self.seam(attempt):
             if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not isinstance(attempt.plan, Deliver):
                 with self._not_waiting():
-                    super().execute(context)  # type: ignore[misc]
+                    self._execute_theirs(context)
                 self._look_again_later(attempt, attempt.seen or attempt.observe())
-            return super().execute(context)  # type: ignore[misc]
+            return self._execute_theirs(context)
+
+    def _execute_theirs(self, context: Any) -> Any:
+        return super().execute(context, **compat.execute_guard(self))  # type: ignore[misc]
 
     @contextmanager
     def _not_waiting(self) -> Iterator[None]:
@@ -96,7 +99,7 @@ class ReplayMixin(DurableBase):
         if not self.durable:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         self._take_over_on_kill()
-        with compat.airflow_errors():
+        with compat.airflow_errors(context):
             try:
                 result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
             except Exception as e:
@@ -133,7 +136,7 @@ class ReplayMixin(DurableBase):
         try:
             attempt = self._new_attempt(context)
             attempt.resume()
-            attempt.close(Outcome.SUCCEEDED)
+            self._succeeded(context, attempt)
         except ResumableError as e:
             self.log.debug("resumable: the outcome was not noted: %s", e)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from resumable.errors import ResumableError, StateStoreError
+from resumable.identity import TaskIdentity
 from resumable.record import KEY, JobRecord
 
 T = TypeVar("T")
@@ -23,20 +24,40 @@ class SupersededError(ResumableError):
 
 class StateStore(Protocol):
     """
-    Task state of one task instance: JSON values under string keys, kept across retries, gone with the DAG run.
+    Task state of one task instance: JSON values under string keys, kept across retries.
 
     Every method may be called twice with the same arguments and may raise anything; "there is no value" is told by
-    ``get`` returning None and by nothing else: never return None because the store could not be asked.
+    ``get`` returning None and by nothing else: never return None because the store could not be asked. A value that was set
+    is there for the next process that asks, wherever it runs. A store of your own (``[resumable] store``) is a class that is
+    called with the `TaskIdentity`, in the task's process. If it has settings, a ``check_settings()`` of the class is called
+    whenever a DAG is parsed and raises `ConfigurationError` on bad ones.
     """
 
     fences_writes: bool
     """True if ``set`` itself fails with `SupersededError` once another attempt has taken over the task instance."""
+
+    outlives_success: bool
+    """True if values may be left behind when the task has succeeded, because something else cleans them up."""
 
     def get(self, key: str) -> Any: ...
 
     def set(self, key: str, value: Any) -> None: ...
 
     def delete(self, key: str) -> None: ...
+
+
+StoreFactory = Callable[[TaskIdentity], StateStore]
+"""What ``[resumable] store`` names."""
+
+
+class Variables(Protocol):
+    """Named texts of the deployment. ``get`` answers None only if there is certainly no such name; ``delete`` may find none."""
+
+    def get(self, name: str) -> str | None: ...
+
+    def set(self, name: str, text: str, description: str) -> None: ...
+
+    def delete(self, name: str) -> None: ...
 
 
 class RecordStore:
@@ -70,12 +91,25 @@ class RecordStore:
         """
 
         def write() -> None:
-            if not self._store.fences_writes:
+            if not getattr(self._store, "fences_writes", False):
                 self._check_owner(record)
             self._store.set(KEY, record.to_json())
 
         self._retried("written", write, tries)
         self._seen_owner = record.owner
+
+    @property
+    def outlives_success(self) -> bool:
+        return getattr(self._store, "outlives_success", False)
+
+    def forget(self) -> None:
+        """
+        Delete the record of a task that has succeeded.
+
+        Raises:
+            StateStoreError: the store did not do it.
+        """
+        self._retried("deleted", lambda: self._store.delete(KEY), 2)
 
     def _check_owner(self, record: JobRecord) -> None:
         data = self._store.get(KEY)

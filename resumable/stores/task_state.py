@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resumable.stores.base import SupersededError
+from resumable.stores.base import StateStore, SupersededError
 
 
 class TaskStateStore:
@@ -17,6 +17,7 @@ class TaskStateStore:
     """
 
     fences_writes = True
+    outlives_success = True
 
     def __init__(self, accessor: Any) -> None:
         self._accessor = accessor
@@ -37,6 +38,37 @@ class TaskStateStore:
 
     def delete(self, key: str) -> None:
         self._accessor.delete(key)
+
+
+class AfterUpgrade:
+    """
+    Airflow's task state store, and what an older Airflow, which had none, left in another store for the same task instance.
+
+    What is found there is read until this Airflow's own store has it, and deleted then.
+    """
+
+    fences_writes = True
+    outlives_success = True
+
+    def __init__(self, store: StateStore, older: StateStore) -> None:
+        self._store, self._older = store, older
+        self._inherited: set[str] = set()
+
+    def get(self, key: str) -> Any:
+        value = self._store.get(key)
+        if value is None and (value := self._older.get(key)) is not None:
+            self._inherited.add(key)
+        return value
+
+    def set(self, key: str, value: Any) -> None:
+        self._store.set(key, value)
+        if key in self._inherited:
+            self._older.delete(key)
+            self._inherited.discard(key)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+        self._older.delete(key)
 
 
 def _is_not_found(error: Exception) -> bool:

@@ -1,8 +1,9 @@
-"""A real Airflow 3.3 on this machine, with LocalExecutor and SQLite, for tests that kill its workers."""
+"""A real Airflow 3 on this machine, with LocalExecutor and SQLite, for tests that kill its workers."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from urllib.parse import quote
 import httpx
 import psutil
 
+from resumable import compat
+from resumable.stores.variables import PREFIX, opened
 from tests.airflow.attempts import read_attempts
 from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process
 from tests.airflow.proxy import ExecutionApiProxy
@@ -135,6 +138,10 @@ class Airflow:
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "task_ids": task_ids, **options}
         self.call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a DAG run with everything that Airflow keeps of it."""
+        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task as "success", "failed" or "skipped"."""
         self.call("PATCH", _ti(dag_id, run_id, task_id, map_index), json={"new_state": state})
@@ -152,6 +159,10 @@ class Airflow:
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """Return the task instance as the REST API shows it: `state`, `try_number`, `id`, ..."""
         return dict(self.call("GET", _ti(dag_id, run_id, task_id, map_index)))
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a DAG run."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
 
     def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[dict[str, Any]]:
         """Every try, oldest first, the current one included unless it is up for retry."""
@@ -172,10 +183,30 @@ class Airflow:
         return dict(self.call("GET", path, params={"map_index": map_index})["extra_links"])
 
     def state_store(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        """Return the task's state store, key to value."""
+        """Return the task's state, key to value, wherever this Airflow keeps it."""
+        if not compat.has_task_state():
+            ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+            kept = [value for of, value in map(opened, self.variables().values()) if of == ids]
+            return {"resumable": kept[0]} if kept else {}
         path = _ti(dag_id, run_id, task_id) + "/state-store"
         entries = self.call("GET", path, params={"map_index": map_index})["task_state_store"]
         return {entry["key"]: entry["value"] for entry in entries}
+
+    def variables(self) -> dict[str, str]:
+        """Return every Variable that is ours, name to text."""
+        found = self.call("GET", "/variables", params={"limit": 1000})["variables"]
+        return {one["key"]: one["value"] for one in found if one["key"].startswith(PREFIX)}
+
+    def hold_record(self, run_id: str, state: str) -> Any:
+        """Hold the next write of a record in this state: an object with `wait_reached` and `refuse`."""
+        if compat.has_task_state():
+            return self.proxy.hold("PUT", r"/store/ti/", run_id=run_id, where=lambda _, body: body["value"].get("state") == state)
+
+        def is_it(_: str, body: Any) -> bool:
+            task, value = opened(body["val"])
+            return bool(task["run_id"] == run_id and value["state"] == state)
+
+        return self.proxy.hold("PUT", rf"/variables/{re.escape(PREFIX)}", where=is_it)
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
         """Return a try's log as plain lines, from the file: what a killed try wrote is there at once."""
@@ -209,10 +240,8 @@ class Airflow:
 
     def wait_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
         """Wait for the end of a DAG run and return "success" or "failed"."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
-
         def ended() -> str | None:
-            state = str(self.call("GET", path)["state"])
+            state = self.run_state(dag_id, run_id)
             return state if state in ("success", "failed") else None
 
         return str(self.wait_until(f"the end of {dag_id} {run_id}", ended, timeout))

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 import resumable.operators
 from resumable import LostSightError, StateStoreError
@@ -21,6 +20,7 @@ from resumable.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from resumable.sweep import adapter_of
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
+from tests.support.names import AirflowFailException, AirflowRescheduleException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -11,8 +11,6 @@ from typing import Any
 from tests.airflow.harness import Airflow
 from tests.services import DatabricksSimulator, EmrService, Hold
 
-STORE = r"/store/ti/[^/]+/"
-
 
 @dataclass
 class Remote:
@@ -130,7 +128,7 @@ def right_after_the_answer(airflow: Airflow, remote: Remote, kind: str, dag_id: 
         airflow.kill_worker(attempt)
         deferral.refuse()
         return
-    held = airflow.proxy.hold("PUT", STORE, run_id=run_id, where=lambda *_: remote.jobs(kind, run_id) > 0)
+    held = airflow.hold_record(run_id, "submitted")
     airflow.trigger(dag_id, run_id=run_id)
     held.wait_reached(60)
     airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))
@@ -143,7 +141,7 @@ def _is_deferral(_: str, body: Any) -> bool:
 
 def before_the_submit(airflow: Airflow, _: Remote, __: str, dag_id: str, run_id: str) -> None:
     """The intent is on its way to the store, nothing was sent to the service."""
-    held = airflow.proxy.hold("PUT", STORE, run_id=run_id)
+    held = airflow.hold_record(run_id, "submitting")
     airflow.trigger(dag_id, run_id=run_id)
     held.wait_reached(60)
     airflow.kill_worker(airflow.wait_attempt(dag_id, run_id, "job", 1))

@@ -22,8 +22,7 @@ from datetime import datetime, timezone
 from typing import Any
 from unittest import mock
 
-from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import TaskDeferred
+from tests.support.names import ExecutorSafeguard, TaskDeferred
 
 
 class WorkerDied(BaseException):

@@ -10,13 +10,11 @@ from unittest import mock
 import pytest
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
-from airflow.sdk.log import mask_secret
 
 from resumable import ForeignJobError, RecordError
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.support.names import DAG, AirflowFailException, AirflowTaskTimeout, mask_secret
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

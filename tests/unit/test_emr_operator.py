@@ -12,12 +12,12 @@ import time
 import boto3
 import pytest
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
-from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
 from resumable import ForeignJobError, InvalidHandleError, LostSightError, RecordError
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.services import Drop, EmrService, Refuse
+from tests.support.names import AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

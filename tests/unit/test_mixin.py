@@ -11,13 +11,12 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.services import DatabricksSimulator
+from tests.support.names import DAG, AirflowException, AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 _real_sleep = time.sleep

@@ -14,7 +14,6 @@ from pathlib import Path
 import airflow
 import pytest
 from airflow.providers_manager import ProvidersManager
-from airflow.sdk import DAG, BaseOperator
 
 import resumable
 import resumable.operators
@@ -24,6 +23,7 @@ from resumable.operators.emr import ResumableEmrAddStepsOperator
 from resumable.policy import SETTINGS
 from resumable.provider_info import get_provider_info
 from resumable.replay import ReplayMixin
+from tests.support.names import DAG, BaseOperator
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -216,11 +216,22 @@ def test_both_arguments_work_through_default_args(operator, arguments):
     assert own.resume_policy.on_clear == "reattach"
 
 
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ("no.such.Store", r"store='no\.such\.Store' cannot be imported.*ModuleNotFoundError"),
+        ("Store", r"store='Store' cannot be imported"),
+        ("resumable.stores.NoStore", r"cannot be imported.*AttributeError"),
+        ("resumable.stores.base.RecordStore", r"is no store: it has no get\(\)"),
+        ("resumable.stores.object_storage.ObjectStorageStore", r"store_path=None is no URL.*file:///"),
+    ],
+)
 @EACH_OPERATOR
-def test_durable_without_a_store_fails_when_the_dag_is_parsed(operator, arguments, monkeypatch):
-    monkeypatch.setattr(airflow, "__version__", "3.2.1")
-    with pytest.raises(ConfigurationError, match=r"Airflow 3\.2\.1 has no task state store.*durable=False"):
+def test_a_store_that_cannot_be_used_fails_when_the_dag_is_parsed(operator, arguments, store, words, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", store)
+    with pytest.raises(ConfigurationError, match=words) as caught:
         operator(task_id="task", **arguments)
+    assert "Nothing was submitted" in str(caught.value)
     assert operator(task_id="task", durable=False, **arguments).durable is False
 
 

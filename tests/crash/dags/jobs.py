@@ -8,12 +8,12 @@ from typing import Any
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow.sdk import DAG
 
 from resumable import ResumePolicy
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.airflow.attempts import note_attempt
+from tests.support.names import DAG
 
 DATABRICKS: dict[str, Any] = {
     "json": {"run_name": "{{ run_id }}", "notebook_task": {"notebook_path": "/nightly"}, "existing_cluster_id": "c"},

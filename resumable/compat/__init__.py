@@ -1,0 +1,366 @@
+"""The only package that knows Airflow's versions: what a task may see and do, under one name each, from 2.11 on.
+
+No number is compared: what an Airflow has tells what it can do. Airflow 2 has no ``airflow.sdk`` (`_two`), Airflow 3 has
+(`_three`), and 3.3 brought the task state store. Imports are inside the functions, because importing `resumable` must not
+import Airflow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from resumable.compat import _three, _two
+from resumable.errors import ConfigurationError, ResumableError
+from resumable.identity import Generation, TaskIdentity
+from resumable.policy import SETTINGS
+from resumable.stores.base import StateStore, StoreFactory, Variables
+from resumable.stores.task_state import AfterUpgrade, TaskStateStore
+from resumable.stores.variables import VariableStore
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SECTION = "resumable"
+
+_MAX_DEPTH = 50
+_PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+
+HAND_BACK_FLOOR = 10.0
+"""Seconds below which a hand-back is never set, whatever airflow.cfg says."""
+
+SIGKILL_PATIENCE = 10.0
+"""Seconds to wait for the SIGKILL that Airflow 3 has announced (it comes after five)."""
+
+_ORDERS = ("get", "set", "delete")
+
+_log = logging.getLogger("resumable")
+
+
+@cache
+def has_sdk() -> bool:
+    """Whether this is Airflow 3, where tasks know the Task SDK and not the database."""
+    return _has("airflow.sdk")
+
+
+@cache
+def has_task_state() -> bool:
+    """Whether this Airflow keeps a state store per task instance (3.3 and later)."""
+    return has_sdk() and _has("airflow.sdk.execution_time.context", "TaskStateStoreAccessor")
+
+
+def _has(module: str, name: str | None = None) -> bool:
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        if e.name and f"{module}.".startswith(f"{e.name}."):
+            return False
+        raise
+    return name is None or hasattr(found, name)
+
+
+def _first_of(name: str, *modules: str) -> Any:
+    """``name`` from the first module that has it: where it moved from version to version."""
+    for module in modules:
+        if _has(module, name):
+            return getattr(importlib.import_module(module), name)
+    raise ImportError(f"this Airflow has no {name} in any of {modules}")
+
+
+def _exception(name: str) -> type[BaseException]:
+    return cast("type[BaseException]", _first_of(name, "airflow.sdk.exceptions", "airflow.exceptions"))
+
+
+def apply_defaults(init: F) -> F:
+    """Make an ``__init__`` outside of the operator's own class known to ``default_args`` and to ``partial()``."""
+    meta = _first_of("BaseOperatorMeta", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
+    return cast("F", meta._apply_defaults(init))
+
+
+def base_operator() -> Any:
+    return _first_of("BaseOperator", "airflow.sdk", "airflow.models")
+
+
+def execute_guard(operator: Any) -> dict[str, Any]:
+    """What ``execute`` of a provider's class must be given, so as not to warn that a task runner should have called it."""
+    return {} if has_sdk() else _two.execute_guard(operator)
+
+
+def configured_policy() -> dict[str, str | None]:
+    """The ``[resumable]`` settings of a policy; None where airflow.cfg says nothing."""
+    return {name: setting(name) for name in SETTINGS}
+
+
+def setting(name: str) -> str | None:
+    """One ``[resumable]`` option of airflow.cfg or its environment variable."""
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    value: str | None = conf.get(SECTION, name, fallback=None)
+    return value or None
+
+
+def require_store() -> None:
+    """
+    Fail while the DAG is parsed, where the configured store cannot be used.
+
+    Raises:
+        ConfigurationError: ``[resumable] store`` cannot be imported, is no store, or lacks its own settings.
+    """
+    if path := setting("store"):
+        _check_store(path)
+
+
+def state_store(context: Mapping[str, Any]) -> StateStore:
+    """
+    The store of the running task instance: the one that ``[resumable] store`` names, else Airflow's task state (3.3 and
+    later), else Airflow Variables; in memory where no scheduler runs the task.
+
+    Raises:
+        ConfigurationError: none can be had, so nothing that is submitted could be found again.
+    """
+    task = task_identity(context)
+    if path := setting("store"):
+        return _check_store(path)(task)
+    accessor = context.get("task_state_store")
+    is_run = is_run_by_airflow(context)
+    if accessor is not None:
+        store = TaskStateStore(accessor)
+        return AfterUpgrade(store, VariableStore(task, variables())) if is_run and _goes_on(context) else store
+    if not is_run:
+        from resumable.stores.memory import MemoryStore
+
+        _log.warning("resumable: no scheduler runs this task, so its record is kept in the memory of this process")
+        return MemoryStore.of(task)
+    if has_task_state():
+        raise ConfigurationError(
+            "durable=True needs context['task_state_store'], which this context does not have. Nothing was submitted. Run the "
+            "task through Airflow, or give durable=False."
+        )
+    return VariableStore(task, variables())
+
+
+def _check_store(path: str) -> StoreFactory:
+    where = f"airflow.cfg [resumable]: store={path!r}"
+    home, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(home), name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise ConfigurationError(
+            f"{where} cannot be imported ({type(e).__name__}: {e}). Nothing was submitted. Give the full path of a class, e.g. "
+            "resumable.stores.object_storage.ObjectStorageStore, and install it wherever DAGs are parsed."
+        ) from e
+    lacks = [order for order in _ORDERS if not callable(getattr(found, order, None))]
+    if not isinstance(found, type) or lacks:
+        lack = f"it has no {lacks[0]}()" if lacks else "it is no class"
+        raise ConfigurationError(
+            f"{where} is no store: {lack}. Nothing was submitted. Name a class with get, set and delete as "
+            "resumable.StateStore has them, which is called with a TaskIdentity."
+        )
+    check = getattr(found, "check_settings", None)
+    if check is not None:
+        check()
+    return cast("StoreFactory", found)
+
+
+def is_run_by_airflow(context: Mapping[str, Any]) -> bool:
+    """Whether a scheduler has started this task, so that another process may have to go on from its record."""
+    return _three.supervisor() is not None if has_sdk() else _two.is_run_by_airflow(context["ti"])
+
+
+def _goes_on(context: Mapping[str, Any]) -> bool:
+    """Whether this is another start of the task instance: on an older Airflow, an earlier one may have left a Variable."""
+    ti = context["ti"]
+    resumed = getattr(getattr(ti, "_ti_context_from_server", None), "next_method", None)
+    return bool(ti.try_number > 1 or context.get("task_reschedule_count") or resumed)
+
+
+def variables() -> Variables:
+    """Airflow Variables as a task may read and write them; a read that fails raises, and is never "no such Variable"."""
+    return _three.SupervisorVariables() if has_sdk() else _two.OrmVariables()
+
+
+def object_storage_path() -> Any:
+    """The class of paths on object storage."""
+    return _first_of("ObjectStoragePath", "airflow.sdk", "airflow.io.path")
+
+
+def after_success(operator: Any, context: Mapping[str, Any], forget: Callable[[], None]) -> None:
+    """Have ``forget`` called, in this process, once Airflow has taken note of the task's success."""
+    if not has_sdk():
+        _two.after_success(context["ti"], forget)
+        return
+    theirs = getattr(operator, "on_success_callback", None)
+    before = [] if theirs is None else list(theirs) if isinstance(theirs, list | tuple) else [theirs]
+    vars(operator)["on_success_callback"] = [*before, lambda _: forget()]
+
+
+def task_identity(context: Mapping[str, Any]) -> TaskIdentity:
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    return TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, setting("namespace") or "")
+
+
+def generation(context: Mapping[str, Any]) -> Generation:
+    run = context["dag_run"]
+    started = run.start_date
+    return Generation(
+        max_tries=context["ti"].max_tries,
+        clear_number=getattr(run, "clear_number", None),
+        run_started=started.isoformat() if started else None,
+        retries=getattr(context.get("task"), "retries", None),
+    )
+
+
+def is_last_try(context: Mapping[str, Any]) -> bool:
+    ti = context["ti"]
+    return bool(ti.try_number > ti.max_tries)
+
+
+def own_state(context: Mapping[str, Any]) -> str | None:
+    """
+    The state that Airflow has for the running task instance now, None if it has none.
+
+    Never call it in a signal handler: on 3.2 and later that deadlocks when the signal interrupted another request.
+    """
+    return _state_of(context["ti"])
+
+
+def _state_of(ti: Any) -> str | None:
+    state = _states_of(ti) if has_sdk() else _two.state_of(ti)
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def _states_of(ti: Any) -> Any:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    ask = getattr(ti, "get_task_states", RuntimeTaskInstance.get_task_states)
+    states = ask(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=None if ti.map_index in (None, -1) else ti.map_index,
+    )
+    found = (states or {}).get(ti.run_id) or {}
+    return next(iter(found.values()), None)
+
+
+async def was_cleared(ti: Any) -> bool:
+    """Whether the deferred task instance of a cancelled trigger was cleared, and not marked; asked in the triggerer."""
+    from asgiref.sync import sync_to_async
+
+    state = await sync_to_async(_state_of)(ti)
+    return state not in ("failed", "success", "skipped", "removed")
+
+
+def request_lock() -> AbstractContextManager[Any]:
+    """The lock that is held while a request to the supervisor, or of ours to the database, is in flight."""
+    if not has_sdk():
+        return _two.DATABASE_LOCK
+    comms = _three.supervisor()
+    return nullcontext() if comms is None else cast("AbstractContextManager[Any]", _three.request_lock(comms))
+
+
+def sigterm_calls(on_kill: Callable[[], None]) -> AbstractContextManager[None]:
+    """While it is open, SIGTERM calls ``on_kill`` and does nothing else: what Airflow 3 does anyway."""
+    return nullcontext() if has_sdk() else _two.sigterm_calls(on_kill)
+
+
+def end_stopped_task(*, taken_over: bool) -> None:
+    """
+    The end of a process that Airflow has written off. Returns, at the latest, when a SIGKILL is overdue.
+
+    On Airflow 3 that comes five seconds after SIGTERM, and an exception would run the failure callbacks of a task that did not
+    fail. Airflow 2 waits for ``AirflowTaskTerminated``, the one exception after which it leaves a state alone that a user has
+    set; but if another attempt has taken over, that would change the other's state.
+    """
+    if has_sdk():
+        time.sleep(SIGKILL_PATIENCE)
+    elif taken_over:
+        conf = _first_of("conf", "airflow.configuration")
+        time.sleep(conf.getint("core", "killed_task_cleanup_time", fallback=60) + SIGKILL_PATIENCE)
+    else:
+        raise _exception("AirflowTaskTerminated")("The task was stopped")
+
+
+def hand_back_seconds() -> float:
+    """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
+    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", 60.0))
+
+
+def _seconds(name: str, default: float) -> float:
+    given = setting(name)
+    try:
+        return float(given or default)
+    except ValueError:
+        raise ConfigurationError(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds") from None
+
+
+def sweep_delay() -> float:
+    """Seconds after a user's mark when its job is looked after: ``[resumable] sweep_delay``, 15 by default."""
+    return _seconds("sweep_delay", 15.0)
+
+
+def is_server() -> bool:
+    """Whether this process is an API server or a scheduler, with the metadata database at hand (Airflow 3)."""
+    return os.environ.get(_PROCESS_CONTEXT) == "server"
+
+
+def be_a_server() -> None:
+    """Have connections come from where the API server and the scheduler take them, the metadata database included."""
+    os.environ[_PROCESS_CONTEXT] = "server"
+
+
+def is_final(error: BaseException) -> bool:
+    """Exceptions by which a task says that no other try is wanted."""
+    return isinstance(error, (_exception("AirflowFailException"), _exception("AirflowSkipException")))
+
+
+def is_hand_back(error: BaseException) -> bool:
+    return isinstance(error, _exception("AirflowRescheduleException"))
+
+
+def hand_back(seconds: float) -> BaseException:
+    """
+    What to raise for the task to be started again without using up a try.
+
+    A reschedule is legal for every operator. A date that is too near loses a race: the end of this process is then taken for the
+    end of the next one (seen with 2 s on 3.0 to 3.3).
+    """
+    return _exception("AirflowRescheduleException")(datetime.now(timezone.utc) + timedelta(seconds=seconds))
+
+
+def task_timeout() -> type[BaseException]:
+    return _exception("AirflowTaskTimeout")
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether Airflow's secrets masker would hide anything in ``value``."""
+    masker = ("airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker")
+    redact = _first_of("redact", "airflow.sdk.log", *masker)
+    text = json.dumps(value, default=str)
+    return bool(redact(value, max_depth=_MAX_DEPTH) != value or redact(text) != text)
+
+
+@contextmanager
+def airflow_errors(context: Mapping[str, Any]) -> Iterator[None]:
+    """
+    Turn our errors that no other try can mend into Airflow's `AirflowFailException`, so that no try is wasted on them.
+
+    And keep a hand-back from undoing what a user has done meanwhile: Airflow 2 reschedules a task in whatever state it is.
+    """
+    try:
+        yield
+    except ResumableError as e:
+        if e.retryable:
+            raise
+        raise _exception("AirflowFailException")(str(e)) from e
+    except BaseException as e:
+        if not has_sdk() and is_hand_back(e) and is_run_by_airflow(context) and own_state(context) != "running":
+            raise _exception("AirflowTaskTerminated")("The task was stopped while it was about to be rescheduled") from e
+        raise

@@ -1,0 +1,80 @@
+"""Airflow 3: a task talks to its supervisor, one request at a time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+def supervisor() -> Any:
+    """What this process talks to its supervisor through; None where there is none (``dag.test()``, unit tests)."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return None if type(comms).__name__ == "InProcessSupervisorComms" else comms
+
+
+def request_lock(comms: Any) -> Any:
+    """
+    The lock that is held while a request is in flight. Airflow has one from 3.2 on.
+
+    Before, two threads that ask at once get each other's answers. So 3.0 and 3.1 are given the same lock, in this process.
+    """
+    return getattr(comms, "_thread_lock", None) or _added_lock(type(comms))
+
+
+def _added_lock(decoder: Any) -> Any:
+    if "resumable_lock" not in vars(decoder):
+        lock, send = threading.Lock(), decoder.send
+
+        def send_in_turn(self: Any, msg: Any) -> Any:
+            with lock:
+                return send(self, msg)
+
+        decoder.send, decoder.resumable_lock = send_in_turn, lock
+    return decoder.resumable_lock
+
+
+class SupervisorVariables:
+    """
+    Airflow Variables by the requests that the Task SDK's ``Variable`` makes.
+
+    ``Variable`` itself takes every error of a read for "there is no such Variable" (3.1 and later), and logs the error of a
+    write instead of raising it.
+    """
+
+    def get(self, name: str) -> str | None:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult
+
+        answer = self._send(GetVariable(key=name))
+        if isinstance(answer, ErrorResponse):
+            if answer.error is ErrorType.VARIABLE_NOT_FOUND:
+                return None
+            raise AirflowRuntimeError(answer)
+        if not isinstance(answer, VariableResult) or answer.key != name or answer.value is None:
+            raise RuntimeError(f"asked for the Variable {name}, got an answer to something else: {type(answer).__name__}")
+        return str(answer.value)
+
+    def set(self, name: str, text: str, description: str) -> None:
+        from airflow.sdk.execution_time.comms import PutVariable
+
+        self._expect_done(self._send(PutVariable(key=name, value=text, description=description)))
+
+    def delete(self, name: str) -> None:
+        from airflow.sdk.execution_time.comms import DeleteVariable
+
+        self._expect_done(self._send(DeleteVariable(key=name)))
+
+    def _send(self, ask: Any) -> Any:
+        comms = supervisor()
+        if comms is None:
+            raise RuntimeError("this process has no supervisor")
+        return comms.send(ask)
+
+    def _expect_done(self, answer: Any) -> None:
+        from airflow.sdk.exceptions import AirflowRuntimeError
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        if isinstance(answer, ErrorResponse):
+            raise AirflowRuntimeError(answer)

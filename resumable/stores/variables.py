@@ -1,0 +1,92 @@
+"""Airflow Variables, for Airflow before 3.3: one per task instance that has a live job, named so that nothing masks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from resumable.identity import TaskIdentity
+from resumable.record import KEY
+from resumable.stores.base import Variables
+
+PREFIX = "resumable."
+"""What the name of every Variable of this library begins with."""
+
+_PART = 50
+"""Characters of each id in a name; Airflow takes 250 in all."""
+
+_MASKED = re.compile(
+    "access_token|api_?key|authorization|passphrase|passwd|password|private_key|prox(?:y|ies)|secret|token|keyfile_dict|service_account",
+    re.IGNORECASE,
+)
+"""Words in a name that make Airflow hide the Variable's value: its ``DEFAULT_SENSITIVE_FIELDS``, 2.11 to 3.3."""
+
+
+class VariableStore:
+    """
+    The state of one task instance in Airflow Variables.
+
+    A Variable belongs to one task instance and one key, so mapped tasks never write the same one. Another attempt of the same
+    task instance can: Airflow does not stop a process that it has given up from writing. `RecordStore` looks at the owner first.
+    """
+
+    fences_writes = False
+    outlives_success = False
+
+    def __init__(self, task: TaskIdentity, variables: Variables) -> None:
+        self._task, self._variables = task, variables
+
+    def get(self, key: str) -> Any:
+        text = self._variables.get(name_of(self._task, key))
+        if text is None:
+            return None
+        task, value = opened(text)
+        if task != _ids(self._task):
+            raise ValueError(f"the Variable {name_of(self._task, key)} is about {task}, not about {self._task}")
+        return value
+
+    def set(self, key: str, value: Any) -> None:
+        text = json.dumps({"task": _ids(self._task), "value": value})
+        self._variables.set(name_of(self._task, key), text, f"airflow-resumable: the job of {self._task}")
+
+    def delete(self, key: str) -> None:
+        self._variables.delete(name_of(self._task, key))
+
+
+def name_of(task: TaskIdentity, key: str = KEY) -> str:
+    """
+    The name of the Variable: what a person can read of the ids, and a hash of the ids as they are.
+
+    Letters, digits, ``_``, ``-`` and ``.`` only, because Airflow 3.0 puts it into a URL as it is; under 250 characters.
+    """
+    parts = [task.dag_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else []), task.run_id]
+    digest = hashlib.sha256(json.dumps([*_ids(task).values(), key]).encode()).hexdigest()[:20]
+    readable = ".".join(re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:_PART] for part in parts)
+    more = "" if key == KEY else "." + re.sub(r"[^A-Za-z0-9_-]", "-", key)[:20]
+    return _unmasked(f"{PREFIX}{readable}{more}") + f".{digest}"
+
+
+def opened(text: str) -> tuple[Mapping[str, Any], Any]:
+    """
+    The ids and the value that a Variable holds.
+
+    Raises:
+        ValueError: this library did not write it.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or not isinstance(data.get("task"), dict) or "value" not in data:
+        raise ValueError("not a Variable of airflow-resumable")
+    return data["task"], data["value"]
+
+
+def _ids(task: TaskIdentity) -> dict[str, Any]:
+    return {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
+
+
+def _unmasked(name: str) -> str:
+    while found := _MASKED.search(name):
+        name = f"{name[: found.start() + 1]}-{name[found.start() + 1 :]}"
+    return name

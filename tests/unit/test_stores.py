@@ -1,0 +1,299 @@
+"""Where records are kept: Airflow Variables before 3.3, object storage, a store of one's own, and the way through an upgrade."""
+
+from __future__ import annotations
+
+import json
+import types
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from resumable import compat
+from resumable.compat import _three, _two
+from resumable.errors import StateStoreError
+from resumable.identity import Generation, TaskIdentity
+from resumable.record import KEY, JobHandle, JobRecord
+from resumable.stores import MemoryStore, RecordStore, SupersededError
+from resumable.stores.object_storage import ObjectStorageStore
+from resumable.stores.task_state import AfterUpgrade
+from resumable.stores.variables import VariableStore, name_of
+
+TASK = TaskIdentity("etl", "manual__2026-01-01T00:00:00+00:00", "train")
+ODD = [
+    TASK,
+    TaskIdentity("etl", "a/b?c=d#e %2F\n", "train.step"),
+    TaskIdentity("d" * 250, "r" * 250, "t" * 250, 1023),
+    TaskIdentity("größe", "лог", "任务", 0),
+    TaskIdentity("rotate_secrets", "token-refresh", "api_key_password"),
+    TaskIdentity("", "", ""),
+    TaskIdentity("a.b", "c", "d"),
+    TaskIdentity("a", "c", "b.d"),
+    TaskIdentity("a", "c", "d", 1),
+    TaskIdentity("a", "c", "d", -1),
+    TaskIdentity("a", "c", "1.d", -1),
+]
+
+
+class Names:
+    """Airflow Variables in a dict."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, name):
+        return self.kept.get(name)
+
+    def set(self, name, text, description):
+        self.kept[name] = text
+
+    def delete(self, name):
+        self.kept.pop(name, None)
+
+
+def record(owner="one", **more):
+    return JobRecord("demo", "t" * 48, Generation(1, 0, "2026-01-01T00:00:00+00:00"), 0, owner, 1, 1_767_225_600.0, **more)
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", tmp_path.as_uri())
+    return tmp_path
+
+
+@pytest.fixture(params=["memory", "variables", "object storage"])
+def make(request, storage):
+    """A function from a task instance to its store; two calls are two processes."""
+    names, memory = Names(), {}
+    return {
+        "memory": lambda task: memory.setdefault(task, MemoryStore()),
+        "variables": lambda task: VariableStore(task, names),
+        "object storage": ObjectStorageStore,
+    }[request.param]
+
+
+def test_what_is_set_is_there_for_the_next_process_and_gone_when_deleted(make):
+    assert make(TASK).get(KEY) is None
+    make(TASK).set(KEY, {"a": [1, None, "ü"]})
+    make(TASK).set(KEY, {"a": [2]})
+    make(TASK).set("other", 0)
+    assert make(TASK).get(KEY) == {"a": [2]}
+    assert make(TASK).get("other") == 0
+    for _ in range(2):
+        make(TASK).delete(KEY)
+        assert make(TASK).get(KEY) is None
+    assert make(TASK).get("other") == 0
+
+
+def test_no_two_task_instances_share_a_value_whatever_their_ids(make):
+    for number, task in enumerate(ODD):
+        make(task).set(KEY, {"number": number})
+    assert [make(task).get(KEY)["number"] for task in ODD] == list(range(len(ODD)))
+
+
+def test_mapped_tasks_that_write_at_once_keep_each_their_own(make):
+    def run(index):
+        store = make(TaskIdentity("etl", "run", "mapped", index))
+        for turn in range(20):
+            store.set(KEY, [index, turn])
+            assert store.get(KEY) == [index, turn]
+        store.delete(KEY)
+        return store.get(KEY)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(run, range(16))) == {None}
+
+
+def test_an_attempt_that_was_given_up_does_not_write_over_its_successor(make):
+    old, new = RecordStore(make(TASK)), RecordStore(make(TASK))
+    old.save(record("old"))
+    new.load()
+    new.save(record("new"))
+    with pytest.raises(SupersededError, match="Another attempt"):
+        old.save(record("old"))
+    assert RecordStore(make(TASK)).load().owner == "new"
+
+
+# -- Variables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ODD, ids=str)
+def test_a_name_is_short_readable_fit_for_a_url_and_never_masked(task):
+    from resumable.compat import _first_of
+
+    masker = _first_of(
+        "should_hide_value_for_key",
+        "airflow.sdk._shared.secrets_masker",
+        "airflow._shared.secrets_masker",
+        "airflow.sdk.execution_time.secrets_masker",
+        "airflow.utils.log.secrets_masker",
+    )
+    name = name_of(task)
+    assert name.startswith("resumable.")
+    assert len(name) < 250
+    assert not set(name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+    assert not masker(name)
+    assert not masker(name_of(task, "token of a checkpoint"))
+
+
+def test_a_name_says_which_task_it_is():
+    assert name_of(TASK).startswith("resumable.etl.train.manual__2026-01-01T00-00-00-00-00.")
+    assert name_of(TaskIdentity("etl", "run", "train", 7)).startswith("resumable.etl.train.7.run.")
+
+
+def test_a_name_never_changes_because_a_job_may_be_in_flight_under_it():
+    assert name_of(TASK) == "resumable.etl.train.manual__2026-01-01T00-00-00-00-00.0d8fbcd57d71e8af2adf"
+
+
+def test_a_variable_of_somebody_else_is_an_error_and_not_nothing():
+    names = Names()
+    names.kept[name_of(TASK)] = json.dumps({"task": {"dag_id": "another"}, "value": {}})
+    with pytest.raises(StateStoreError, match="not about etl"):
+        RecordStore(VariableStore(TASK, names), sleep=lambda _: None).load()
+    names.kept[name_of(TASK)] = "hello"
+    with pytest.raises(StateStoreError):
+        RecordStore(VariableStore(TASK, names), sleep=lambda _: None).load()
+
+
+# -- Airflow 3: the supervisor's answers -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    """A supervisor that answers with what `answer` holds."""
+    pytest.importorskip("airflow.sdk")
+    told = types.SimpleNamespace(answer=None, asked=[])
+
+    def send(ask):
+        told.asked.append(ask)
+        if isinstance(told.answer, BaseException):
+            raise told.answer
+        return told.answer
+
+    comms = types.SimpleNamespace(send=send)
+    monkeypatch.setattr(_three, "supervisor", lambda: comms)
+    return told
+
+
+def test_only_not_found_is_no_variable_and_every_other_error_is_an_error(supervisor):
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
+
+    variables = _three.SupervisorVariables()
+    supervisor.answer = ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": "k"})
+    assert variables.get("k") is None
+    supervisor.answer = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
+    for order in (lambda: variables.get("k"), lambda: variables.set("k", "v", ""), lambda: variables.delete("k")):
+        with pytest.raises(AirflowRuntimeError):
+            order()
+    for answer in (EOFError("closed"), None, VariableResult(key="other", value="1"), VariableResult(key="k", value=None)):
+        supervisor.answer = answer
+        with pytest.raises((EOFError, RuntimeError)):
+            variables.get("k")
+    supervisor.answer = VariableResult(key="k", value="text")
+    assert variables.get("k") == "text"
+
+
+def test_a_supervisor_connection_without_a_lock_is_given_one():
+    class Decoder:
+        def send(self, msg):
+            return lock.locked()
+
+    comms = Decoder()
+    lock = _three.request_lock(comms)
+    assert comms.send("ask") is True
+    assert not lock.locked()
+    assert _three.request_lock(Decoder()) is lock
+    own = types.SimpleNamespace(_thread_lock=object())
+    assert _three.request_lock(own) is own._thread_lock
+
+
+# -- which one ---------------------------------------------------------------------------------------------------------
+
+
+class Accessor(MemoryStore):
+    """``context["task_state_store"]``."""
+
+
+def context(**more):
+    ti = types.SimpleNamespace(dag_id="etl", run_id="run", task_id="train", map_index=-1, try_number=1)
+    for name in [name for name in more if name not in ("task_state_store", "task_reschedule_count")]:
+        setattr(ti, name, more.pop(name))
+    return {"ti": ti, **more}
+
+
+def test_a_unit_test_gets_a_store_in_memory_that_lasts_for_the_process(caplog):
+    MemoryStore.of_process.clear()
+    compat.state_store(context()).set(KEY, 1)
+    assert compat.state_store(context()).get(KEY) == 1
+    assert compat.state_store(context(map_index=3)).get(KEY) is None
+    assert "memory of this process" in caplog.text
+
+
+def test_a_task_that_airflow_runs_is_never_kept_in_memory(monkeypatch):
+    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(compat, "has_task_state", lambda: False)
+    assert isinstance(compat.state_store(context()), VariableStore)
+    monkeypatch.setattr(compat, "has_task_state", lambda: True)
+    with pytest.raises(Exception, match="Nothing was submitted"):
+        compat.state_store(context())
+
+
+def test_the_configured_store_comes_before_every_other(storage, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
+    compat.state_store(context(task_state_store=Accessor())).set(KEY, {"a": 1})
+    assert [json.loads(file.read_text()) for file in storage.rglob("*.json")] == [{"a": 1}]
+    assert not [file for file in storage.rglob(".*") if file.is_file()]
+
+
+@pytest.mark.parametrize(
+    "how", [{"try_number": 2}, {"task_reschedule_count": 1}, {"_ti_context_from_server": types.SimpleNamespace(next_method="go")}]
+)
+def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflow(how, monkeypatch):
+    names, accessor = Names(), Accessor()
+    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(compat, "variables", lambda: names)
+    old = record("old").with_handle(JobHandle("demo", 7), 1_767_225_601.0)
+    task = compat.task_identity(context())
+    RecordStore(VariableStore(task, names)).save(old)
+
+    records = RecordStore(compat.state_store(context(task_state_store=accessor, **how)))
+    assert records.load() == old
+    assert len(names.kept) == 1
+    records.save(record("new").with_handle(JobHandle("demo", 7), 1_767_225_601.0))
+    assert names.kept == {}
+    assert accessor.get(KEY)["owner"] == "new"
+
+
+def test_a_first_attempt_on_a_new_airflow_asks_its_own_store_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(compat, "variables", lambda: pytest.fail("no Variable is wanted"))
+    records = RecordStore(compat.state_store(context(task_state_store=Accessor())))
+    assert records.load() is None
+    records.save(record())
+
+
+def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
+    class Down(MemoryStore):
+        def get(self, key):
+            raise OSError("down")
+
+    with pytest.raises(StateStoreError):
+        RecordStore(AfterUpgrade(MemoryStore(), Down()), sleep=lambda _: None).load()
+
+
+# -- Airflow 2's own signal handler ------------------------------------------------------------------------------------
+
+
+def test_sigterm_calls_on_kill_alone_and_the_old_handler_is_back_afterwards():
+    import os
+    import signal
+
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("theirs"))
+    try:
+        with _two.sigterm_calls(lambda: told.append("ours")):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == ["ours", "theirs"]
