@@ -23,6 +23,8 @@ SECTION = "resumable"
 
 _MAX_DEPTH = 50
 
+MAX_VALUE_BYTES = 65535
+
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
 
@@ -212,3 +214,34 @@ def airflow_errors() -> Iterator[None]:
         from airflow.sdk.exceptions import AirflowFailException
 
         raise AirflowFailException(str(e)) from e
+
+
+def current_context() -> Mapping[str, Any]:
+    """The context of the task that this process runs."""
+    from airflow.sdk import get_current_context
+
+    context: Mapping[str, Any] = get_current_context()
+    return context
+
+
+def at_end(task: Any, callback: Callable[[], Any]) -> None:
+    """Have ``callback`` called by this process when ``task`` ends for good: success, skip, or a failure that is not retried."""
+    for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
+        present = getattr(task, kind, None) or ()
+        callbacks = [present] if callable(present) else list(present)
+        setattr(task, kind, [*callbacks, lambda _: callback()])
+
+
+def value_limit() -> int:
+    """Bytes of JSON that one value of task state may have: 65535 unless airflow.cfg says otherwise."""
+    from airflow.sdk.configuration import conf
+
+    limit = conf.getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES)
+    return limit if limit > 0 else MAX_VALUE_BYTES
+
+
+def object_path(url: str) -> Any:
+    """A path in object storage, or on a file system that all workers share."""
+    from airflow.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(url)
