@@ -7,7 +7,7 @@ importing `resumable` must not import Airflow.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -245,3 +245,104 @@ def object_path(url: str) -> Any:
     from airflow.sdk import ObjectStoragePath
 
     return ObjectStoragePath(url)
+
+
+# -- watermarks -----------------------------------------------------------------------------------------------------------
+
+
+def asset_state_store(context: Mapping[str, Any], asset: Any) -> StateStore:
+    """
+    The store of an asset, which outlives DAG runs.
+
+    Raises:
+        ConfigurationError: the task does not name the asset, or this Airflow has no asset state store.
+    """
+    from resumable.stores.asset_state import AssetStateStore
+
+    try:
+        return AssetStateStore(context["asset_state_store"][asset])
+    except (KeyError, TypeError):
+        raise ConfigurationError(
+            f"{asset!r} has no state store that this task may use. Nothing was read, the mark stays. On Airflow 3.3 and "
+            "later, let the task name it: inlets=[asset], outlets=[asset]. Before, leave asset= out: the mark is then the task's."
+        ) from None
+
+
+def task_variable_store(context: Mapping[str, Any]) -> StateStore:
+    """A store of the running task that outlives its DAG runs: Airflow Variables."""
+    from resumable.stores.task_variables import TaskVariableStore
+
+    ti = context["ti"]
+    mapped = "" if ti.map_index in (None, -1) else f".{ti.map_index}"
+    return TaskVariableStore(f"{ti.dag_id}.{ti.task_id}{mapped}.", _read_variable, _write_variable, _delete_variable)
+
+
+# Not Airflow's own Variable: its get answers "no such Variable" also when the server could not be asked, and its set only logs
+# that it failed (3.1 and later).
+
+
+def _read_variable(name: str) -> str | None:
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time.comms import GetVariable
+
+    answer = _ask_supervisor(GetVariable(key=name), ErrorType.VARIABLE_NOT_FOUND)
+    value: str | None = None if answer is None else answer.value
+    return value
+
+
+def _write_variable(name: str, text: str) -> None:
+    from airflow.sdk.execution_time.comms import PutVariable
+
+    _ask_supervisor(PutVariable(key=name, value=text, description="kept by airflow-resumable"))
+
+
+def _delete_variable(name: str) -> None:
+    from airflow.sdk.execution_time.comms import DeleteVariable
+
+    _ask_supervisor(DeleteVariable(key=name))
+
+
+def _ask_supervisor(message: Any, absent: Any = None) -> Any:
+    """The answer; None if it is the error ``absent``."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    answer = task_runner.SUPERVISOR_COMMS.send(message)
+    if isinstance(answer, ErrorResponse):
+        if absent is not None and answer.error == absent:
+            return None
+        raise AirflowRuntimeError(answer)
+    return answer
+
+
+def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[TaskIdentity]:
+    """Those of ``tasks``, of any DAG run, that Airflow has in state success now. A run that was deleted has no state."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    ask = getattr(context["ti"], "get_task_states", RuntimeTaskInstance.get_task_states)
+    found = set()
+    for task in tasks:
+        mapped = None if task.map_index == -1 else task.map_index
+        states = ask(dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=mapped)
+        of_run = (states or {}).get(task.run_id) or {}
+        if any(str(getattr(state, "value", state)) == "success" for state in of_run.values()):
+            found.add(task)
+    return found
+
+
+def backfill_interval(context: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """The data interval of a backfill's run, None for any other run."""
+    run = context["dag_run"]
+    kind = getattr(run, "run_type", None)
+    if str(getattr(kind, "value", kind)) != "backfill":
+        return None
+    return run.data_interval_start, run.data_interval_end
+
+
+def allows_runs_at_once(context: Mapping[str, Any]) -> bool:
+    """Whether Airflow may run the task for two DAG runs at once."""
+    task = context["task"]
+    dag = getattr(task, "dag", None)
+    is_alone = getattr(dag, "max_active_runs", None) == 1 or getattr(task, "max_active_tis_per_dag", None) == 1
+    return not (is_alone or getattr(task, "depends_on_past", False))
