@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Wait,
     )
     from resumable.stores.base import StateStore
+    from resumable.watermark import Watermark
 
 _HOMES = {
     "ConfigurationError": "resumable.errors",
@@ -52,6 +53,7 @@ _HOMES = {
     "StateStore": "resumable.stores.base",
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
+    "Watermark": "resumable.watermark",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "StateStore",
     "StateStoreError",
     "Wait",
+    "Watermark",
 ]
 
 

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import cache
@@ -31,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECTION = "resumable"
 
 _MAX_DEPTH = 50
+
+MAX_VALUE_BYTES = 65535
+
 _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 HAND_BACK_FLOOR = 10.0
@@ -364,3 +367,94 @@ def airflow_errors(context: Mapping[str, Any]) -> Iterator[None]:
         if not has_sdk() and is_hand_back(e) and is_run_by_airflow(context) and own_state(context) != "running":
             raise _exception("AirflowTaskTerminated")("The task was stopped while it was about to be rescheduled") from e
         raise
+
+
+# -- for code that subclasses nothing -------------------------------------------------------------------------------------
+
+
+def current_context() -> Mapping[str, Any]:
+    """The context of the task that this process runs."""
+    context: Mapping[str, Any] = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")()
+    return context
+
+
+def at_end(task: Any, callback: Callable[[], Any]) -> None:
+    """Have ``callback`` called by this process when ``task`` ends for good: success, skip, or a failure that is not retried."""
+    for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
+        present = getattr(task, kind, None) or ()
+        callbacks = [present] if callable(present) else list(present)
+        setattr(task, kind, [*callbacks, lambda _: callback()])
+
+
+def value_limit() -> int:
+    """Bytes of JSON that one value of task state may have: 65535 unless airflow.cfg says otherwise."""
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    limit = int(conf.getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES))
+    return limit if limit > 0 else MAX_VALUE_BYTES
+
+
+def object_path(url: str) -> Any:
+    """A path in object storage, or on a file system that all workers share."""
+    return _first_of("ObjectStoragePath", "airflow.sdk", "airflow.io.path")(url)
+
+
+# -- watermarks -----------------------------------------------------------------------------------------------------------
+
+
+def asset_state_store(context: Mapping[str, Any], asset: Any) -> StateStore:
+    """
+    The store of an asset, which outlives DAG runs.
+
+    Raises:
+        ConfigurationError: the task does not name the asset, or this Airflow has no asset state store.
+    """
+    from resumable.stores.asset_state import AssetStateStore
+
+    try:
+        return AssetStateStore(context["asset_state_store"][asset])
+    except (KeyError, TypeError):
+        raise ConfigurationError(
+            f"{asset!r} has no state store that this task may use. Nothing was read, the mark stays. On Airflow 3.3 and "
+            "later, let the task name it: inlets=[asset], outlets=[asset]. Before, leave asset= out: the mark is then the task's."
+        ) from None
+
+
+def task_variable_store(context: Mapping[str, Any]) -> StateStore:
+    """A store of the running task that outlives its DAG runs: Airflow Variables."""
+    from resumable.stores.task_variables import TaskVariableStore
+
+    ti = context["ti"]
+    mapped = "" if ti.map_index in (None, -1) else f".{ti.map_index}"
+    return TaskVariableStore(f"{ti.dag_id}.{ti.task_id}{mapped}.", variables())
+
+
+def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[TaskIdentity]:
+    """Those of ``tasks``, of any DAG run, that Airflow has in state success now. A run that was deleted has no state."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    ask = getattr(context["ti"], "get_task_states", RuntimeTaskInstance.get_task_states)
+    found = set()
+    for task in tasks:
+        mapped = None if task.map_index == -1 else task.map_index
+        states = ask(dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=mapped)
+        of_run = (states or {}).get(task.run_id) or {}
+        if any(str(getattr(state, "value", state)) == "success" for state in of_run.values()):
+            found.add(task)
+    return found
+
+
+def backfill_interval(context: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """The data interval of a backfill's run, None for any other run."""
+    run = context["dag_run"]
+    kind = getattr(run, "run_type", None)
+    if str(getattr(kind, "value", kind)) != "backfill":
+        return None
+    return run.data_interval_start, run.data_interval_end
+
+
+def allows_runs_at_once(context: Mapping[str, Any]) -> bool:
+    """Whether Airflow may run the task for two DAG runs at once."""
+    task = context["task"]
+    dag = getattr(task, "dag", None)
+    is_alone = getattr(dag, "max_active_runs", None) == 1 or getattr(task, "max_active_tis_per_dag", None) == 1
+    return not (is_alone or getattr(task, "depends_on_past", False))

@@ -121,16 +121,35 @@ class RecordStore:
             )
 
     def _retried(self, what: str, call: Callable[[], T], tries: int = STORE_TRIES) -> T:
-        try:
-            return Retrying(
-                stop=stop_after_attempt(tries),
-                wait=wait_random_exponential(multiplier=0.5, max=10),
-                retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError)),
-                sleep=self._sleep,
-            )(call)
-        except RetryError as e:
-            cause = e.last_attempt.exception()
-            raise StateStoreError(
-                f"The task state could not be {what} in {tries} tries ({type(cause).__name__}: {cause}). Nothing was submitted "
-                "because of it, and a job that runs is left running. Check the API server; the next try goes on."
-            ) from cause
+        outcome = "Nothing was submitted because of it, and a job that runs is left running."
+        return retried(call, f"The task state could not be {what}", outcome, tries=tries, sleep=self._sleep)
+
+
+def retried(
+    call: Callable[[], T], failure: str, outcome: str, *, tries: int = STORE_TRIES, sleep: Callable[[float], None] | None = None
+) -> T:
+    """
+    What a store operation returns, after as many tries as it needs.
+
+    Args:
+        call: the operation.
+        failure: what to say if no try works.
+        outcome: what that means for the task's work.
+        tries: how many.
+        sleep: waits between them; ``time.sleep`` by default.
+
+    Raises:
+        StateStoreError: none of the tries worked. SupersededError: at once, if ``call`` does.
+    """
+    try:
+        return Retrying(
+            stop=stop_after_attempt(tries),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError)),
+            sleep=sleep or time.sleep,
+        )(call)
+    except RetryError as e:
+        cause = e.last_attempt.exception()
+        raise StateStoreError(
+            f"{failure} in {tries} tries ({type(cause).__name__}: {cause}). {outcome} Check the API server; the next try goes on."
+        ) from cause

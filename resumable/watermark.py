@@ -1,0 +1,340 @@
+"""`Watermark`: an incremental load that reads each run from where the last successful one came to."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any
+
+from resumable import compat
+from resumable.errors import ConfigurationError, StateStoreError
+from resumable.identity import Relation
+from resumable.intervals import VERSION, Interval, Mark, Proposal, Value, ValueType, give, reached, repeat
+from resumable.stores.base import SupersededError, retried
+from resumable.stores.owned import OwnedValue
+from resumable.task import CurrentTask
+
+KEY = "resumable.watermark."
+"""What the keys of a mark and of a run's interval begin with; the mark's name follows."""
+
+LOOKS = 6
+"""How often a change of the mark is looked for, and written if it is not there, while other runs write over it."""
+
+_log = logging.getLogger("resumable")
+
+_END = object()
+
+
+class Watermark:
+    """
+    The interval that this run reads, and the mark that moves to its end once the task has succeeded.
+
+    ::
+
+        with Watermark("orders", asset=ORDERS, start=datetime(2026, 1, 1, tzinfo=timezone.utc), lag=timedelta(minutes=5)) as mark:
+            rows = read(after=mark.since, up_to=mark.until)
+            load(rows)                  # replaces what an earlier try of this run loaded, e.g. by an upsert
+            mark.advance()
+
+    Each run is given its interval at its first attempt, and every later one, a retry as well as a clear, is given the same. The
+    end of the block *proposes* the new mark; the next run commits it if Airflow has the task instance in state success. Until
+    then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped.
+
+    Args:
+        name: of the mark; one asset, or one task, may have several.
+        start: where the first run begins, exclusive. Its type is the type of all values: an aware datetime, a date, an int, a str
+            (compared by code points), or a tuple of these.
+        asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets`` and ``outlets``. Without
+            one the mark belongs to the task and is kept in an Airflow Variable.
+        until: the end of the interval, inclusive: a value, or a callable that is asked once in each run. Without it and without
+            ``lag`` the interval is open, and ``advance`` has to say how far the run has come.
+        lag: for a mark of datetimes, ``until`` is now less this timedelta. Give it the time that a row may take from its
+            timestamp to its commit: a row that becomes visible later than that is never read.
+        overlap: how far before the mark each run begins, for rows that come late: a timedelta or an int. Its rows are read again.
+        interval: ``(since, until)`` to read in this run instead. Such a run does not move the mark, nor does a backfill, whose
+            interval is its data interval.
+        context: the task's context; the running task's by default.
+
+    Raises:
+        ConfigurationError: a wrong argument.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Value,
+        asset: Any = None,
+        until: Value | Callable[[], Value] | None = None,
+        lag: timedelta | None = None,
+        overlap: timedelta | int | None = None,
+        interval: tuple[Value, Value] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"Watermark: name={name!r} is no name. Nothing was read. Give a string.")
+        self.name, self.asset, self.lag, self.overlap = name, asset, lag, overlap
+        self.kind = ValueType.of(start)
+        self.start = self.kind.checked(start, "start")
+        self.until = until if until is None or callable(until) else self.kind.checked(until, "until")
+        self.interval = None if interval is None else self._given(interval, "interval")
+        self._check_steps()
+        self._context = context
+        self._open: list[ReadInterval] = []
+
+    def _check_steps(self) -> None:
+        if self.lag is not None and (self.until is not None or self.kind != ValueType(("datetime",))):
+            raise ConfigurationError(
+                f"Watermark {self.name}: lag= sets until= of a mark of datetimes. Nothing was read. Give one of them, and "
+                "lag= only if start= is a datetime."
+            )
+        steps: dict[str, Any] = {"lag": self.lag, "overlap": self.overlap}
+        for which, step in steps.items():
+            if step is not None and not (self.kind.accepts_step(step) and step >= type(step)(0)):
+                raise ConfigurationError(
+                    f"Watermark {self.name}: {which}={step!r} cannot be taken off a {self.kind}. Nothing was read. Give a "
+                    "timedelta for times, a whole number for ints, not less than zero."
+                )
+
+    def _given(self, interval: Any, what: str) -> tuple[Value, Value]:
+        try:
+            first, last = interval
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"Watermark {self.name}: {what}={interval!r} is no pair (since, until).") from None
+        since, until = self.kind.checked(first, what), self.kind.checked(last, what)
+        if since > until:
+            raise ConfigurationError(f"Watermark {self.name}: {what}={interval!r} ends before it begins. Nothing was read.")
+        return since, until
+
+    def __enter__(self) -> ReadInterval:
+        """
+        The interval of this run.
+
+        Raises:
+            StateStoreError: a store did not answer; the next try may work.
+            RecordError: a record cannot be read. ConfigurationError: the mark is of another type, the asset is not the task's.
+        """
+        with compat.airflow_errors():
+            opened = _Run(self, CurrentTask.find(self._context)).begin()
+        self._open.append(opened)
+        return opened
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Propose the new mark, if the block did not fail. Raises as `__enter__`; the next try then repeats the interval."""
+        ended = self._open.pop()
+        if kind is None:
+            with compat.airflow_errors():
+                ended._run.end(ended)
+
+
+class ReadInterval:
+    """
+    What one run reads: values later than ``since``, up to and including ``until``.
+
+    Attributes:
+        since: exclusive; the mark less the overlap.
+        until: inclusive; None if the interval is open.
+        is_repeat: an earlier attempt of this run was given the interval, and may have loaded any part of it.
+    """
+
+    def __init__(self, run: _Run, given: Interval, *, is_repeat: bool) -> None:
+        self._run, self._interval = run, given
+        self.since: Any = given.since
+        self.until: Any = given.until
+        self.is_repeat = is_repeat
+        self._to: Value | None = None
+        self._has_advanced = False
+
+    def advance(self, to: Value | None = _END) -> None:
+        """
+        Say that everything up to ``to`` is loaded; the mark moves there once the task has succeeded.
+
+        Args:
+            to: without it, or None (there were no rows), the end of the interval; without rows, an open one stays put.
+                What lies beyond the interval counts as its end, and what lies before the mark does not move it.
+
+        Raises:
+            ConfigurationError: it is of another type than the mark, or left out although the interval is open.
+        """
+        with compat.airflow_errors():
+            if to is _END and self.until is None:
+                raise ConfigurationError(
+                    f"Watermark {self._run.name}: advance() of an open interval needs the last value that was loaded. The mark "
+                    "stays. Give that value, or give the Watermark until= or lag=."
+                )
+            value = self.until if to is _END or to is None else self._run.kind.checked(to, "advance(to)")
+        self._to = None if value is None else reached(self._interval, value)
+        self._has_advanced = True
+
+
+class _Run:
+    """The running task instance and its two records: its interval in task state, the mark where all runs find it."""
+
+    def __init__(self, watermark: Watermark, task: CurrentTask) -> None:
+        self._watermark, self._task = watermark, task
+        self.name, self.kind = watermark.name, watermark.kind
+        self._identity = replace(task.identity, namespace="")  # as Airflow is asked for its state
+        self._own = task.value(KEY + self.name, f"the interval of watermark {self.name!r}", version=VERSION)
+
+    def begin(self) -> ReadInterval:
+        data = self._own.load()
+        given = None if data is None else Interval.from_json(data, self.kind)
+        if given is None:
+            return self._begin_new()
+        if not given.moves:
+            return self._again(given)
+        return self._again(repeat(given, self._known_mark(given).value))
+
+    def end(self, read: ReadInterval) -> None:
+        given, to = read._interval, read._to
+        if not given.moves:
+            return
+        if to is None or to <= given.mark:
+            why = "nothing was loaded" if read._has_advanced else "the block ended without advance()"
+            _log.info("resumable: watermark %s stays at %s: %s", self.name, given.mark, why)
+            return
+        # First the write that is refused to a process which Airflow has given up.
+        self._save_own(replace(given, proposed=to))
+        if self._propose(Proposal(self._identity, given.mark, given.since, to)):
+            _log.info("resumable: watermark %s: %s is proposed; it counts once this task has succeeded", self.name, to)
+        else:
+            _log.info("resumable: watermark %s stays: it has come past %s already", self.name, to)
+        if not getattr(self._task.store, "outlives_success", True):
+            self._task.at_end(lambda *_: self._own.delete())
+
+    # -- this run's interval ------------------------------------------------------------------------------------------
+
+    def _begin_new(self) -> ReadInterval:
+        generation = self._task.generation
+        if (outside := self._from_outside()) is not None:
+            given = Interval(outside[0], *outside, moves=False, generation=generation)
+            self._save_own(given)
+            return self._opened(given, "given from outside; the mark stays", is_repeat=False)
+        mark = self._committed(self._load_or_begin())
+        if (earlier := mark.proposal_of(self._identity)) is not None:  # task state was cleared since
+            given = Interval(earlier.mark, earlier.since, earlier.until, earlier.until, generation=generation)
+            self._save_own(given)
+            return self._again(given)
+        if compat.allows_runs_at_once(self._task.context):
+            _log.warning(
+                "resumable: watermark %s: two runs of this task may work at once and then read the same rows. Give the task "
+                "max_active_tis_per_dag=1 or the DAG max_active_runs=1.",
+                self.name,
+            )
+        given = replace(self._new(mark.value), generation=generation)
+        self._save_own(given)
+        return self._opened(given, "begins at the mark", is_repeat=False)
+
+    def _from_outside(self) -> tuple[Value, Value] | None:
+        if self._watermark.interval is not None:
+            return self._watermark.interval
+        backfill = compat.backfill_interval(self._task.context)
+        if backfill is None:
+            return None
+        if self.kind != ValueType(("datetime",)) or None in backfill or backfill[0] == backfill[1]:
+            raise ConfigurationError(
+                f"Watermark {self.name}: this is a backfill, and its data interval {backfill} is no interval of {self.kind}. "
+                "Nothing was read, the mark stays. Give interval=(since, until), e.g. from the run's params, or use a timetable "
+                "with data intervals (CronDataIntervalTimetable)."
+            )
+        return self._watermark._given(backfill, "data interval")
+
+    def _new(self, mark: Value) -> Interval:
+        w = self._watermark
+        until = w.until() if callable(w.until) else w.until
+        if w.lag is not None:
+            until = _now() - w.lag
+        until = None if until is None else self.kind.checked(until, "until")
+        return give(mark, start=w.start, until=until, overlap=w.overlap, kind=self.kind)
+
+    def _again(self, given: Interval) -> ReadInterval:
+        earlier = given.generation
+        is_cleared = earlier is not None and self._task.generation.relation_to(earlier) is Relation.CLEARED
+        why = "again, the task was cleared" if is_cleared else "again, an earlier attempt of this run was given it"
+        return self._opened(given, why, is_repeat=True)
+
+    def _opened(self, given: Interval, why: str, *, is_repeat: bool) -> ReadInterval:
+        until = "the last row" if given.until is None else given.until
+        _log.info("resumable: watermark %s: later than %s up to %s: %s", self.name, given.since, until, why)
+        return ReadInterval(self, given, is_repeat=is_repeat)
+
+    def _save_own(self, given: Interval) -> None:
+        self._own.save(given.to_json(self.kind))
+
+    # -- the mark of all runs -----------------------------------------------------------------------------------------
+
+    def _shared(self) -> OwnedValue:
+        context, asset = self._task.context, self._watermark.asset
+        store = compat.task_variable_store(context) if asset is None else compat.asset_state_store(context, asset)
+        write = uuid.uuid4().hex[:12]  # a new one for each write: what one run wrote twice are two values
+        return OwnedValue(store, KEY + self.name, f"watermark {self.name!r}", owner=write, version=VERSION)
+
+    def _load_or_begin(self) -> Mark:
+        data = self._shared().load()
+        if data is not None:
+            return Mark.from_json(data, self.kind)
+        start = self._watermark.start
+        _log.warning("resumable: watermark %s: there is no mark yet; it begins at %s", self.name, start)
+        return self._update(lambda mark: mark, Mark(start))  # that there is none may be believed after a write only
+
+    def _known_mark(self, given: Interval) -> Mark:
+        data = self._shared().load()
+        return Mark(given.mark) if data is None else Mark.from_json(data, self.kind)
+
+    def _committed(self, mark: Mark) -> Mark:
+        """The mark with what earlier runs have earned since, kept at once: one of them may be cleared before this one ends."""
+        waiting = [p.task for p in mark.open_proposals]
+        if not waiting:
+            return mark
+        done = retried(
+            lambda: compat.succeeded(self._task.context, waiting),
+            "The states of the runs that worked before this one could not be learned",
+            "Nothing was read, the mark stays.",
+        )
+        committed = mark.committed(done)
+        if committed.value == mark.value:
+            return mark
+        _log.info("resumable: watermark %s moved from %s to %s", self.name, mark.value, committed.value)
+        return self._update(lambda now: now.committed(done), Mark(committed.value))
+
+    def _propose(self, proposal: Proposal) -> bool:
+        def add(mark: Mark) -> Mark:
+            is_there = mark.proposal_of(proposal.task) == proposal
+            return mark if is_there or mark.value >= proposal.until else mark.proposing(proposal)
+
+        mark = self._update(add, Mark(proposal.mark))
+        return bool(mark.value < proposal.until)
+
+    def _update(self, change: Callable[[Mark], Mark], if_none: Mark) -> Mark:
+        """
+        Read, change, write, until the change is seen to be kept.
+
+        There is no compare-and-set. What another run writes between this one's last look and its write is lost, unless that run
+        looks once more after this write, as every run does. What gets lost all the same is a proposal or a step of the mark: the
+        next run then reads rows again; it never skips any.
+
+        Raises:
+            StateStoreError: other runs wrote over it every time.
+        """
+        for _ in range(LOOKS):
+            shared = self._shared()
+            data = shared.load()
+            mark = if_none if data is None else Mark.from_json(data, self.kind)
+            changed = change(mark)
+            if changed == mark and data is not None:
+                return mark
+            with suppress(SupersededError):  # another run wrote in between
+                shared.save(changed.to_json(self.kind))
+        raise StateStoreError(
+            f"Watermark {self.name}: other runs wrote over the mark {LOOKS} times while this one wrote it. The next try "
+            "is given the same interval. Give the task max_active_tis_per_dag=1."
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
