@@ -351,11 +351,12 @@ def holds_secret(value: Any) -> bool:
 
 
 @contextmanager
-def airflow_errors(context: Mapping[str, Any]) -> Iterator[None]:
+def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
     """
     Turn our errors that no other try can mend into Airflow's `AirflowFailException`, so that no try is wasted on them.
 
-    And keep a hand-back from undoing what a user has done meanwhile: Airflow 2 reschedules a task in whatever state it is.
+    And keep a hand-back of the task of ``context`` from undoing what a user has done meanwhile: Airflow 2 reschedules a task in
+    whatever state it is.
     """
     try:
         yield
@@ -364,7 +365,8 @@ def airflow_errors(context: Mapping[str, Any]) -> Iterator[None]:
             raise
         raise _exception("AirflowFailException")(str(e)) from e
     except BaseException as e:
-        if not has_sdk() and is_hand_back(e) and is_run_by_airflow(context) and own_state(context) != "running":
+        is_threat = not has_sdk() and is_hand_back(e) and context is not None and is_run_by_airflow(context)
+        if is_threat and own_state(cast("Any", context)) != "running":
             raise _exception("AirflowTaskTerminated")("The task was stopped while it was about to be rescheduled") from e
         raise
 
