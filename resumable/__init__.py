@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resumable.adapt import make_resumable
     from resumable.errors import (
         ConfigurationError,
         ForeignJobError,
@@ -52,6 +53,7 @@ _HOMES = {
     "StateStore": "resumable.stores.base",
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
+    "make_resumable": "resumable.adapt",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "StateStore",
     "StateStoreError",
     "Wait",
+    "make_resumable",
 ]
 
 
