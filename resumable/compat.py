@@ -41,6 +41,12 @@ def base_operator() -> Any:
     return BaseOperator
 
 
+def base_trigger() -> Any:
+    from airflow.triggers.base import BaseTrigger
+
+    return BaseTrigger
+
+
 def configured_policy() -> dict[str, str | None]:
     """The ``[resumable]`` settings of a policy; None where airflow.cfg says nothing."""
     return {name: setting(name) for name in SETTINGS}

@@ -81,6 +81,21 @@ def test_after_a_clear_an_intent_whose_token_no_job_carries_begins_the_new_gener
     assert (decision.submission, decision.in_doubt) == (0, False)
 
 
+def test_strict_refuses_where_a_lookup_finds_nothing():
+    decision = asked(INTENT, JobState.ABSENT, replace(SAME, certainty=Certainty.FIND), strict=True)
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+    assert "strict=True" in decision.reason
+
+
+def test_strict_lets_a_clear_submit_after_a_lookup_that_found_nothing():
+    assert isinstance(asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, certainty=Certainty.FIND), strict=True), Submit)
+
+
+def test_an_intent_older_than_its_token_is_never_submitted_again_by_itself():
+    assert isinstance(asked(INTENT, claim=replace(SAME, certainty=Certainty.EXPIRED)), Refuse)
+
+
 @pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
 def test_an_intent_that_nothing_can_clear_up_is_never_submitted_again_by_itself(claim):
     decision = asked(INTENT, claim=replace(claim, certainty=Certainty.NONE))
