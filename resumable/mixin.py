@@ -132,12 +132,15 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             task=compat.task_identity(context),
             claim=Claim(compat.generation(context), self._spec(), adapter.certainty, self._waits()),
             policy=self.resume_policy,
-            records=RecordStore(compat.state_store(context)),
+            records=self._records(context),
             adapter=adapter,
             log=self.log,
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
         )
+
+    def _records(self, context: Any) -> RecordStore:
+        return RecordStore(compat.state_store(context))
 
     def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
         trouble = _WaitTrouble()
