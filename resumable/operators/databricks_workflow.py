@@ -83,6 +83,9 @@ class ResumableDatabricksWorkflowTaskGroup(theirs.DatabricksWorkflowTaskGroup):
     Args:
         durable: of the ``launch`` task; False: exactly the provider's.
         resume_policy: of the ``launch`` task.
+
+    Raises:
+        ConfigurationError: a wrong policy, when the group is made.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class ResumableDatabricksWorkflowTaskGroup(theirs.DatabricksWorkflowTaskGroup):
         resume_policy: ResumePolicy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        ResumePolicy.of(resume_policy)  # a wrong one is told here: the provider's group cannot be left cleanly later
         super().__init__(*args, **kwargs)
         given: dict[str, Any] = {"durable": durable, "resume_policy": resume_policy}
         self._launch_arguments = {name: value for name, value in given.items() if value is not None}
