@@ -17,7 +17,7 @@ from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
 
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
-from tests.contract import databricks_cases
+from tests.contract import aws_cases, aws_jobs, databricks_cases
 from tests.services import DatabricksSimulator, Drop, EmrService, Refuse
 
 
@@ -191,7 +191,7 @@ CASES: list[Case] = [
         lambda environ: databricks(environ, "run-now"),
     ),
     *_both_modes("emr-steps", ResumableEmrAddStepsOperator, EmrAddStepsOperator, emr),
-    *(Case(*case, mode) for *case, modes in databricks_cases.CASES for mode in modes),
+    *(Case(*case, mode) for *case, modes in (*aws_cases.CASES, *aws_jobs.CASES, *databricks_cases.CASES) for mode in modes),
 ]
 
 DROP_ANSWER = Drop()
