@@ -240,6 +240,23 @@ class Attempt:
         self._intended = False
         self._keep()
 
+    def token_spent(self) -> bool:
+        """
+        The service said that the job of this submit's token was deleted: there is no doubt any more, and no job. Decide again.
+        True if the submit may be asked for again, as the next submission.
+
+        Raises:
+            RefusedError: ``on_missing`` is ``fail``.
+        """
+        if not self.in_doubt or self._recoveries >= RECOVERIES:
+            return False
+        self._recoveries += 1
+        self.record = self._known_record().closed(Outcome.GONE, self._clock())
+        self._intended = False
+        self._keep()
+        self._settle()
+        return True
+
     def recover(self, error: Exception) -> bool:
         """
         After a lost answer, where the job can be looked up: do so and decide. True if the submit may be asked for again: it is

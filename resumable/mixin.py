@@ -98,6 +98,10 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         """Whether an error of the submit proves that the service did not take the job."""
         return False
 
+    def is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error of the submit proves that its token made a job which was deleted: ``on_missing`` then applies."""
+        return False
+
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors():
@@ -159,6 +163,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _goes_on(self, context: Any, attempt: Attempt, error: Exception, trouble: _WaitTrouble) -> bool:
         """After an exception of the provider's code: whether to enter it once more. The job has been looked at."""
         if attempt.in_doubt:
+            if self.is_token_spent(error):
+                return attempt.token_spent()
             if self.is_rejection(error):
                 attempt.rejected()
                 return False

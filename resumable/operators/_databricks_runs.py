@@ -1,8 +1,9 @@
 """What the Databricks operators that start a job run have in common: class B, the service's own idempotency token.
 
 Facts on the service: an existing ``idempotency_token`` is answered with the run that it started, whatever that run's state,
-and "guarantees that exactly one run is launched" (Jobs API, runs/submit and run-now; at most 64 characters). A missing run
-is HTTP 400 INVALID_PARAMETER_VALUE "Run ... does not exist" (databricks-sdk-py ``errors/overrides.py`` maps it) or 404.
+and "guarantees that exactly one run is launched" (Jobs API, runs/submit and run-now; at most 64 characters). If that run was
+deleted, "an error is returned", whose words are not documented. A missing run is HTTP 400 INVALID_PARAMETER_VALUE "Run ... does
+not exist" (databricks-sdk-py ``errors/overrides.py`` maps it) or 404.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ with provider_import("databricks"):
 _ACTIVE = frozenset({"PENDING", "QUEUED", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY"})
 _FAILED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
 MISSING = re.compile(r"Run \S+ does(n't| not) exist|RESOURCE_DOES_NOT_EXIST|Status Code: 404")
+_SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
 REFUSED = re.compile(r"Status Code: 4(?!08|29)\d\d")
 
 
@@ -46,6 +48,8 @@ class DatabricksRunReplay(ReplayMixin):
 
     service = "databricks"
     certainty = Certainty.RESEND
+    doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
+    window = "none known, as long as the service honours the token"
     wait_argument = "wait_for_termination"
     submit_method: ClassVar[str]
 
@@ -134,6 +138,10 @@ class DatabricksRunReplay(ReplayMixin):
 
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error)))
+
+    def is_token_spent(self, error: BaseException) -> bool:
+        """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""
+        return self.is_rejection(error) and bool(_SPENT.search(str(error)))
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""

@@ -44,10 +44,10 @@ def workspace(monkeypatch):
 def workflow(classes=OURS, path="/load", member=None, **group):
     """A DAG with one workflow of two tasks."""
     kind, notebook, task = classes
-    quick = {"polling_period_seconds": 0, "databricks_retry_delay": 0, **(member or {})}
+    quick = {"existing_cluster_id": "c", "polling_period_seconds": 0, "databricks_retry_delay": 0, **(member or {})}
     with DAG("dag", schedule=None) as dag, kind(group_id="flow", databricks_conn_id="databricks_default", **group):
-        load = notebook(task_id="load", notebook_path=path, source="WORKSPACE", existing_cluster_id="c", **quick)
-        count = task(task_id="count", task_config={"spark_python_task": {"python_file": "/c.py"}}, existing_cluster_id="c", **quick)
+        load = notebook(task_id="load", notebook_path=path, source="WORKSPACE", **quick)
+        count = task(task_id="count", task_config={"spark_python_task": {"python_file": "/c.py"}}, **quick)
         load >> count
     return dag
 

@@ -144,6 +144,17 @@ def test_a_job_that_was_seen_to_end_badly_is_followed_by_the_next_submission_wit
     assert decision.submission == INTENT.submission + 1
 
 
+@pytest.mark.parametrize("certainty", Certainty)
+def test_a_job_that_was_gone_before_its_id_was_known_leaves_no_doubt_and_follows_on_missing(certainty):
+    gone = INTENT.closed(Outcome.GONE, 3.0)
+    claim = replace(SAME, certainty=certainty)
+    decision = asked(gone, claim=claim)
+    assert (decision.submission, decision.in_doubt) == (INTENT.submission + 1, False)
+    assert "on_missing=fail" in asked(gone, claim=claim, on_missing="fail").reason
+    cleared = asked(gone, claim=replace(AFTER_CLEAR, certainty=certainty), on_missing="fail")
+    assert (cleared.submission, cleared.in_doubt) == (0, False)
+
+
 @pytest.mark.parametrize("where", ["look", "record"])
 @pytest.mark.parametrize(
     ("setting", "state", "outcome"),
