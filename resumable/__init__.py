@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resumable.adapt import make_resumable
     from resumable.errors import (
         ConfigurationError,
         ForeignJobError,
@@ -54,6 +55,7 @@ _HOMES = {
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
     "Watermark": "resumable.watermark",
+    "make_resumable": "resumable.adapt",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "StateStoreError",
     "Wait",
     "Watermark",
+    "make_resumable",
 ]
 
 

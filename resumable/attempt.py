@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from resumable.errors import InvalidHandleError, StateStoreError
-from resumable.identity import TaskIdentity
+from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import (
     Certainty,
     Claim,
@@ -128,6 +128,14 @@ class Attempt:
         """Nothing of this generation can be running: the provider may tidy up before it submits."""
         return isinstance(self.plan, Submit) and not self.plan.in_doubt
 
+    @property
+    def token(self) -> str:
+        """The token of the job that is watched, or of the one that is to be submitted."""
+        plan = self.plan
+        if isinstance(plan, Submit) and not plan.in_doubt and not self._intended:
+            return self.task.token(self._generation(), plan.submission)
+        return self._known_record().token
+
     def begin(self) -> None:
         """
         Read the record and settle what this attempt does: ``plan``.
@@ -216,17 +224,40 @@ class Attempt:
         else:
             self._say("submitted", plan.reason)
 
-    def rejected(self) -> None:
-        """The service refused the submit for certain: there is no job of it, and no doubt unless this was a repetition."""
+    def rejected(self, *, used_up: bool = False) -> None:
+        """
+        The service refused the submit for certain: there is no job of it, and no doubt unless this was a repetition.
+
+        Args:
+            used_up: the service may remember its no under the token, so that the next submit needs another.
+        """
         if not self.in_doubt or self.record is None:
             return
         if isinstance(self.plan, Submit) and self.plan.in_doubt:
             # The no to a repetition says nothing of the first; the next one asks under the same token for what is wanted then.
             self.record = replace(self.record, params=None, spec=None)
         else:
-            self.record = self.record.closed(Outcome.REJECTED, self._clock())
+            closed = self.record.closed(Outcome.REJECTED, self._clock())
+            self.record = replace(closed, submission=closed.submission + 1) if used_up else closed
         self._intended = False
         self._keep()
+
+    def token_spent(self) -> bool:
+        """
+        The service said that the job of this submit's token was deleted: there is no doubt any more, and no job. Decide again.
+        True if the submit may be asked for again, as the next submission.
+
+        Raises:
+            RefusedError: ``on_missing`` is ``fail``.
+        """
+        if not self.in_doubt or self._recoveries >= RECOVERIES:
+            return False
+        self._recoveries += 1
+        self.record = self._known_record().closed(Outcome.GONE, self._clock())
+        self._intended = False
+        self._keep()
+        self._settle()
+        return True
 
     def recover(self, error: Exception) -> bool:
         """
@@ -347,7 +378,7 @@ class Attempt:
     def _settle(self) -> None:
         observation = self._remote.elsewhere(self.record)
         while True:
-            decision = decide(self.record, observation, self.policy, self.claim)
+            decision = decide(self.record, observation, self.policy, self._claim_now())
             match decision:
                 case Look():
                     observation = self._remote.look(self._known_handle())
@@ -365,6 +396,14 @@ class Attempt:
                     return
                 case Refuse():
                     raise decision.error(self._refusal(decision))
+
+    def _claim_now(self) -> Claim:
+        """The claim, with what the age of an unanswered submit makes of the service's promise to know its token."""
+        lifetime, record = getattr(self.adapter, "token_lifetime", None), self.record
+        if lifetime is None or record is None or not record.in_doubt or self._clock() - record.intended_at < lifetime:
+            return self.claim
+        has_find = getattr(self.adapter, "finds_expired", False)
+        return replace(self.claim, certainty=Certainty.FIND if has_find else Certainty.EXPIRED)
 
     def _plan_submit(self, plan: Submit) -> None:
         if self.record is not None:
@@ -414,8 +453,7 @@ class Attempt:
 
     def _intent(self, plan: Submit, params: Any, token: str | None, where: Mapping[str, str]) -> JobRecord:
         before = self.record
-        same = before is not None and not self._is_cleared(before)
-        generation = before.generation if before is not None and same else self.claim.generation
+        generation = self._generation()
         return JobRecord(
             service=self.adapter.service,
             token=token or self.task.token(generation, plan.submission),
@@ -433,6 +471,10 @@ class Attempt:
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+
+    def _generation(self) -> Generation:
+        before = self.record
+        return self.claim.generation if before is None or self._is_cleared(before) else before.generation
 
     def _refuse_the_same_job(self) -> None:
         """A user's own token may be answered with the job that this submission was to follow."""

@@ -45,6 +45,7 @@ class Certainty(Enum):
 
     RESEND = "resend"  # A, B: the service answers the same token with the same job
     FIND = "find"  # C: the token is stamped on the job and can be looked up
+    EXPIRED = "expired"  # B, later than the service promises to know the token, and nothing to look the job up by
     NONE = "none"  # D: nothing; never submitted twice without a person having looked
 
 
@@ -134,7 +135,7 @@ def decide(record: JobRecord | None, observation: Observation | None, policy: Re
         return _foreign(record, observation)
     cleared = is_cleared(record, claim)
     if record.in_doubt:
-        return _in_doubt(record, observation, claim, cleared)
+        return _in_doubt(record, observation, policy, claim, cleared)
     if cleared:
         return _cleared(record, observation, policy, claim)
     return _same_generation(record, observation, policy, claim)
@@ -175,14 +176,16 @@ def _foreign(record: JobRecord, observation: Observation) -> Refuse:
     )
 
 
-def _in_doubt(record: JobRecord, observation: Observation | None, claim: Claim, cleared: bool) -> Decision:
+def _in_doubt(
+    record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim, cleared: bool
+) -> Decision:
     absent = observation is not None and observation.state is JobState.ABSENT
     if claim.certainty is Certainty.FIND and not absent:
         return Find()
     if claim.certainty is Certainty.RESEND:
         return Submit(record.submission, "an earlier submit was left unanswered; same token again", in_doubt=True)
     if cleared:
-        if claim.certainty is Certainty.NONE:
+        if claim.certainty in (Certainty.NONE, Certainty.EXPIRED):
             return Submit(0, "the task was cleared; a job of the earlier, unanswered submit may still run", warn=True)
         return Submit(0, "the task was cleared, its earlier submit made no job")
     if claim.certainty is Certainty.NONE:
@@ -192,7 +195,16 @@ def _in_doubt(record: JobRecord, observation: Observation | None, claim: Claim, 
             "Look in the service; if a job runs there, wait for it or stop it; then clear the task. To have this done for "
             "you, send self.idempotency_token with the submit or implement find_job",
         )
+    if claim.certainty is Certainty.EXPIRED:
+        return _left_open("an earlier submit was left unanswered, longer ago than the service is known to keep its token")
+    if policy.strict:
+        return _left_open("an earlier submit was left unanswered, no job that carries its token is to be seen, and strict=True")
     return Submit(record.submission, "an earlier submit was left unanswered, no job carries its token")
+
+
+def _left_open(reason: str) -> Refuse:
+    advice = "Look in the service for a job of that time; wait for it or stop it; then clear the task to run it again"
+    return Refuse(RefusedError, reason, advice)
 
 
 def _cleared(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:

@@ -108,6 +108,10 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         """Whether an error of the submit proves that the service did not take the job."""
         return False
 
+    def is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error of the submit proves that its token made a job which was deleted: ``on_missing`` then applies."""
+        return False
+
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
@@ -154,7 +158,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             task=compat.task_identity(context),
             claim=Claim(compat.generation(context), self._spec(), adapter.certainty, self._waits()),
             policy=self.resume_policy,
-            records=RecordStore(compat.state_store(context)),
+            records=self._records(context),
             adapter=adapter,
             log=self.log,
             try_number=context["ti"].try_number,
@@ -176,6 +180,9 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         vars(operator).update({name: value for name, value in reach.items() if name != "operator"})
         return operator._job_adapter({})
 
+    def _records(self, context: Any) -> RecordStore:
+        return RecordStore(compat.state_store(context))
+
     def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
         trouble = _WaitTrouble()
         while True:
@@ -193,6 +200,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _goes_on(self, context: Any, attempt: Attempt, error: Exception, trouble: _WaitTrouble) -> bool:
         """After an exception of the provider's code: whether to enter it once more. The job has been looked at."""
         if attempt.in_doubt:
+            if self.is_token_spent(error):
+                return attempt.token_spent()
             if self.is_rejection(error):
                 attempt.rejected()
                 return False

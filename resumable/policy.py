@@ -5,7 +5,7 @@ Each setting is an enum; strings are taken as well. Of each enum the first membe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import Enum
@@ -76,7 +76,11 @@ _ENUMS: dict[str, type[Enum]] = {
 
 _SECONDS = {"wait_interval": 60.0, "job_timeout": None}
 
-SETTINGS = (*_ENUMS, *_SECONDS)
+_FLAGS = {"strict": False}
+
+SETTINGS = (*_ENUMS, *_SECONDS, *_FLAGS)
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _member(setting: str, value: object, where: str) -> Enum:
@@ -100,6 +104,19 @@ def _seconds(setting: str, value: object, where: str) -> float:
     return number
 
 
+def _flag(setting: str, value: object, where: str) -> bool:
+    chosen = _WORDS.get(value) if isinstance(value, str) else value
+    if not isinstance(chosen, bool):
+        raise ConfigurationError(f"{where}: {setting}={value!r} is neither True nor False. Nothing was submitted. Give a bool.")
+    return chosen
+
+
+def _reader(setting: str) -> Callable[[str, object, str], Any]:
+    if setting in _FLAGS:
+        return _flag
+    return _seconds if setting in _SECONDS else _member
+
+
 @dataclass(frozen=True, slots=True)
 class ResumePolicy:
     """
@@ -117,6 +134,9 @@ class ResumePolicy:
             hand_back_seconds``: a nearer date loses a race in the scheduler.
         job_timeout: seconds or timedelta after its submission, over all attempts, when a job that still runs is cancelled and the
             task fails for good. Default: none.
+        strict: True fails for good, instead of submitting again, where a submit was left unanswered and its job was not found,
+            but might still appear: a lookup came back empty (class C), or the service may have forgotten the token (default
+            False).
 
     Raises:
         ConfigurationError: a value is not one of its enum's; the message lists the right ones.
@@ -131,13 +151,13 @@ class ResumePolicy:
     wait: Wait | str | None = None
     wait_interval: float | timedelta | None = None
     job_timeout: float | timedelta | None = None
+    strict: bool | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None:
-                read = _seconds if field.name in _SECONDS else _member
-                object.__setattr__(self, field.name, read(field.name, value, "ResumePolicy"))
+                object.__setattr__(self, field.name, _reader(field.name)(field.name, value, "ResumePolicy"))
 
     @classmethod
     def of(cls, value: ResumePolicy | Mapping[str, Any] | None) -> ResumePolicy:
@@ -168,8 +188,7 @@ class ResumePolicy:
         for setting in SETTINGS:
             value = getattr(self, setting)
             if value is None and (given := (configured or {}).get(setting)):
-                read = _seconds if setting in _SECONDS else _member
-                value = read(setting, given.strip().lower(), "airflow.cfg [resumable]")
+                value = _reader(setting)(setting, given.strip().lower(), "airflow.cfg [resumable]")
             chosen[setting] = _default(setting) if value is None else value
         return type(self)(**chosen)
 
@@ -185,7 +204,7 @@ class ResumePolicy:
 
 
 def _default(setting: str) -> Any:
-    return next(iter(_ENUMS[setting])) if setting in _ENUMS else _SECONDS[setting]
+    return next(iter(_ENUMS[setting])) if setting in _ENUMS else {**_SECONDS, **_FLAGS}[setting]
 
 
 def options() -> list[tuple[str, str, str]]:
@@ -197,4 +216,5 @@ def options() -> list[tuple[str, str, str]]:
         ),
         ("wait_interval", "Seconds between two looks with wait = reschedule.", "60"),
         ("job_timeout", "Seconds after its submission when a job that still runs is cancelled. Empty: never.", ""),
+        ("strict", "Fail for good where a submit was left unanswered and its job is not found.", "False"),
     ]

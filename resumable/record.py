@@ -30,7 +30,7 @@ class Outcome(str, Enum):
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    GONE = "gone"
+    GONE = "gone"  # perhaps before its id was known
     CANCELLED = "cancelled"
     REJECTED = "rejected"  # the service refused the submit: there never was a job
 
@@ -216,7 +216,7 @@ def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:
         if not isinstance(data[name], str):
             raise TypeError(f"{name} {data[name]!r}")
     state, ids = data["state"], data["job"]
-    if ids is None and state not in ("submitting", Outcome.REJECTED.value):
+    if ids is None and state not in ("submitting", Outcome.REJECTED.value, Outcome.GONE.value):
         raise ValueError(f"state {state!r} without a job")
     return state, ids
 

@@ -96,6 +96,12 @@ def execute_guard(operator: Any) -> dict[str, Any]:
     return {} if has_sdk() else _two.execute_guard(operator)
 
 
+def base_trigger() -> Any:
+    from airflow.triggers.base import BaseTrigger
+
+    return BaseTrigger
+
+
 def configured_policy() -> dict[str, str | None]:
     """The ``[resumable]`` settings of a policy; None where airflow.cfg says nothing."""
     return {name: setting(name) for name in SETTINGS}

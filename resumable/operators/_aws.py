@@ -2,17 +2,21 @@
 
 ``provide-client-params`` adds the token and writes the intent, ``after-call`` keeps the handle, ``before-call`` answers from the
 record (botocore ``client.py``: a response returned there takes the place of the request). No hook signature, no private name of
-the provider is used.
+the provider is used. A service's module says in class attributes and a few small methods what its API looks like.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -21,37 +25,104 @@ from botocore.exceptions import (
     HTTPClientError,
 )
 
+from resumable import compat
 from resumable.attempt import Attempt
-from resumable.lifecycle import Certainty
-from resumable.record import JobHandle
+from resumable.errors import ForeignJobError, InvalidAnswerError, RecordError, ResumableError
+from resumable.lifecycle import Certainty, JobState, Observation
+from resumable.policy import OnClear
+from resumable.record import JobHandle, JobRecord
 from resumable.replay import ReplayMixin
+from resumable.triggers import StopGuard
+
+HOUR = 3600.0
+
+TAG = "resumable-token"
+"""The tag that carries the token where a job can be tagged."""
 
 _NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError)
+_TIMED_OUT = 408
+_CLOCK_SKEW = timedelta(minutes=15)
+_QUICK = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 2})
 
 
-class _Answered:
-    """What botocore reads of an HTTP response that was not sent."""
+class _Left(BaseException):
+    """Raised out of the provider's execute at its first look at the job. A BaseException, as `resumable.attempt.Again`."""
 
-    status_code = 200
+
+class _Raised(BaseException):
+    """Carries an error of ours past a provider's ``except Exception``, which would make another of it."""
+
+    def __init__(self, error: ResumableError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class AwsReplay(ReplayMixin):
     """
-    The seam of an AWS operator. A service gives ``service``, ``operation``, ``stamp``, ``ids_of``, ``response_of`` and what
-    `ReplayMixin` asks for.
+    The seam of an AWS operator. A service gives ``service``, ``operation``, ``stamp``, ``ids_of``, ``response_of``, ``stop_call``
+    and ``state_of`` with its three sets of states, and what its class of certainty asks for:
+
+    - A, the job's name is the token: ``conflicts`` and ``adopted``.
+    - B, the service knows tokens: ``token_lifetime``, and perhaps ``find`` with ``finds_expired`` for what is older.
+    - C, lookup: ``certainty = Certainty.FIND``, ``settle`` and ``find``; the submit goes out once.
     """
 
-    operation: ClassVar[str]
-    """The API call that starts the job, as botocore names it."""
+    certainty = Certainty.RESEND
+
+    operation: ClassVar[str | tuple[str, ...]]
+    """The API call that starts the job, as botocore names it; several where the provider chooses between them."""
+
+    setup: ClassVar[tuple[str, ...]] = ()
+    """API calls that the provider makes before the submit and that must change nothing on a reattachment: then they are answered
+    by `setup_response`, without a request."""
+
+    looks: ClassVar[tuple[str, ...]] = ()
+    """API calls by which the provider's ``execute`` looks at the job. The first one is where ``wait="reschedule"`` leaves an
+    operator that has no ``wait_argument``."""
+
+    conflicts: ClassVar[frozenset[str]] = frozenset()
+    """Error codes that say that a job with this token, or name, exists: never a rejection."""
+
+    token_lifetime: ClassVar[float | None] = None
+    """Seconds for which the service is sure to know a token. Older doubt is looked up (``finds_expired``) or left to a person.
+    None: for ever."""
+
+    finds_expired: ClassVar[bool] = False
+    """Whether `find` can be asked once the token has expired."""
+
+    doubt: ClassVar[str] = ""
+    """How a submit whose answer was lost is cleared up: one clause, for the documentation."""
+
+    window: ClassVar[str] = ""
+    """What is left nevertheless: one clause, for the documentation."""
+
+    http_status: ClassVar[int] = 200
+    """The status of the submit's answer, where the provider asserts another than 200."""
+
+    active: ClassVar[frozenset[str]] = frozenset()
+    succeeded: ClassVar[frozenset[str]] = frozenset()
+    failed: ClassVar[frozenset[str]] = frozenset()
+    """The service's words for a job's state. One that is in no set is UNKNOWN, and waited out."""
+
+    wait_argument: ClassVar[str] = ""
+
+    asks_account: ClassVar[bool] = False
+    """Whether STS is asked for the account before the submit, where neither request nor answer names it: a token or an id means
+    nothing in another account."""
 
     reach_fields = ("aws_conn_id", "region_name", "verify")
     botocore_config: Any = None
 
     if TYPE_CHECKING:  # of the provider's operator
         hook: Any
+        submit_job: Callable[[Any], Any]
+        poll_until_complete: Callable[[Any, Any], Any]
+        get_job_result: Callable[[Any, Any], Any]
 
     _account: str | None = None
-    """The account that the job lives in, once an answer of the service has told it."""
+    """The account that the connection points at, once it is known."""
+
+    # -- what a service gives -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def stamp(self, params: dict[str, Any], token: str) -> None:
@@ -59,46 +130,168 @@ class AwsReplay(ReplayMixin):
 
     @abstractmethod
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
-        """The job's id(s) from the answer to ``operation``. Raise `InvalidHandleError` on an impossible one."""
+        """
+        The job's id(s) from the answer to ``operation``; None if the answer says that no job was started.
+
+        Raise `InvalidAnswerError` on an impossible one (`wanted` does).
+        """
 
     @abstractmethod
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         """The answer to ``operation`` that belongs to ``handle``."""
 
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        """What `find` needs to know of the request besides region and token."""
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        """The client's method that asks the service to stop the job, and its arguments: one request."""
+        raise NotImplementedError
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        """The service's word for the job's state, None if it no longer knows the job. See `is_missing` for errors."""
+        raise NotImplementedError
+
+    def is_missing(self, error: ClientError) -> bool:  # noqa: ARG002
+        """Whether an error of `state_of` says that there is no such job."""
+        return False
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG002
+        """What `find` needs to know of the request besides region, account and token."""
         return {}
 
-    def account_in(self, operation: str, response: Mapping[str, Any]) -> str | None:
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> Any:  # noqa: ARG002
+        """The ids of the job that an answer out of ``conflicts`` means; None: the doubt stays. ``error``: the parsed answer."""
+        return None
+
+    def account_in(self, operation: str, response: Mapping[str, Any]) -> str | None:  # noqa: ARG002
         """The account id that the answer to another operation of the provider's ``execute`` tells, if it does."""
         return None
 
     def before_execute(self, attempt: Attempt) -> None:
-        """Set what the provider's ``execute`` reads before its submit, when it is to reattach."""
+        """Set what the provider's ``execute`` reads before its submit: names made of ``attempt.token``, ids to reattach to."""
+
+    def stamp_setup(self, operation: str, params: dict[str, Any], token: str) -> None:
+        """Put the token into a copy of the request of a call in ``setup``."""
+
+    def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """The answer to a call in ``setup`` that is not made."""
+        return {}
+
+    def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Whether an error answer to a call in ``setup`` says that what it makes is there already: then it is a success."""
+        return False
+
+    # -- given --------------------------------------------------------------------------------------------------------
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return (self.operation,) if isinstance(self.operation, str) else self.operation
 
     def place(self) -> Mapping[str, str]:
         return {"region": str(self.hook.conn_region_name)}
+
+    def handle(self, ids: Any, record: JobRecord | None = None) -> JobHandle:
+        """A handle with what is known of its place: where ``record`` was intended, or where the connection points."""
+        account = record.place.get("account") if record else self._account
+        return JobHandle(self.service, ids, {**self.place(), **({"account": account} if account else {})})
+
+    def observe(self, handle: JobHandle) -> Observation:
+        try:
+            word = self.state_of(handle)
+        except ClientError as e:
+            if not self.is_missing(e):
+                raise
+            return self._missing(handle, str(e))
+        return self._missing(handle, "not listed") if word is None else Observation(self.place_state(word), word)
+
+    def place_state(self, word: str) -> JobState:
+        """Where a word of the service's belongs."""
+        if word in self.succeeded:
+            return JobState.SUCCEEDED
+        if word in self.failed:
+            return JobState.FAILED
+        return JobState.ACTIVE if word in self.active else JobState.UNKNOWN
+
+    def _missing(self, handle: JobHandle, answer: str) -> Observation:
+        account = handle.place.get("account")
+        if account and account != (here := self.hook.account_id):
+            return Observation(JobState.FOREIGN, f"account {here}")
+        return Observation(JobState.GONE, answer)
+
+    def cancel(self, handle: JobHandle) -> None:
+        method, arguments = self.stop_call(handle)
+        getattr(self.hook.conn, method)(**arguments)
+
+    def trigger(self, theirs: Any) -> Any:
+        handle = self._attempt.handle if self._attempt is not None else None
+        if handle is None:
+            return theirs
+        path, kwargs = theirs.serialize()
+        method, arguments = self.stop_call(handle)
+        return ResumableAwsTrigger(
+            path=path,
+            kwargs=kwargs,
+            stop={"service": self.hook.client_type, "method": method, "arguments": arguments},
+            connection={
+                "aws_conn_id": self.hook.aws_conn_id,
+                "region_name": self.hook.conn_region_name,
+                "verify": self.hook.verify,
+                "config": getattr(self, "botocore_config", None),
+            },
+            keeps_on_clear=self.resume_policy.on_clear is OnClear.REATTACH,
+        )
+
+    def _waits(self) -> bool:
+        return not self.wait_argument or bool(getattr(self, self.wait_argument)) or bool(getattr(self, "deferrable", False))
+
+    @contextmanager
+    def _not_waiting(self) -> Iterator[None]:
+        if self.wait_argument:
+            with super()._not_waiting():
+                yield
+            return
+        self._leaves = True
+        try:
+            yield
+        except _Left:
+            pass
+        finally:
+            self._leaves = False
+
+    _leaves = False
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
         self.before_execute(attempt)
         events = self.hook.conn.meta.events
         call = _Submit(self, attempt)
-        name = f"{self.service}.{self.operation}"
-        hooks: list[tuple[str, Callable[..., Any]]] = [
-            (f"provide-client-params.{name}", call.stamp),
-            (f"before-call.{name}", call.answer),
-            (f"needs-retry.{name}", call.send_once),
-            (f"after-call.{name}", call.keep),
-            (f"after-call.{self.service}", call.look),
-        ]
+        service = f"{self.service_event}."
+        hooks: list[tuple[str, Callable[..., Any]]] = [(f"after-call.{self.service_event}", call.see)]
+        for operation in self.operations:
+            hooks += [
+                (f"provide-client-params.{service}{operation}", call.stamp),
+                (f"before-call.{service}{operation}", call.answer),
+                (f"needs-retry.{service}{operation}", call.send_once),
+                (f"after-call.{service}{operation}", call.keep),
+            ]
+        for operation in self.setup:
+            hooks += [
+                (f"provide-client-params.{service}{operation}", call.stamp_setup),
+                (f"before-call.{service}{operation}", call.answer_setup),
+                (f"after-call.{service}{operation}", call.accept_setup),
+            ]
+        hooks += [(f"before-call.{service}{operation}", call.leave) for operation in self.looks]
         for event, handler in hooks:
             events.register_first(event, handler)
         try:
             yield
+        except _Raised as e:
+            raise e.error from e.error.__cause__
         finally:
             for event, handler in hooks:
                 events.unregister(event, handler)
+
+    @property
+    def service_event(self) -> str:
+        """The service's name in botocore's events, e.g. ``redshift-data``."""
+        return str(self.hook.conn.meta.service_model.service_id.hyphenize())
 
     def is_rejection(self, error: BaseException) -> bool:
         """A 4xx answer, or an error before anything was sent. Provider code may have wrapped it."""
@@ -106,11 +299,82 @@ class AwsReplay(ReplayMixin):
         while cause is not None:
             if isinstance(cause, ClientError):
                 status: int = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                return 400 <= status < 500
+                return 400 <= status < 500 and status != _TIMED_OUT and cause.response["Error"]["Code"] not in self.conflicts
             if isinstance(cause, BotoCoreError):
                 return isinstance(cause, _NEVER_SENT) or not isinstance(cause, HTTPClientError)
             cause = cause.__cause__ or cause.__context__
         return False
+
+    def account(self) -> str | None:
+        """The account that the connection points at, None if STS does not tell; asked once, and never for long."""
+        if self._account is None:
+            hook = self.hook
+            try:
+                self._account = (
+                    hook.get_session(region_name=hook.conn_region_name)
+                    .client(
+                        "sts",
+                        endpoint_url=hook.conn_config.get_service_endpoint_url("sts"),
+                        config=hook.config.merge(_QUICK) if hook.config else _QUICK,
+                        verify=hook.verify,
+                    )
+                    .get_caller_identity()["Account"]
+                )
+            except Exception as e:
+                self.log.debug("resumable: STS does not tell the account, ids are told apart by region alone: %r", e)
+        return self._account
+
+    def execute_resumable(self, context: Any) -> Any:
+        """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
+        job_id = self.submit_job(context)
+        self.poll_until_complete(job_id, context)
+        return self.get_job_result(job_id, context)
+
+    # -- for the services' modules ------------------------------------------------------------------------------------
+
+    def wanted(self, value: Any, what: str) -> str:
+        """``value`` if it can be an id. Raises: InvalidAnswerError."""
+        if isinstance(value, str) and value:
+            return value
+        raise InvalidAnswerError(
+            f"{self.service} answered the submit with {value!r} as the {what}, which is none. A job may be running: look for it in "
+            "the service. The next try asks again with the same token, or looks the job up."
+        )
+
+    def ids(self, handle: JobHandle, *names: str) -> tuple[str, ...]:
+        """The named ids of a handle. Raises: RecordError: the record does not hold them."""
+        ids = handle.ids if isinstance(handle.ids, Mapping) else {}
+        found = tuple(ids.get(name) for name in names)
+        if all(isinstance(value, str) and value for value in found):
+            return found  # type: ignore[return-value]
+        raise RecordError(
+            f"The record holds {handle.ids!r} as the ids of a {self.service} job, which they are not. Nothing was submitted, and the "
+            "job, if there is one, is left alone. Look for it in the service, then delete the task state key 'resumable' of this "
+            "task instance."
+        )
+
+    @staticmethod
+    def oldest(record: JobRecord) -> datetime:
+        """The earliest time that the service can have noted for a job of ``record``."""
+        return datetime.fromtimestamp(record.intended_at, timezone.utc) - _CLOCK_SKEW
+
+
+def _carried(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(handler)
+    def carry(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except ResumableError as e:
+            raise _Raised(e) from e
+
+    return carry
+
+
+class _Answered:
+    """What botocore reads of an HTTP response that was not sent."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
 
 
 class _Submit:
@@ -119,45 +383,172 @@ class _Submit:
     def __init__(self, operator: AwsReplay, attempt: Attempt) -> None:
         self._operator, self._attempt = operator, attempt
         self._params: Mapping[str, Any] = {}
+        self._setup_params: Mapping[str, Any] = {}
+        self._is_keeping = False
 
+    # -- the submit ---------------------------------------------------------------------------------------------------
+
+    @_carried
     def stamp(self, params: dict[str, Any], **_: Any) -> dict[str, Any] | None:
         operator, attempt = self._operator, self._attempt
         if attempt.replays:
             return None
+        self._check_account()
+        account = {"account": operator._account} if operator._account else {}
         repeatable = operator.certainty is Certainty.RESEND
-        token, sent = attempt.intend(params if repeatable else None, where=operator.where(params))
+        token, sent = attempt.intend(params if repeatable else None, where={**account, **operator.where(params)})
         stamped = copy.deepcopy(sent if repeatable else params)
         operator.stamp(stamped, token)
         self._params = stamped
         return stamped
 
-    def answer(self, **_: Any) -> tuple[type[_Answered], dict[str, Any]] | None:
+    def _check_account(self) -> None:
+        """A token means nothing in another account: repeated there, it makes a second job."""
+        operator, record = self._operator, self._attempt.record
+        here = operator.account() if operator.asks_account else None
+        there = record.place.get("account") if record is not None and record.in_doubt else None
+        if here and there and here != there:
+            raise ForeignJobError(
+                f"An earlier submit to {operator.service} in account {there} was left unanswered, and the connection points at "
+                f"account {here}. Nothing was submitted; a job may be running there. Point the connection back, or, once it no "
+                "longer matters, delete the task state key 'resumable' of this task instance."
+            )
+
+    @_carried
+    def answer(self, **_: Any) -> tuple[_Answered, dict[str, Any]] | None:
         if self._attempt.handle is None:
             return None
-        response = self._operator.response_of(self._attempt.handle)
-        return _Answered, {**response, "ResponseMetadata": {"HTTPStatusCode": 200}}
+        return self._answered(self._operator.response_of(self._attempt.handle), self._operator.http_status)
 
-    def send_once(self, response: Any = None, caught_exception: Any = None, **_: Any) -> None:
+    @staticmethod
+    def _answered(response: dict[str, Any], status: int = 200) -> tuple[_Answered, dict[str, Any]]:
+        return _Answered(status), {**response, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+    def send_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         """botocore re-sends on time-outs and 5xx. Without a token in the request, that makes a second job."""
         if self._operator.certainty is not Certainty.FIND:
             return
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):
             raise caught_exception
-        if response is not None and response[0].status_code >= 500:
-            raise ClientError(response[1], self._operator.operation)
+        if response is not None and (response[0].status_code >= 500 or response[0].status_code == _TIMED_OUT):
+            raise ClientError(response[1], operation.name if operation is not None else self._operator.operations[0])
 
-    def keep(self, http_response: Any, parsed: Mapping[str, Any], **_: Any) -> None:
-        operator, attempt = self._operator, self._attempt
-        if attempt.replays or http_response.status_code >= 300:
+    @_carried
+    def keep(self, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        if self._attempt.replays:
             return
-        place = dict(operator.place())
-        if operator._account:
-            place["account"] = operator._account
-        attempt.submitted(JobHandle(operator.service, operator.ids_of(parsed, self._params), place))
+        self._is_keeping = True
+        try:
+            if http_response.status_code < 300:
+                self._keep(self._operator.ids_of(parsed, self._params))
+            elif parsed.get("Error", {}).get("Code") in self._operator.conflicts:
+                self._adopt(http_response, parsed)
+        finally:
+            self._is_keeping = False
 
-    def look(self, model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+    def _keep(self, ids: Any) -> None:
+        if ids is None:
+            self._attempt.rejected(used_up=True)
+        else:
+            self._attempt.submitted(self._operator.handle(ids))
+
+    def _adopt(self, http_response: Any, parsed: dict[str, Any]) -> None:
+        ids = self._operator.adopted(parsed, self._params, self._attempt.token)
+        if ids is None:
+            return
+        self._keep(ids)
+        http_response.status_code, response = self.answer_of_record()
+        parsed.clear()
+        parsed.update(response)
+
+    def answer_of_record(self) -> tuple[int, dict[str, Any]]:
+        answered = self.answer()
+        assert answered is not None
+        return answered[0].status_code, answered[1]
+
+    # -- other calls --------------------------------------------------------------------------------------------------
+
+    def see(self, model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
         """Every other call on the client is a chance to write a record whose write had failed."""
         operator = self._operator
-        if model.name != operator.operation:
+        if model.name not in operator.operations:
             operator._account = operator.account_in(model.name, parsed) or operator._account
             self._attempt.flush()
+
+    def leave(self, **_: Any) -> None:
+        if self._operator._leaves and self._attempt.handle is not None and not self._is_keeping:
+            raise _Left
+
+    def stamp_setup(self, params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+        stamped = copy.deepcopy(params)
+        self._operator.stamp_setup(model.name, stamped, self._attempt.token)
+        self._setup_params = stamped
+        return stamped
+
+    def answer_setup(self, model: Any, **_: Any) -> tuple[_Answered, dict[str, Any]] | None:
+        # An unanswered submit went out after its setup, so that is done in this case too.
+        if self._attempt.is_first_submit:
+            return None
+        return self._answered(self._operator.setup_response(model.name, self._setup_params))
+
+    def accept_setup(self, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        if http_response.status_code >= 300 and self._operator.setup_exists(model.name, parsed):
+            http_response.status_code = 200
+            parsed.clear()
+            parsed.update(self._answered(self._operator.setup_response(model.name, self._setup_params))[1])
+
+
+class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[misc]
+    """
+    Any trigger of the provider's, with a cancel of the job when a user stops the deferred task.
+
+    Args:
+        path: the provider's trigger, as it serialises itself.
+        kwargs: its arguments.
+        stop: ``service``, ``method`` and ``arguments`` of the request that stops the job.
+        connection: ``aws_conn_id``, ``region_name``, ``verify`` and ``config`` of the hook for that request.
+        keeps_on_clear: a clear leaves the job running.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        kwargs: dict[str, Any],
+        stop: dict[str, Any],
+        connection: dict[str, Any],
+        keeps_on_clear: bool,
+    ) -> None:
+        super().__init__()
+        self.path, self.kwargs, self.stop, self.connection, self.keeps_on_clear = path, kwargs, stop, connection, keeps_on_clear
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", {
+            "path": self.path,
+            "kwargs": self.kwargs,
+            "stop": self.stop,
+            "connection": self.connection,
+            "keeps_on_clear": self.keeps_on_clear,
+        }
+
+    async def run(self) -> AsyncIterator[Any]:
+        module, _, name = self.path.rpartition(".")
+        theirs = getattr(import_module(module), name)(**self.kwargs)
+        for known in ("task_instance", "trigger_id", "triggerer_job_id", "timeout_after"):
+            if known in vars(self):
+                setattr(theirs, known, vars(self)[known])
+        async for event in theirs.run():
+            yield event
+
+    async def cancel(self) -> None:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        hook = AwsBaseHook(client_type=self.stop["service"], **self.connection)
+        async with await hook.get_async_conn() as client:
+            await getattr(client, self.stop["method"])(**self.stop["arguments"])
+
+
+def chunks(ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    """``ids`` in pieces of what one request takes."""
+    for start in range(0, len(ids), size):
+        yield list(ids[start : start + size])

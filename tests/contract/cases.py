@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
+from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
 
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
+from tests.contract import aws_cases, aws_jobs, databricks_cases
 from tests.services import DatabricksSimulator, Drop, EmrService, Refuse
 
 
@@ -162,6 +164,11 @@ class Case:
     def deferrable(self) -> bool:
         return bool(self.extra.get("deferrable"))
 
+    @property
+    def theirs_plain(self) -> dict[str, Any]:
+        """What switches the provider's own durability off, where it has one."""
+        return {"durable": False} if isinstance(self.theirs, type) and issubclass(self.theirs, ResumableJobMixin) else {}
+
     def __str__(self) -> str:
         return self.name + ("-deferrable" if self.deferrable else "-sync")
 
@@ -184,6 +191,7 @@ CASES: list[Case] = [
         lambda environ: databricks(environ, "run-now"),
     ),
     *_both_modes("emr-steps", ResumableEmrAddStepsOperator, EmrAddStepsOperator, emr),
+    *(Case(*case, mode) for *case, modes in (*aws_cases.CASES, *aws_jobs.CASES, *databricks_cases.CASES) for mode in modes),
 ]
 
 DROP_ANSWER = Drop()

@@ -1,5 +1,5 @@
 """
-The Databricks Jobs API as far as Airflow's provider uses it, with its documented idempotency.
+The Databricks Jobs and SQL statement APIs as far as Airflow's provider uses them, with their documented idempotency.
 
 Sources, named in brackets below: [doc] the Jobs API reference, whose texts the Databricks SDKs repeat
 (jobs/runs: submit, run-now, list, get, cancel, repair, delete); [kb] the knowledge base article "How to
@@ -17,6 +17,7 @@ from typing import Any
 from werkzeug import Request, Response
 
 from .databricks_runs import Run
+from .databricks_sql import Statements
 from .databricks_wire import ERROR_CODES, Rejected, describe_run, page_of
 from .server import ServiceServer, json_response
 
@@ -26,7 +27,7 @@ _PATH = re.compile(r"/api/2\.[12]/jobs/(?P<operation>.+)")
 
 class DatabricksSimulator(ServiceServer):
     """
-    A Databricks workspace that knows runs and jobs, and nothing of clusters.
+    A Databricks workspace that knows runs, jobs and SQL statements, and nothing of clusters.
 
     Attributes:
         runs: every run by its id, deleted and forgotten ones excepted.
@@ -34,6 +35,7 @@ class DatabricksSimulator(ServiceServer):
         duration: seconds after which a run finishes with SUCCESS by itself; None: only by ``finish()``.
         cancel_lag_reads: for how many reads a cancelled run is still TERMINATING ([doc]: the run is
             cancelled asynchronously).
+        sql: its SQL statements.
         missing_status: 400 as the service answers for an unknown run ([sdk] remaps exactly this), or 404.
     """
 
@@ -44,6 +46,7 @@ class DatabricksSimulator(ServiceServer):
         self.duration = duration
         self.cancel_lag_reads = 0
         self.missing_status = 400
+        self.sql = Statements()
         self._tokens: dict[str, int] = {}
         self._ids = itertools.count(1001)
 
@@ -102,6 +105,8 @@ class DatabricksSimulator(ServiceServer):
     # -- the API ---------------------------------------------------------------------------------
 
     def parse(self, request: Request) -> tuple[str, dict[str, Any]]:
+        if (statement := self.sql.parse(request)) is not None:
+            return statement
         found = _PATH.fullmatch(request.path)
         # [hook] sends a GET's parameters in the query when synchronous, as a JSON body when asynchronous.
         body = {**request.args.to_dict(), **(request.get_json(silent=True) or {})}
@@ -116,6 +121,8 @@ class DatabricksSimulator(ServiceServer):
         try:
             if "Authorization" not in request.headers:
                 raise Rejected("Credential was not sent or was of an unsupported type", 401)
+            if operation.startswith("sql/"):
+                return json_response(self.sql.answer(operation, body))
             if handler is None:
                 raise Rejected(f"No API found for '{request.path}'", 404, "ENDPOINT_NOT_FOUND")
             self._progressed()
@@ -155,7 +162,9 @@ class DatabricksSimulator(ServiceServer):
         run_id = next(self._ids)
         one_time = job_id is None
         run = Run(run_id, next(self._ids) if job_id is None else job_id, token, body, is_one_time=one_time)
-        run.tasks = {next(self._ids): task.get("task_key", "task") for task in tasks or [{}]}
+        # [hook] finds a task of a run without tasks by the run's name
+        only = [{"task_key": body.get("run_name") or "task"}]
+        run.tasks = {next(self._ids): task.get("task_key", "task") for task in tasks or only}
         self.runs[run_id] = run
         if token is not None:
             self._tokens[token] = run_id
@@ -236,6 +245,18 @@ class DatabricksSimulator(ServiceServer):
         ]
         page, token = page_of(jobs, body, default=20, maximum=100)
         return {"jobs": page, **token}
+
+    def _do_jobs_create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a job; nothing keeps two from having one name [doc]."""
+        job_id = next(self._ids)
+        self.jobs[job_id] = dict(body)
+        return {"job_id": job_id}
+
+    def _do_jobs_reset(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Overwrite all settings; runs that are active go on as they are [doc]."""
+        self._job(body.get("job_id", 0))
+        self.jobs[int(body["job_id"])] = dict(body.get("new_settings", {}))
+        return {}
 
     def _do_jobs_update(self, body: dict[str, Any]) -> dict[str, Any]:
         self._job(body.get("job_id", 0)).update(body.get("new_settings", {}))

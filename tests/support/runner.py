@@ -15,6 +15,7 @@ import contextvars
 import functools
 import json
 import signal
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -210,6 +211,7 @@ async def _first_event(trigger: Any) -> Any:
 @contextlib.contextmanager
 def _outgoing_calls(effects: Effects):
     """Every HTTP request of requests and botocore is an effect."""
+    import botocore.endpoint
     import botocore.httpsession
     import requests.adapters
 
@@ -218,12 +220,18 @@ def _outgoing_calls(effects: Effects):
     def counted_send(self: Any, request: Any, **kwargs: Any) -> Any:
         return effects.run(f"http {request.method} {request.path_url.split('?')[0]}", lambda: send(self, request, **kwargs))
 
+    make_request = botocore.endpoint.Endpoint.make_request
+    operation = threading.local()
+
+    def named_make_request(self: Any, operation_model: Any, request_dict: Any) -> Any:
+        operation.name = operation_model.name
+        return make_request(self, operation_model, request_dict)
+
     def counted_boto_send(self: Any, request: Any) -> Any:
-        name = request.headers.get("X-Amz-Target", b"?")
-        name = name.decode() if isinstance(name, bytes) else name
-        return effects.run(f"http {name.split('.')[-1]}", lambda: boto_send(self, request))
+        return effects.run(f"http {operation.name}", lambda: boto_send(self, request))
 
     with (
+        mock.patch.object(botocore.endpoint.Endpoint, "make_request", named_make_request),
         mock.patch.object(requests.adapters.HTTPAdapter, "send", counted_send),
         mock.patch.object(botocore.httpsession.URLLib3Session, "send", counted_boto_send),
     ):

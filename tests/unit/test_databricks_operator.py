@@ -613,20 +613,66 @@ def test_an_author_who_mends_a_payload_that_was_refused_in_doubt_gets_it_submitt
     assert [run.payload["run_name"] for run in workspace.runs.values()] == ["good"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="attempt.py rejected: no answer ends the doubt of a token whose run was deleted, not even after a clear",
-)
-@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
-def test_a_run_that_was_deleted_while_its_submit_was_in_doubt_counts_as_gone(workspace, cleared):
-    instance = submit_run()
+def deleted_in_doubt(workspace, **arguments):
+    """A task whose run was deleted before its id was known."""
+    instance = submit_run(**arguments)
     die_in_doubt(instance, sent=True)
     workspace.forget(the_run(workspace).run_id)
     workspace.duration = 0
+    return instance
+
+
+@MODES
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
+def test_a_run_that_was_deleted_while_its_submit_was_in_doubt_counts_as_gone(workspace, cleared, deferrable):
+    instance = deleted_in_doubt(workspace, deferrable=deferrable)
     if cleared:
         instance.clear()
     instance.attempt()
     assert len(workspace.runs) == 1
+    assert [tokens(workspace)[0] == token for token in tokens(workspace)] == [True, True, False]
+    assert instance.record["submission"] == (0 if cleared else 1)
+    assert instance.record["state"] == "succeeded"
+
+
+def test_a_run_that_was_deleted_in_doubt_is_not_submitted_again_with_on_missing_fail(workspace):
+    instance = deleted_in_doubt(workspace, resume_policy={"on_missing": "fail"})
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="on_missing=fail"):
+            instance.attempt()
+    assert instance.record["state"] == "gone"
+    assert len(submits(workspace)) == 2
+    instance.clear()
+    instance.attempt()
+    assert len(workspace.runs) == 1
+
+
+def test_a_run_that_was_deleted_between_two_requests_of_one_submit_counts_as_gone(workspace):
+    workspace.fault("runs/submit", Refuse(503, after_effect=True))
+    workspace.duration = 0
+    instance = submit_run()
+    left = [lambda: workspace.forget(the_run(workspace).run_id)]
+    instance.attempt(listener=lambda effect: effect.endswith("runs/submit") and left and left.pop()())
+    assert len(workspace.runs) == 1
+    assert instance.record["submission"] == 1
+
+
+def test_a_users_own_token_whose_run_was_deleted_is_asked_for_a_few_times_and_then_an_error(workspace):
+    instance = deleted_in_doubt(workspace, idempotency_token="mine")
+    with pytest.raises(Exception, match="deleted"):
+        instance.attempt()
+    assert len(submits(workspace)) < 8
+    assert workspace.runs == {}
+
+
+def test_a_refusal_that_does_not_speak_of_a_deleted_run_of_the_token_leaves_the_doubt(workspace):
+    instance = deleted_in_doubt(workspace)
+    for words in ("idempotency_token is too long", "the cluster was deleted"):
+        workspace.fault("runs/submit", Refuse(400, body={"error_code": "INVALID_PARAMETER_VALUE", "message": words}))
+        with pytest.raises(Exception, match=words):
+            instance.attempt()
+        assert instance.record["state"] == "submitting"
+    assert workspace.runs == {}
 
 
 # -- wait_for_termination=False ----------------------------------------------------------------------------------------

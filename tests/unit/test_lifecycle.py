@@ -81,6 +81,21 @@ def test_after_a_clear_an_intent_whose_token_no_job_carries_begins_the_new_gener
     assert (decision.submission, decision.in_doubt) == (0, False)
 
 
+def test_strict_refuses_where_a_lookup_finds_nothing():
+    decision = asked(INTENT, JobState.ABSENT, replace(SAME, certainty=Certainty.FIND), strict=True)
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+    assert "strict=True" in decision.reason
+
+
+def test_strict_lets_a_clear_submit_after_a_lookup_that_found_nothing():
+    assert isinstance(asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, certainty=Certainty.FIND), strict=True), Submit)
+
+
+def test_an_intent_older_than_its_token_is_never_submitted_again_by_itself():
+    assert isinstance(asked(INTENT, claim=replace(SAME, certainty=Certainty.EXPIRED)), Refuse)
+
+
 @pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
 def test_an_intent_that_nothing_can_clear_up_is_never_submitted_again_by_itself(claim):
     decision = asked(INTENT, claim=replace(claim, certainty=Certainty.NONE))
@@ -127,6 +142,17 @@ def test_a_job_that_was_seen_to_end_badly_is_followed_by_the_next_submission_wit
     decision = asked(CLOSED[outcome])
     assert isinstance(decision, Submit)
     assert decision.submission == INTENT.submission + 1
+
+
+@pytest.mark.parametrize("certainty", Certainty)
+def test_a_job_that_was_gone_before_its_id_was_known_leaves_no_doubt_and_follows_on_missing(certainty):
+    gone = INTENT.closed(Outcome.GONE, 3.0)
+    claim = replace(SAME, certainty=certainty)
+    decision = asked(gone, claim=claim)
+    assert (decision.submission, decision.in_doubt) == (INTENT.submission + 1, False)
+    assert "on_missing=fail" in asked(gone, claim=claim, on_missing="fail").reason
+    cleared = asked(gone, claim=replace(AFTER_CLEAR, certainty=certainty), on_missing="fail")
+    assert (cleared.submission, cleared.in_doubt) == (0, False)
 
 
 @pytest.mark.parametrize("where", ["look", "record"])

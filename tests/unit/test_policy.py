@@ -45,7 +45,7 @@ MEMBERS = [(setting, member) for setting, enum in ENUMS.items() for member in en
 
 
 def test_the_settings_are_those_of_the_design():
-    assert set(SETTINGS) == set(ENUMS) | set(SECONDS)
+    assert set(SETTINGS) == set(ENUMS) | set(SECONDS) | {"strict"}
     assert set(ENUMS) == set(DEFAULTS)
 
 
@@ -163,6 +163,26 @@ def test_airflow_cfg_is_told_each_setting_its_values_and_its_default():
     assert {name: default for name, (_, default) in told.items()} == DEFAULTS | {
         "wait_interval": "60",
         "job_timeout": "",
+        "strict": "False",
     }
     for setting, enum in ENUMS.items():
         assert all(member.value in told[setting][0] for member in enum)
+
+
+# -- strict ------------------------------------------------------------------------------------------------------------
+
+
+def test_strict_is_off_unless_given():
+    assert ResumePolicy().resolved().strict is False
+
+
+@pytest.mark.parametrize(("given", "meant"), [("True", True), ("yes", True), ("false", False), ("0", False)])
+def test_strict_may_be_configured(given, meant):
+    assert ResumePolicy().resolved({"strict": given}).strict is meant
+    assert ResumePolicy(strict=not meant).resolved({"strict": given}).strict is not meant
+
+
+@pytest.mark.parametrize("wrong", [1, "perhaps", 0.5, []])
+def test_a_strict_that_is_no_bool_is_an_error(wrong):
+    with pytest.raises(ConfigurationError, match="strict=.*neither True nor False"):
+        ResumePolicy(strict=wrong)

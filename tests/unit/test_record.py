@@ -306,6 +306,7 @@ RELEASED = {
         attempt=3,
     ),
     "v1-rejected": INTENT.closed(Outcome.REJECTED, 1767225661.0),
+    "v1-gone-in-doubt": INTENT.closed(Outcome.GONE, 1767225661.0),
 }
 
 

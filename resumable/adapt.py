@@ -1,0 +1,169 @@
+"""A durable class for any operator that has the six methods of Airflow's own ``ResumableJobMixin``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from typing import Any, TypeVar, cast
+
+from resumable import compat
+from resumable.errors import ConfigurationError
+from resumable.mixin import DurableBase, ResumableMixin, _names_in
+
+T = TypeVar("T")
+
+METHODS = (
+    "submit_job",
+    "get_job_status",
+    "is_job_active",
+    "is_job_succeeded",
+    "poll_until_complete",
+    "get_job_result",
+)
+"""What an operator must have: the six methods of ``airflow.sdk.ResumableJobMixin``."""
+
+OPTIONAL = ("cancel_job", "find_job", "is_job_failed", "is_rejection")
+"""What is taken from an operator that has it, as `ResumableMixin` describes it."""
+
+_WAIT_ARGUMENTS = ("wait_for_completion", "wait_for_termination")
+_OURS = ("service", "settle_time", "spec_fields", "submit_is_idempotent")
+
+
+def make_resumable(operator: type[T]) -> type[T]:
+    """
+    Return the durable class of an operator that somebody else wrote for Airflow's ``ResumableJobMixin``.
+
+    It has the operator's name and arguments, plus ``durable`` and ``resume_policy``; Airflow's own durability is off under ours.
+    The same operator gives the same class in one module. Bind it to the operator's own name, in a module: then the class can be
+    pickled as well. Add ``cancel_job`` or ``find_job`` in a subclass (see `ResumableMixin` for what they buy)::
+
+        GlueJobOperator = make_resumable(glue.GlueJobOperator)
+
+    An operator with an ``idempotency_token`` argument of its own gets our token there, unless the DAG's author gives one.
+
+    Args:
+        operator: a class that has the six methods, and whose ``execute`` calls ``execute_resumable``. ``deferrable=True`` is
+            refused when the DAG is parsed, because such operators then submit by another way.
+
+    Raises:
+        ConfigurationError: it lacks one of the methods, never calls ``execute_resumable``, or is one of ours already.
+    """
+    module = sys._getframe(1).f_globals.get("__name__", __name__)  # as namedtuple finds its caller
+    made: type[T] = _made(cast("Any", operator), module)
+    return made
+
+
+@functools.cache
+def _made(operator: Any, module: str) -> Any:
+    _check(operator)
+    taken = {name: inspect.getattr_static(operator, name) for name in (*METHODS, *OPTIONAL) if hasattr(operator, name)}
+    if "idempotency_token" in _arguments(operator):
+        taken |= {"idempotency_token": _shared_token, "submit_is_idempotent": True}
+    about = {
+        "__module__": module,
+        "__qualname__": operator.__qualname__,
+        "__doc__": operator.__doc__,
+        "_made_from": (operator, module),
+    }
+    return type(operator)(operator.__name__, (_Adapted, operator), {**taken, **about})
+
+
+def _check(operator: Any) -> None:
+    name = getattr(operator, "__name__", repr(operator))
+    if not isinstance(operator, type) or not issubclass(operator, compat.base_operator()):
+        raise ConfigurationError(f"make_resumable({name}): it is no operator class. Give a subclass of BaseOperator.")
+    if issubclass(operator, DurableBase):
+        raise ConfigurationError(f"make_resumable({name}): it is resumable already. Use it as it is.")
+    missing = [m for m in METHODS if getattr(getattr(operator, m, None), "__isabstractmethod__", not hasattr(operator, m))]
+    if missing:
+        raise ConfigurationError(
+            f"make_resumable({name}): it has no {', '.join(missing)}. It needs the six methods of Airflow's ResumableJobMixin. "
+            "Write them in a subclass, or an adapter for the call that submits: docs/custom-operators.md has both."
+        )
+    if "execute_resumable" not in _reached_from(operator, "execute"):
+        raise ConfigurationError(
+            f"make_resumable({name}): its execute never calls execute_resumable, so nothing of it would be durable. Call it in "
+            "an execute of a subclass: `return self.execute_resumable(context)`."
+        )
+    if clash := sorted(set(_OURS) & _arguments(operator)):
+        raise ConfigurationError(
+            f"make_resumable({name}): its arguments {clash} have the names of settings of ResumableMixin. Write a class on "
+            "ResumableMixin instead: docs/custom-operators.md."
+        )
+
+
+def _arguments(operator: Any) -> set[str]:
+    return {name for cls in operator.__mro__ if "__init__" in vars(cls) for name in inspect.signature(cls.__init__).parameters}
+
+
+def _reached_from(operator: Any, method: str) -> set[str]:
+    """Names that ``method`` uses, and the methods that it calls, as far as they can be read."""
+    reached: set[str] = set()
+    following = {method}
+    while following:
+        name = following.pop()
+        for cls in (cls for cls in operator.__mro__ if name in vars(cls)):
+            code = getattr(inspect.unwrap(vars(cls)[name]), "__code__", None) if callable(vars(cls)[name]) else None
+            used = _names_in(code) if code else set()
+            following |= used - reached
+            reached |= used
+            if "super" not in used:
+                break
+    return reached
+
+
+class _Adapted(ResumableMixin):
+    """What a made class has besides the methods of its operator."""
+
+    _made_from: tuple[Any, str]
+
+    @compat.apply_defaults
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.durable and getattr(self, "deferrable", False):
+            raise ConfigurationError(
+                f"{type(self).__name__}(deferrable=True): a deferrable operator submits by another way than submit_job, which "
+                "make_resumable cannot make durable. Nothing was submitted. Give deferrable=False, with "
+                "resume_policy={'wait': 'reschedule'} to free the worker slot while the job runs; or durable=False."
+            )
+
+    def _waits(self) -> bool:
+        return all(getattr(self, name, True) for name in _WAIT_ARGUMENTS)
+
+    def _stop_job(self, why: str) -> bool:
+        attempt = self._attempt
+        if attempt is None or not self._has_own_on_kill() or type(self).cancel_job is not ResumableMixin.cancel_job:
+            return super()._stop_job(why)
+        self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
+        try:
+            type(self).on_kill(self)  # type: ignore[attr-defined]
+        except Exception as e:
+            self.log.warning("resumable: on_kill failed, %s may run on: %r. Stop it there.", attempt.handle or "the job", e)
+            return False
+        return attempt.has_ended()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Where the class is bound to another name than its own, instances are pickled by what it was made from."""
+        reduced: Any = super().__reduce_ex__(protocol)
+        made = type(self)
+        if "_made_from" in vars(made) and getattr(sys.modules.get(made.__module__), made.__qualname__, None) is not made:
+            return (_blank, made._made_from, *reduced[2:])
+        return reduced
+
+
+def _blank(operator: Any, module: str) -> Any:
+    made = _made(operator, module)
+    return made.__new__(made)
+
+
+def _token_to_send(self: Any) -> Any:
+    return vars(self).get("_their_token") or self._token
+
+
+def _keep_their_token(self: Any, token: Any) -> None:
+    vars(self)["_their_token"] = token
+
+
+_shared_token = property(_token_to_send, _keep_their_token)
+"""``idempotency_token`` of an operator that has such an argument: the author's if there is one, else ours while it submits."""

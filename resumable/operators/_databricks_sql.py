@@ -1,0 +1,192 @@
+"""Databricks SQL statements that survive their worker: class C. The service knows no token, so the statement carries a mark.
+
+Facts on the service (Statement Execution API and Query History API references): a statement is closed if nobody asks for its
+state for 15 minutes; CLOSED means that it was executed and its result is no longer kept; the history of a warehouse gives the
+most recently started queries first, filtered by warehouse and time, with the text of each. How soon a statement shows in the
+history is not documented.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tenacity import stop_after_attempt
+
+from resumable._extras import provider_import
+from resumable.adapters import HookReplay
+from resumable.attempt import Attempt
+from resumable.errors import InvalidAnswerError, RecordError
+from resumable.lifecycle import Certainty, JobState, Observation
+from resumable.policy import OnClear
+from resumable.record import JobHandle, JobRecord
+from resumable.triggers import StopGuard
+
+with provider_import("databricks"):
+    from airflow.providers.databricks.hooks.databricks import SQLStatementState
+    from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
+    from airflow.providers.databricks.triggers.databricks import DatabricksSQLStatementExecutionTrigger
+
+    from resumable.operators._databricks_runs import MISSING, REFUSED
+
+HISTORY = ("GET", "2.0/sql/history/queries")
+PAGE = 100
+CLOCK_SKEW = 15 * 60.0
+SHORTEST_WAIT = 1.0
+
+_STATES = {
+    "PENDING": JobState.ACTIVE,
+    "RUNNING": JobState.ACTIVE,
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "CLOSED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELED": JobState.FAILED,
+}
+_MARK = re.compile(r"/\* resumable:([0-9a-f]{48}) \*/")
+
+
+def _executed(state: SQLStatementState) -> SQLStatementState:
+    """The provider takes CLOSED, a statement that was executed, for a failure."""
+    return SQLStatementState("SUCCEEDED") if state.state == "CLOSED" else state
+
+
+class ResumableDatabricksSQLStatementExecutionTrigger(StopGuard, DatabricksSQLStatementExecutionTrigger):
+    """The provider's trigger, which takes CLOSED for what it is, and whose cancel on a clear follows ``on_clear``."""
+
+    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keeps_on_clear = keeps_on_clear
+        look = self.hook.a_get_sql_statement_state
+
+        async def look_and_translate(statement_id: str) -> SQLStatementState:
+            return _executed(await look(statement_id))
+
+        self.hook.__dict__["a_get_sql_statement_state"] = look_and_translate
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
+
+
+class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatementsOperator):
+    """
+    `DatabricksSQLStatementsOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The statement goes out once, with a comment before it, ``/* resumable:… */``, by which one whose answer was lost is found
+    again in the warehouse's query history. ``timeout`` counts from the submission, over all attempts. A statement that nobody
+    asked after for 15 minutes is closed by the service: it was executed, and the task succeeds.
+    """
+
+    service = "databricks-sql"
+    certainty = Certainty.FIND
+    settle = 60.0
+    hook_name = "_hook"
+    submit_method = "post_sql_statement"
+    look_methods = ("get_sql_statement_state",)
+    wait_argument = "wait_for_termination"
+    reach_fields = ("databricks_conn_id", "databricks_retry_limit", "databricks_retry_delay")
+    databricks_retry_args: Any = None
+    spec_fields = ("statement", "warehouse_id", "catalog", "schema", "parameters", "query_tags")
+
+    if TYPE_CHECKING:  # of the provider's operator
+        _hook: Any
+        timeout: float
+
+    def place(self) -> Mapping[str, str]:
+        return {"workspace": str(self._hook.host)}
+
+    def where(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"warehouse": str(arguments["json"]["warehouse_id"])}
+
+    def stamp(self, arguments: dict[str, Any], token: str) -> None:
+        arguments["json"]["statement"] = f"/* resumable:{token} */ {arguments['json']['statement']}"
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """The hook repeats a POST on time-outs and 5xx, which makes a second statement."""
+        hook, asked = self._hook, self._hook.retry_args
+        hook.retry_args = {**asked, "stop": stop_after_attempt(1)}
+        try:
+            yield
+        finally:
+            hook.retry_args = asked
+
+    def ids_of(self, answer: Any, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        if isinstance(answer, str) and answer:
+            return answer
+        raise InvalidAnswerError(
+            f"Databricks answered the submit with statement_id={answer!r}, which is no statement's id. It may be running: "
+            "look for it in the query history. The next try looks it up by its mark."
+        )
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        asked = self.timeout
+        if attempt.handle is not None and attempt.record is not None:
+            began = attempt.record.submitted_at or attempt.record.intended_at
+            self.timeout = max(SHORTEST_WAIT, began + asked - time.time())
+        try:
+            with super().seam(attempt):
+                yield
+        finally:
+            self.timeout = asked
+
+    def replacements(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
+        ours = super().replacements(attempt)
+        look = ours["get_sql_statement_state"]
+        return {**ours, "get_sql_statement_state": lambda statement_id: _executed(look(statement_id))}
+
+    def observe(self, handle: JobHandle) -> Observation:
+        try:
+            answer = self._hook._do_api_call(("GET", f"2.0/sql/statements/{_statement_id(handle)}"))
+        except Exception as e:
+            if MISSING.search(str(e)):
+                return Observation(JobState.GONE, str(e))
+            raise
+        state = answer["status"]["state"]
+        return Observation(_STATES.get(state, JobState.UNKNOWN), state)
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        found = [
+            query["query_id"]
+            for query in self._history(record.place["warehouse"], since=record.intended_at - CLOCK_SKEW)
+            if (mark := _MARK.match(query.get("query_text") or "")) and mark[1] == record.token
+        ]
+        if len(found) > 1:
+            raise RuntimeError(f"{len(found)} statements carry the mark {record.token}: {found}")
+        return JobHandle(self.service, found[0], self.place()) if found else None
+
+    def _history(self, warehouse: str, since: float) -> Iterator[Mapping[str, Any]]:
+        asked: dict[str, Any] = {
+            "filter_by.warehouse_ids": warehouse,
+            "filter_by.query_start_time_range.start_time_ms": int(since * 1000),
+            "max_results": PAGE,
+        }
+        while True:
+            page = self._hook._do_api_call(HISTORY, asked)
+            yield from page.get("res") or []
+            if not page.get("has_next_page") or not page.get("next_page_token"):
+                return
+            asked = {**asked, "page_token": page["next_page_token"]}
+
+    def cancel(self, handle: JobHandle) -> None:
+        self._hook.cancel_sql_statement(_statement_id(handle))
+
+    def trigger(self, theirs: Any) -> ResumableDatabricksSQLStatementExecutionTrigger:
+        keeps = self.resume_policy.on_clear is OnClear.REATTACH
+        return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)
+
+    def is_rejection(self, error: BaseException) -> bool:
+        return bool(REFUSED.search(str(error)))
+
+
+def _statement_id(handle: JobHandle) -> str:
+    if isinstance(handle.ids, str) and handle.ids:
+        return handle.ids
+    raise RecordError(
+        f"The record holds {handle.ids!r} as the id of a Databricks SQL statement, which is none. Nothing was submitted, and "
+        "the statement, if there is one, is left alone. Look for it in the query history, then delete the task state key "
+        "'resumable' of this task instance."
+    )

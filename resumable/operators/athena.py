@@ -1,0 +1,62 @@
+"""Athena queries that survive their worker: class B, StartQueryExecution's own token.
+
+Facts on the service (API reference, botocore's service model): ``ClientRequestToken`` has 32 to 128 characters; the same token with
+the same parameters is answered with the same query, whatever became of it, with other parameters by an InvalidRequestException.
+For how long is not documented: it is relied upon for an hour. A query's execution is known for 45 days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resumable._extras import provider_import
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.athena import AthenaOperator
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import HOUR, AwsReplay
+
+__all__ = ["ResumableAthenaOperator"]
+
+
+class ResumableAthenaOperator(AwsReplay, AthenaOperator):
+    """
+    `AthenaOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The token takes the place of ``client_request_token``. A user's stop cancels the query with one request, also while the task
+    is deferred; the provider's waits for the end of the query, and does not cancel a deferred one.
+    """
+
+    service = "athena"
+    operation = "StartQueryExecution"
+    looks = ("GetQueryExecution",)
+    asks_account = True
+    token_lifetime = HOUR
+    active = frozenset({"QUEUED", "RUNNING"})
+    succeeded = frozenset({"SUCCEEDED"})
+    reach_fields = (*AwsReplay.reach_fields, "log_query")
+    failed = frozenset({"FAILED", "CANCELLED"})
+    doubt = "the query is submitted again with the same `ClientRequestToken`; Athena answers with the one it has"
+    window = "none known within an hour; an older doubt is refused (Athena does not say for how long it knows a token)"
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["ClientRequestToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
+        return {"query": self.wanted(response.get("QueryExecutionId"), "QueryExecutionId")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"QueryExecutionId": self.ids(handle, "query")[0]}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        query = self.hook.conn.get_query_execution(QueryExecutionId=self.ids(handle, "query")[0])
+        return str(query["QueryExecution"]["Status"]["State"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return error.response["Error"]["Code"] == "InvalidRequestException" and "not found" in str(error)
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "stop_query_execution", {"QueryExecutionId": self.ids(handle, "query")[0]}

@@ -1,0 +1,117 @@
+"""A Databricks workflow whose ``launch`` task starts one run, however often it is tried."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import JobState, Observation
+from resumable.policy import ResumePolicy
+from resumable.record import Outcome
+
+with provider_import("databricks"):
+    from airflow.providers.databricks.operators import databricks_workflow as theirs
+
+    from resumable.operators._databricks_runs import DatabricksRunReplay
+
+__all__ = ["ResumableDatabricksWorkflowTaskGroup"]
+
+START_LOOKS = 5.0
+"""Seconds between two looks at a run that is queued."""
+
+_NEVER_RAN = ("SKIPPED", "INTERNAL_ERROR")
+_STARTED = ("TERMINATING", "TERMINATED")
+_swapping = threading.RLock()
+
+
+class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperator):
+    """
+    The ``launch`` task of a workflow: done when the run has begun. A retry of it takes up the run that an earlier try started,
+    whether that still runs or has ended; the tasks of the group tell how their parts ended.
+
+    Its job is made or reset before a first submit only. A run that never began (skipped, internal error) is followed by another.
+    A clear while the run is active cancels it and waits until it has stopped, as ``on_clear`` says.
+    """
+
+    submit_method = "run_now"
+
+    if TYPE_CHECKING:  # of the provider's operator
+        tasks_to_convert: Mapping[str, Any]
+
+    def _waits(self) -> bool:
+        return False  # the run goes on when launch is done
+
+    def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
+        known: Any = attempt.handle.ids if attempt.handle else attempt.recorded_params
+        if attempt.is_first_submit or not isinstance(known, Mapping) or "job_id" not in known:
+            return {}
+        return {
+            "list_jobs": lambda *_, **__: [{"job_id": known["job_id"]}],
+            "reset_job": lambda *_, **__: None,
+        }
+
+    def _wait_for_job_to_start(self, run_id: int) -> None:
+        """As the provider's, which takes a run that is queued, or has ended already, for one that could not start."""
+        while (life := self._hook.get_run(run_id)["state"].get("life_cycle_state")) == "QUEUED":
+            self.log.info("The workflow's run %s is queued", run_id)
+            time.sleep(START_LOOKS)
+        if life not in _STARTED:
+            super()._wait_for_job_to_start(run_id)
+
+    def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+        if seen.state is JobState.FAILED and seen.detail.startswith(_NEVER_RAN):
+            attempt.close(Outcome.FAILED)
+        super()._failed(context, attempt, seen, error)
+
+    def _spec_values(self) -> dict[str, Any]:
+        tasks = {key: task._get_task_base_json() for key, task in self.tasks_to_convert.items()}
+        return {**super()._spec_values(), "tasks": tasks}
+
+
+class ResumableDatabricksWorkflowTaskGroup(theirs.DatabricksWorkflowTaskGroup):
+    """
+    `DatabricksWorkflowTaskGroup` whose ``launch`` task starts one run; every other argument is the provider's.
+
+    Use the resumable notebook and task operators inside: they watch their part of that run, and an eviction does not cancel it.
+
+    Args:
+        durable: of the ``launch`` task; False: exactly the provider's.
+        resume_policy: of the ``launch`` task.
+
+    Raises:
+        ConfigurationError: a wrong policy, when the group is made.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        durable: bool | None = None,
+        resume_policy: ResumePolicy | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        ResumePolicy.of(resume_policy)  # a wrong one is told here: the provider's group cannot be left cleanly later
+        super().__init__(*args, **kwargs)
+        given: dict[str, Any] = {"durable": durable, "resume_policy": resume_policy}
+        self._launch_arguments = {name: value for name, value in given.items() if value is not None}
+
+    def __exit__(self, *exc: Any) -> None:
+        with _launching_with(functools.partial(LaunchOperator, **self._launch_arguments)):
+            super().__exit__(*exc)
+
+
+@contextmanager
+def _launching_with(operator: Any) -> Iterator[None]:
+    """The provider's group names the class of its launch task itself, as a global of its module."""
+    with _swapping:
+        before = theirs._CreateDatabricksWorkflowOperator
+        theirs._CreateDatabricksWorkflowOperator = operator
+        try:
+            yield
+        finally:
+            theirs._CreateDatabricksWorkflowOperator = before

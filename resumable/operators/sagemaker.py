@@ -1,0 +1,386 @@
+"""SageMaker jobs that survive their worker: class A, a job's name is unique in its account and region; pipelines: class B.
+
+Facts on the service (botocore's service model): names of training, processing and transform jobs hold 63 characters, those of tuning
+and AutoML jobs 32; a name that is taken is answered with ResourceInUse until the job is deleted. A Describe of an unknown job is
+answered with ValidationException or ResourceNotFound. StartPipelineExecution takes a ClientRequestToken of 32 to 128 characters.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import Deliver, Submit
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.sagemaker import (
+        SageMakerAutoMLOperator,
+        SageMakerProcessingOperator,
+        SageMakerStartPipelineOperator,
+        SageMakerTrainingOperator,
+        SageMakerTransformOperator,
+        SageMakerTuningOperator,
+    )
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+
+__all__ = [
+    "ResumableSageMakerAutoMLOperator",
+    "ResumableSageMakerProcessingOperator",
+    "ResumableSageMakerStartPipelineOperator",
+    "ResumableSageMakerTrainingOperator",
+    "ResumableSageMakerTransformOperator",
+    "ResumableSageMakerTuningOperator",
+]
+
+LONG_NAME, SHORT_NAME = 63, 32
+_NOT_THERE = re.compile(r"(?i)not found|(could not|can't|cannot|unable to) find|not exist")
+
+
+class _SageMaker(AwsReplay):
+    """What jobs and pipelines share."""
+
+    service = "sagemaker"
+    asks_account = True
+    wait_argument = "wait_for_completion"
+    active = frozenset({"InProgress", "Stopping"})
+    succeeded = frozenset({"Completed"})
+    failed = frozenset({"Failed", "Stopped"})
+
+    describe: ClassVar[str]
+    """The API call that looks at the job."""
+    status_key: ClassVar[str]
+
+    _last_status: str | None = None
+
+    def is_missing(self, error: ClientError) -> bool:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        return code == "ResourceNotFound" or (code == "ValidationException" and bool(_NOT_THERE.search(message)))
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        event = f"after-call.{self.service_event}.{self.describe}"
+        with super().seam(attempt):
+            self.hook.conn.meta.events.register(event, self._note_status)
+            try:
+                yield
+            finally:
+                self.hook.conn.meta.events.unregister(event, self._note_status)
+
+    def _note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
+        self._last_status = parsed.get(self.status_key, self._last_status)
+
+    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+        self._last_status = None
+        result = super()._execute_through_seam(context, attempt)
+        if self._waits() and self._last_status == "Stopped":  # the provider takes a job that was stopped for a success
+            raise RuntimeError(f"{attempt.handle} was stopped before it was complete.")
+        return result
+
+    def is_wait_trouble(self, error: BaseException) -> bool:
+        limit = getattr(self, "max_ingestion_time", None)  # the author's own limit of the wait, and meant to fail the try
+        return not (limit and f"took more than {limit} seconds" in str(error)) and super().is_wait_trouble(error)
+
+
+class _NamedJob(_SageMaker):
+    """A job whose name is put into the config before the provider's code reads it."""
+
+    operation: ClassVar[str]
+    conflicts = frozenset({"ResourceInUse"})
+    doubt = "the submit is repeated under the same name; SageMaker answers that the name is taken"
+    window = "none known, unless somebody deletes the job before its answer is known"
+    name_key: ClassVar[str]
+    stop: ClassVar[str]
+    name_length: ClassVar[int] = LONG_NAME
+    digits: ClassVar[int] = 24
+    """Hex characters of the token in the name."""
+
+    if TYPE_CHECKING:  # of the provider's operator
+        config: Any
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        theirs = self.config
+        self.config = copy.deepcopy(theirs)  # what is put into it is this attempt's
+        try:
+            with super().seam(attempt):
+                yield
+        finally:
+            self.config = theirs
+
+    def job_config(self) -> dict[str, Any]:
+        """The part of the config that holds the job's name."""
+        config: dict[str, Any] = self.config
+        return config
+
+    def role(self) -> Any:
+        """The role of the job, whose ARN names the account."""
+        return self.config.get("RoleArn")
+
+    def before_execute(self, attempt: Attempt) -> None:
+        self._account = _account(self.role()) or self._account
+        self.set_name(attempt, self.name_for(attempt, self.job_config().get(self.name_key)))
+
+    def set_name(self, attempt: Attempt, name: str) -> None:
+        self.job_config()[self.name_key] = name
+        if attempt.replays:
+            self.config.pop("S3Operations", None)  # uploads that were made before the submit
+
+    def name_for(self, attempt: Attempt, base: Any) -> str:
+        """The job's name in this attempt: of the job there is or may be, else the author's with the token."""
+        if attempt.handle is not None:
+            return self.ids(attempt.handle, "name")[0]
+        if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
+            return str(attempt.record.place["name"])
+        return _named(base, attempt.token, self.name_length, self.digits)
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"name": str(params[self.name_key])}
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        """The name is in the config already."""
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        self._account = _account(next((v for k, v in response.items() if k.endswith("Arn")), None)) or self._account
+        return self._name_of(params)
+
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str]:  # noqa: ARG002
+        return self._name_of(params)
+
+    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        return {"name": self.wanted(params[self.name_key], "job's name")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:  # noqa: ARG002
+        return {}  # the provider reads the job by its name
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(self._described(handle)[self.status_key])
+
+    def _described(self, handle: JobHandle) -> Mapping[str, Any]:
+        call = getattr(self.hook.conn, _snake(self.describe))
+        described: Mapping[str, Any] = call(**{self.name_key: self.ids(handle, "name")[0]})
+        return described
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return self.stop, {self.name_key: self.ids(handle, "name")[0]}
+
+    def _get_unique_job_name(self, proposed_name: str, *_: Any, **__: Any) -> str:
+        """In place of the provider's, which renames a job that exists: ours may, and is the one that is meant."""
+        return proposed_name if self._attempt is not None else super()._get_unique_job_name(proposed_name, *_, **__)  # type: ignore[misc]
+
+    def execute(self, context: Any, **_: Any) -> Any:
+        """The provider's; a job that exists is not failed because its input is gone by now."""
+        check = self.hook.check_s3_url
+        self.hook.check_s3_url = lambda url: (self._attempt is not None and self._attempt.replays) or check(url)
+        try:
+            return super().execute(context)
+        finally:
+            del self.hook.check_s3_url
+
+
+class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
+    """
+    `SageMakerTrainingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``TrainingJobName`` given (38 characters of it) and 24 hex characters, so it never collides, and
+    ``check_if_job_exists`` has nothing to do. Unlike the provider's, it stops the job when a user stops the task.
+    """
+
+    operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
+    name_key, status_key = "TrainingJobName", "TrainingJobStatus"
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
+
+
+class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperator):
+    """
+    `SageMakerProcessingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``ProcessingJobName`` given (38 characters of it) and 24 hex characters. Unlike the provider's, it stops
+    the job when a user stops the task, and fails when the job was stopped before its end.
+    """
+
+    operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
+    name_key, status_key = "ProcessingJobName", "ProcessingJobStatus"
+
+    if TYPE_CHECKING:  # of the provider's operator
+        output_files_to_xcom: Any
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
+
+    @contextmanager
+    def _not_waiting(self) -> Iterator[None]:
+        files = self.output_files_to_xcom
+        self.output_files_to_xcom = None  # there are none yet, and the provider asks for a wait
+        try:
+            with super()._not_waiting():
+                yield
+        finally:
+            self.output_files_to_xcom = files
+
+
+class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator):
+    """
+    `SageMakerTransformOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The names of the job and, if the config has one, of the model are those given (38 characters of them) and 24 hex characters:
+    one model is made for a job, also when a worker dies between the two. Unlike the provider's, it stops the job when a user
+    stops the task, and fails when the job was stopped before its end.
+    """
+
+    operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
+    name_key, status_key = "TransformJobName", "TransformJobStatus"
+    setup = ("CreateModel",)
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
+
+    def job_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.config.get("Transform", self.config)
+        return config
+
+    def role(self) -> Any:
+        return self.config.get("Model", {}).get("ExecutionRoleArn")
+
+    def set_name(self, attempt: Attempt, name: str) -> None:
+        super().set_name(attempt, name)
+        if model := self.config.get("Model"):
+            made = attempt.handle.ids.get("model") if attempt.handle is not None else None
+            model["ModelName"] = made or _named(model["ModelName"], _digest(attempt.token, model), LONG_NAME, self.digits)
+            self.config["Transform"]["ModelName"] = model["ModelName"]
+
+    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        return {**super()._name_of(params), "model": str(params["ModelName"])}
+
+    def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """The model's name holds a digest of what it is made of: one that exists is the one wanted."""
+        answer = error.get("Error", {})
+        return answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
+
+    def _get_unique_model_name(self, proposed_name: str, *_: Any, **__: Any) -> str:
+        return proposed_name if self._attempt is not None else super()._get_unique_model_name(proposed_name, *_, **__)
+
+
+class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
+    """
+    `SageMakerTuningOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``HyperParameterTuningJobName`` given (12 characters of it: 32 are all there are) and 19 hex characters.
+    Unlike the provider's, a retry does not fail because the name is taken, it stops the job when a user stops the task, and
+    fails when the job was stopped before its end.
+    """
+
+    operation, describe = "CreateHyperParameterTuningJob", "DescribeHyperParameterTuningJob"
+    name_key, status_key = "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"
+    stop = "stop_hyper_parameter_tuning_job"
+    name_length, digits = SHORT_NAME, 19
+
+    def role(self) -> Any:
+        return self.config.get("TrainingJobDefinition", {}).get("RoleArn")
+
+
+class ResumableSageMakerAutoMLOperator(_NamedJob, SageMakerAutoMLOperator):
+    """
+    `SageMakerAutoMLOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``job_name`` given (12 characters of it: 32 are all there are) and 19 hex characters. Unlike the
+    provider's, it stops the job when a user stops the task, and fails when the job was stopped before its end.
+    """
+
+    operation, describe, stop = "CreateAutoMLJob", "DescribeAutoMLJob", "stop_auto_ml_job"
+    name_key, status_key = "AutoMLJobName", "AutoMLJobStatus"
+    name_length, digits = SHORT_NAME, 19
+
+    if TYPE_CHECKING:  # of the provider's operator
+        job_name: Any
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        theirs = self.job_name
+        try:
+            with super().seam(attempt):
+                yield
+        finally:
+            self.job_name = theirs
+
+    def role(self) -> Any:
+        return self.role_arn
+
+    def job_config(self) -> dict[str, Any]:
+        return {self.name_key: self.job_name}
+
+    def set_name(self, attempt: Attempt, name: str) -> None:  # noqa: ARG002
+        self.job_name = name
+
+
+class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipelineOperator):
+    """
+    `SageMakerStartPipelineOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The start carries a ``ClientRequestToken``; nothing of it is to be seen. Unlike the provider's, it stops the execution when a
+    user stops the task that waits for it, and fails when the execution was stopped before its end.
+    """
+
+    operation, describe = "StartPipelineExecution", "DescribePipelineExecution"
+    token_lifetime = 3600.0
+    doubt = "the start is repeated with the same `ClientRequestToken`; SageMaker answers with the execution it has"
+    window = "none known within an hour; an older doubt is refused (SageMaker does not say for how long it knows a token)"
+    status_key = "PipelineExecutionStatus"
+    active = frozenset({"Executing", "Stopping"})
+    succeeded = frozenset({"Succeeded", "CompletedWithFailures"})  # the latter is a success to the provider
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["ClientRequestToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
+        arn = self.wanted(response.get("PipelineExecutionArn"), "execution's ARN")
+        self._account = _account(arn) or self._account
+        return {"execution": arn}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"PipelineExecutionArn": self.ids(handle, "execution")[0]}
+
+    def state_of(self, handle: JobHandle) -> str:
+        described = self.hook.conn.describe_pipeline_execution(PipelineExecutionArn=self.ids(handle, "execution")[0])
+        return str(described[self.status_key])
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        arn = self.ids(handle, "execution")[0]
+        token = hashlib.sha256(arn.encode()).hexdigest()  # of 32 to 128 characters; one stop of one execution
+        return "stop_pipeline_execution", {"PipelineExecutionArn": arn, "ClientRequestToken": token}
+
+    def defer(self, **kwargs: Any) -> Any:
+        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
+        return super().defer(**kwargs)
+
+
+def _named(base: Any, token: str, length: int, digits: int) -> str:
+    mark = token[:digits]
+    return f"{str(base)[: length - digits - 1].rstrip('-')}-{mark}" if base else mark
+
+
+def _digest(token: str, model: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{token}{json.dumps(model, sort_keys=True, default=str)}".encode()).hexdigest()
+
+
+def _account(arn: Any) -> str | None:
+    parts = str(arn).split(":", 5)  # arn:partition:service:region:account:resource
+    return parts[4] or None if len(parts) == 6 and parts[0] == "arn" else None
+
+
+def _snake(operation: str) -> str:
+    from botocore import xform_name
+
+    return str(xform_name(operation))

@@ -1,0 +1,151 @@
+"""Step Functions executions that survive their worker: class A. An execution's name is unique in its state machine.
+
+Facts on the service (API reference, botocore's service model): StartExecution of a STANDARD state machine with the name and
+input of a running execution is answered with that execution, with the name of any other of the last 90 days with
+ExecutionAlreadyExists; an EXPRESS one starts another execution each time. Names hold 80 characters. DescribeExecution is eventually consistent and knows
+no EXPRESS executions. RedriveExecution starts a failed execution again, under a token that holds for 15 minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.errors import RefusedError
+from resumable.lifecycle import Deliver, JobState, Observation, Submit
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.step_function import StepFunctionStartExecutionOperator
+    from airflow.providers.amazon.aws.triggers.step_function import StepFunctionsExecutionCompleteTrigger
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+
+__all__ = ["ResumableStepFunctionStartExecutionOperator", "ResumableStepFunctionsExecutionCompleteTrigger"]
+
+NAME_LENGTH = 80
+SHORT_TOKEN = 24
+
+VISIBLE_AFTER = 60.0
+"""Seconds after its start before "there is no such execution" is believed: DescribeExecution lags behind."""
+
+_REDRIVE = "RedriveExecution"
+_ACTIVE, _FAILED = ("RUNNING", "PENDING_REDRIVE"), ("FAILED", "TIMED_OUT", "ABORTED")
+
+
+class ResumableStepFunctionsExecutionCompleteTrigger(StepFunctionsExecutionCompleteTrigger):
+    """The provider's trigger, which also ends when the execution timed out: the provider's waits on."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        ends = {"SUCCEEDED": "success"} | dict.fromkeys(_ACTIVE, "retry") | dict.fromkeys(_FAILED, "failure")
+        acceptors = [{"matcher": "path", "argument": "status", "expected": word, "state": end} for word, end in ends.items()]
+        self.waiter_config_overrides = {"acceptors": acceptors}
+
+
+class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartExecutionOperator):
+    """
+    `StepFunctionStartExecutionOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The execution's name is the ``name`` given (55 characters of it) and 24 hex characters, so a ``name`` may be the same in each
+    DAG run. With ``deferrable=True`` it stops the execution when a user stops the task, unlike the provider's. Without, the task
+    ends with the start, as the provider's does, and nobody watches the execution.
+
+    Only STANDARD state machines: an EXPRESS one starts a second execution for every repeated request, and none of them can be
+    looked up. It is refused before anything is started; ``durable=False`` runs it as the provider does. This takes one
+    DescribeStateMachine request per start; without the permission for it, the state machine is taken for a STANDARD one.
+
+    With ``is_redrive_execution=True`` an unanswered redrive is repeated: under its token for 15 minutes; after that the execution
+    is redriven once more only if it failed again meanwhile.
+    """
+
+    service = "sfn"
+    doubt = "the start is repeated under the same name; Step Functions answers with the execution, or that the name is taken"
+    window = "none known, as long as the doubt is not older than the 90 days for which a name is kept"
+    operation = ("StartExecution", _REDRIVE)
+    conflicts = frozenset({"ExecutionAlreadyExists"})
+    wait_argument = "deferrable"
+    active = frozenset(_ACTIVE)
+    succeeded = frozenset({"SUCCEEDED"})
+    failed = frozenset(_FAILED)
+
+    def before_execute(self, attempt: Attempt) -> None:
+        self._account = _account(self.state_machine_arn)
+        if self.is_redrive_execution:
+            in_doubt = isinstance(attempt.plan, Submit) and attempt.plan.in_doubt
+            # In doubt, "not redrivable" means that it runs, or ran well, since then; else it is the service's no.
+            self.__dict__["conflicts"] = frozenset({"ExecutionNotRedrivable"} if in_doubt else ())
+        elif not attempt.replays:
+            self._refuse_express()
+
+    def _refuse_express(self) -> None:
+        machine = self.state_machine_arn
+        try:
+            kind = self.hook.conn.describe_state_machine(stateMachineArn=machine).get("type")
+        except ClientError as e:
+            if e.response.get("Error", {}).get("Code") != "AccessDeniedException":
+                raise
+            self.log.warning("resumable: %s is taken for a STANDARD one: states:DescribeStateMachine is not allowed", machine)
+            return
+        if kind == "EXPRESS":
+            raise RefusedError(
+                f"{machine} is an EXPRESS state machine: a start whose answer is lost cannot be told from none, and a repeated "
+                "one starts a second execution. Nothing was started by this attempt. Use a STANDARD state machine, or give "
+                "durable=False to run it as the provider's operator does."
+            )
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        if "executionArn" in params or self._attempt is None:
+            return {}
+        base, mark = str(params.get("name") or "")[: NAME_LENGTH - SHORT_TOKEN - 1], self._attempt.token[:SHORT_TOKEN]
+        return {"name": f"{base}-{mark}" if base else mark}
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        if "executionArn" in params:
+            params["clientToken"] = token
+        elif self._attempt is not None and self._attempt.record is not None:  # the intent's: the author may have edited his since
+            params["name"] = self._attempt.record.place["name"]
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        return {"execution": self.wanted(params.get("executionArn") or response.get("executionArn"), "execution's ARN")}
+
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str]:  # noqa: ARG002
+        if "executionArn" in params:
+            return {"execution": params["executionArn"]}
+        head, _, machine = params["stateMachineArn"].partition(":stateMachine:")
+        return {"execution": f"{head}:execution:{machine.split(':')[0]}:{params['name']}"}  # without a version or an alias
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"executionArn": self.ids(handle, "execution")[0]}
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(self.hook.conn.describe_execution(executionArn=self.ids(handle, "execution")[0])["status"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ExecutionDoesNotExist")
+
+    def _missing(self, handle: JobHandle, answer: str) -> Observation:
+        record = self._attempt.record if self._attempt is not None else None
+        if record is not None and time.time() - (record.submitted_at or record.intended_at) < VISIBLE_AFTER:
+            return Observation(JobState.UNKNOWN, answer)
+        return super()._missing(handle, answer)
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "stop_execution", {"executionArn": self.ids(handle, "execution")[0], "cause": "stopped by Airflow"}
+
+    def trigger(self, theirs: Any) -> Any:
+        return super().trigger(ResumableStepFunctionsExecutionCompleteTrigger(**theirs.serialize()[1]))
+
+    def defer(self, **kwargs: Any) -> Any:
+        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
+        return super().defer(**kwargs)
+
+
+def _account(arn: Any) -> str | None:
+    parts = str(arn).split(":")  # arn:partition:states:region:account:stateMachine:name
+    return parts[4] or None if len(parts) > 5 else None

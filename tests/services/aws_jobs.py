@@ -1,0 +1,374 @@
+"""
+AWS services as far as the operators need them: jobs that are submitted by a name or a token, looked at, and stopped.
+
+Requests and answers are told apart by botocore's own service models. Each class is one service, with its words and its errors as
+the model has them; what the model does not say is marked: [doc] the API reference, [iss] public issues, [assumed] chosen here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from xml.sax.saxutils import escape
+
+import botocore.session
+from botocore import xform_name
+from werkzeug import Request, Response
+
+from .server import ServiceServer, json_response
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+
+
+class AwsError(Exception):
+    """An error answer with an AWS error *code*."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status
+
+
+@dataclass
+class Job:
+    """A job as the service has it."""
+
+    id: str
+    body: dict[str, Any]
+    state: str
+    token: str | None = None
+    created: float = field(default_factory=time.time)
+    reason: str = ""
+    ended: float | None = None
+
+
+class AwsJobs(ServiceServer):
+    """
+    One AWS service with one kind of job. An operation is served by the method of its name (``StartExecution``:
+    ``start_execution``), called with the parsed request; it returns the answer's members.
+
+    Attributes:
+        duration: seconds after which a job has succeeded; None: only by ``finish()``.
+        all: every job, forgotten ones too.
+        has_input: what S3 says about any object.
+    """
+
+    api: ClassVar[str]
+    active: ClassVar[str]
+    succeeded: ClassVar[str]
+    failed: ClassVar[str]
+    stopped: ClassVar[str]
+    missing: ClassVar[AwsError]
+    """What a look at an unknown job is answered with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.duration: float | None = None
+        self.all: list[Job] = []
+        self.has_input = True
+        self._known: dict[str, Job] = {}
+        self._numbers = itertools.count(1)
+        self._model = botocore.session.get_session().get_service_model(self.api)
+        rest = self._model.operation_names if self._model.protocol.startswith("rest") else ()
+        routes = [_route(self._model.operation_model(name)) for name in rest]
+        self._routes = sorted(routes, key=lambda route: -route[2].pattern.count("/"))  # the longest path that fits is meant
+
+    # -- the test's side -------------------------------------------------------------------------
+
+    def env(self) -> dict[str, str]:
+        """Return the environment that points boto3, and aiobotocore, here."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def running(self) -> list[Job]:
+        with self.lock:
+            return [job for job in self.all if self._now(job).state == self.active]
+
+    def finish(self, job: Job, state: str | None = None, reason: str = "") -> None:
+        """End a job, by default well."""
+        with self.lock:
+            job.state, job.reason, job.ended = state or self.succeeded, reason, time.time()
+
+    def forget(self) -> None:
+        """Let the service know none of its jobs any more."""
+        with self.lock:
+            self._known.clear()
+
+    # -- for the services ------------------------------------------------------------------------
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def add(self, key: str, body: dict[str, Any], token: str | None = None) -> Job:
+        job = Job(key, body, self.active, token)
+        self.all.append(job)
+        self._known[key] = job
+        return self._now(job)
+
+    def by_token(self, token: Any) -> Job | None:
+        """The job of an earlier submit with this token."""
+        return next((job for job in self.all if token and job.token == token), None)
+
+    def get(self, key: Any) -> Job:
+        if key not in self._known:
+            raise self.missing
+        return self._now(self._known[key])
+
+    def stop(self, key: Any) -> Job:
+        job = self.get(key)
+        if job.state == self.active:
+            self.finish(job, self.stopped, "stopped by a user")
+        return job
+
+    def _now(self, job: Job) -> Job:
+        if self.duration is not None and job.state == self.active and time.time() - job.created >= self.duration:
+            job.state, job.ended = self.succeeded, time.time()
+        return job
+
+    # -- the API ---------------------------------------------------------------------------------
+
+    def parse(self, request: Request) -> tuple[str, dict[str, Any]]:
+        target = request.headers.get("X-Amz-Target")
+        if target:
+            return target.rpartition(".")[2], request.get_json(force=True, silent=True) or {}
+        if "Action" in request.form:
+            return request.form["Action"], request.form.to_dict()
+        for name, method, path in self._routes:
+            found = path.fullmatch(request.path)
+            if method == request.method and found:
+                return name, {**request.args, **(request.get_json(force=True, silent=True) or {}), **found.groupdict()}
+        return request.path, {}
+
+    def error_body(self, status: int, message: str) -> dict[str, Any]:
+        codes = {400: "ThrottlingException", 403: "AccessDeniedException", 503: "ServiceUnavailable"}
+        return {"__type": codes.get(status, "InternalFailure"), "message": message}
+
+    def error_answer(self, error: AwsError) -> dict[str, Any]:
+        return {"__type": error.code, "message": str(error)}
+
+    def respond(self, request: Request, operation: str, body: dict[str, Any]) -> Response:
+        if request.method == "HEAD":  # S3: is there such a bucket, or object
+            return Response(status=200 if self.has_input else 404)
+        if operation == "GetCallerIdentity":
+            return _xml(operation, {"Account": ACCOUNT, "UserId": "me", "Arn": f"arn:aws:iam::{ACCOUNT}:user/me"})
+        method = getattr(self, xform_name(operation), None)
+        is_query = self._model.protocol == "query"
+        try:
+            if method is None:
+                raise AwsError("UnknownOperationException", f"{operation} is not simulated", 404)
+            answer = method(body)
+        except AwsError as e:
+            if is_query:
+                text = f"<ErrorResponse><Error><Code>{e.code}</Code><Message>{escape(str(e))}</Message></Error></ErrorResponse>"
+                return Response(text, e.status, content_type="text/xml")
+            return json_response(self.error_answer(e), e.status)
+        if is_query:
+            return _xml(operation, answer)
+        return json_response(answer, int(self._model.operation_model(operation).http.get("responseCode", 200)))
+
+
+def _route(operation: Any) -> tuple[str, str, re.Pattern[str]]:
+    parts = re.split(r"\{(\w+)\+?\}", operation.http["requestUri"].partition("?")[0])
+    shape = operation.input_shape
+    members = {m.serialization.get("name", n): n for n, m in shape.members.items()} if shape else {}
+    pattern = "".join(re.escape(p) if i % 2 == 0 else f"(?P<{members.get(p, p)}>.+)" for i, p in enumerate(parts))
+    return operation.name, operation.http["method"], re.compile(pattern)
+
+
+def _xml(operation: str, answer: dict[str, Any]) -> Response:
+    def written(value: Any) -> str:
+        if isinstance(value, dict):
+            return "".join(f"<{k}>{written(v)}</{k}>" for k, v in value.items())
+        if isinstance(value, list):
+            return "".join(f"<member>{written(v)}</member>" for v in value)
+        return escape(str(value))
+
+    body = f"<{operation}Result>{written(answer)}</{operation}Result>"
+    return Response(f"<{operation}Response>{body}</{operation}Response>", 200, content_type="text/xml")
+
+
+class StepFunctions(AwsJobs):
+    """Executions of one state machine."""
+
+    api = "stepfunctions"
+    active, succeeded, failed, stopped = "RUNNING", "SUCCEEDED", "FAILED", "ABORTED"
+    missing = AwsError("ExecutionDoesNotExist", "Execution Does Not Exist")
+    machine = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:nightly"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.type = "STANDARD"
+        self.redrives: dict[str, str] = {}
+
+    def describe_state_machine(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"stateMachineArn": body["stateMachineArn"], "name": "nightly", "type": self.type}
+
+    def start_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        machine = body["stateMachineArn"].split(":")[6]
+        name = body.get("name") or f"random-{self.number()}"
+        arn = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:{machine}:{name}"
+        if self.type == "EXPRESS":
+            arn = arn.replace("execution", "express") + f":{self.number()}"
+        job = self._known.get(arn)
+        if job is None:
+            job = self.add(arn, body)
+        elif self._now(job).state != self.active or job.body.get("input") != body.get("input"):
+            raise AwsError("ExecutionAlreadyExists", f"Execution Already Exists: '{arn}'")
+        return {"executionArn": arn, "startDate": job.created}
+
+    def redrive_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The token's answer is kept (15 minutes [boto], not told apart here)."""
+        job = self.get(body["executionArn"])
+        if self.redrives.get(body["clientToken"]) != job.id:
+            if job.state not in (self.failed, self.stopped):
+                raise AwsError("ExecutionNotRedrivable", f"Execution {job.id} is not redrivable")
+            job.state = self.active
+            self.redrives[body["clientToken"]] = job.id
+        return {"redriveDate": time.time()}
+
+    def describe_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["executionArn"])
+        answer = {
+            "executionArn": job.id,
+            "stateMachineArn": self.machine,
+            "name": job.id.rpartition(":")[2],
+            "status": job.state,
+            "startDate": job.created,
+        }
+        return {**answer, "error": job.reason} if job.reason else answer
+
+    def stop_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.stop(body["executionArn"])
+        return {"stopDate": time.time()}
+
+
+class SageMakerJobs(AwsJobs):
+    """Jobs of one kind, by their names. Texts of "not found": [iss]."""
+
+    api = "sagemaker"
+    active, succeeded, failed, stopped = "InProgress", "Completed", "Failed", "Stopped"
+    missing = AwsError("ValidationException", "Requested resource not found.")
+    kind: ClassVar[str] = "TrainingJob"
+    length: ClassVar[int] = 63
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        name = body[f"{self.kind}Name"]
+        if len(name) > self.length:
+            raise AwsError("ValidationException", f"Member must have length less than or equal to {self.length}")
+        if any(name.lower() == known.lower() for known in self._known):
+            raise AwsError("ResourceInUse", f"{self.kind} {name} already exists")
+        self.add(name, body)
+        return {f"{self.kind}Arn": self.arn(name)}
+
+    def arn(self, name: str) -> str:
+        return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{self.kind.lower()}/{name}"
+
+    def describe(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body[f"{self.kind}Name"])
+        answer = {**job.body, f"{self.kind}Status": job.state, f"{self.kind}Arn": self.arn(job.id), "CreationTime": job.created}
+        return {**answer, "FailureReason": job.reason} if job.reason else answer
+
+    def end(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.stop(body[f"{self.kind}Name"])
+        return {}
+
+
+class SageMakerTraining(SageMakerJobs):
+    create_training_job = SageMakerJobs.create
+    stop_training_job = SageMakerJobs.end
+
+    def describe_training_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["TrainingJobName"])
+        times = {"TrainingStartTime": job.created, "TrainingEndTime": job.ended} if job.ended else {}
+        return {**self.describe(body), **times, "SecondaryStatusTransitions": []}
+
+
+class SageMakerProcessing(SageMakerJobs):
+    kind = "ProcessingJob"
+    missing = AwsError("ValidationException", "Could not find requested job with name")
+    create_processing_job = SageMakerJobs.create
+    describe_processing_job = SageMakerJobs.describe
+    stop_processing_job = SageMakerJobs.end
+
+
+class SageMakerTransform(SageMakerJobs):
+    kind = "TransformJob"
+    missing = AwsError("ValidationException", "Could not find requested job with name")
+    describe_transform_job = SageMakerJobs.describe
+    stop_transform_job = SageMakerJobs.end
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, dict[str, Any]] = {}
+
+    def create_model(self, body: dict[str, Any]) -> dict[str, Any]:
+        name = body["ModelName"]
+        if name in self.models:
+            raise AwsError("ValidationException", f"Cannot create already existing model {name}")  # [iss]
+        self.models[name] = body
+        return {"ModelArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/{name}"}
+
+    def describe_model(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body["ModelName"] not in self.models:
+            raise AwsError("ValidationException", "Could not find model")
+        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/{body['ModelName']}"
+        return {**self.models[body["ModelName"]], "CreationTime": 1.0, "ModelArn": arn}
+
+    def create_transform_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body["ModelName"] not in self.models:
+            raise AwsError("ValidationException", "Could not find model")
+        return self.create(body)
+
+
+class SageMakerTuning(SageMakerJobs):
+    kind, length = "HyperParameterTuningJob", 32
+    missing = AwsError("ResourceNotFound", "Amazon SageMaker can't find a tuning job with that name")
+    create_hyper_parameter_tuning_job = SageMakerJobs.create
+    describe_hyper_parameter_tuning_job = SageMakerJobs.describe
+    stop_hyper_parameter_tuning_job = SageMakerJobs.end
+
+
+class SageMakerAutoML(SageMakerJobs):
+    kind, length = "AutoMLJob", 32
+    missing = AwsError("ResourceNotFound", "Could not find requested job")
+    create_auto_ml_job = SageMakerJobs.create
+    stop_auto_ml_job = SageMakerJobs.end
+
+    def describe_auto_ml_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        described = {**self.describe(body), "AutoMLJobSecondaryStatus": "Completed"}
+        done = described["AutoMLJobStatus"] == self.succeeded
+        return {**described, "BestCandidate": {"CandidateName": "best"}} if done else described
+
+
+class SageMakerPipelines(AwsJobs):
+    """Executions of pipelines; a token's answer is kept for ever [assumed]."""
+
+    api = "sagemaker"
+    active, succeeded, failed, stopped = "Executing", "Succeeded", "Failed", "Stopped"
+    missing = AwsError("ResourceNotFound", "Pipeline execution does not exist")
+
+    def start_pipeline_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        token = body["ClientRequestToken"]
+        if not 32 <= len(token) <= 128:
+            raise AwsError("ValidationException", "length of ClientRequestToken")
+        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{body['PipelineName']}/execution/{self.number()}"
+        job = self.by_token(token) or self.add(arn, body, token)
+        return {"PipelineExecutionArn": job.id}
+
+    def describe_pipeline_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["PipelineExecutionArn"])
+        return {"PipelineExecutionArn": job.id, "PipelineExecutionStatus": job.state, "FailureReason": job.reason or "none"}
+
+    def list_pipeline_execution_steps(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.get(body["PipelineExecutionArn"])
+        return {"PipelineExecutionSteps": []}
+
+    def stop_pipeline_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"PipelineExecutionArn": self.stop(body["PipelineExecutionArn"]).id}

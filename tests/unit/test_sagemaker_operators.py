@@ -1,0 +1,225 @@
+"""SageMaker: the name is the token, and what surrounds the submit is not repeated."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from resumable.operators import sagemaker
+from tests.contract import aws_jobs
+from tests.services import Drop, Refuse
+from tests.support.runner import TaskInstance, WorkerDied
+
+_real_sleep = time.sleep
+
+BOTH = pytest.mark.parametrize("mode", [{}, {"deferrable": True}], ids=["sync", "deferrable"])
+OPERATORS = {name: (ours, bench, modes) for name, ours, _, bench, modes in aws_jobs.CASES if name.startswith("sagemaker")}
+NAMED = [name for name in OPERATORS if name != "sagemaker-pipeline"]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
+
+
+@pytest.fixture
+def run(monkeypatch, request):
+    """A task instance of an operator, on its service."""
+    opened = []
+
+    def make(name, **more):
+        ours, bench, _ = OPERATORS[name]
+        context = bench(monkeypatch)
+        desk = context.__enter__()
+        opened.append(context)
+        return desk.server, TaskInstance(lambda: ours(task_id="task", **{**desk.arguments(), **more}))
+
+    yield make
+    for context in opened:
+        context.__exit__(None, None, None)
+
+
+def die_after(instance, effect):
+    def listen(done):
+        instance.effects.dead = done == effect
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+
+
+def submit_of(server):
+    return next(call.operation for call in server.calls() if call.operation.startswith(("Create", "Start")))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_name_holds_the_token_and_fits_the_service(run, name):
+    server, instance = run(name)
+    server.duration = 0
+    instance.attempt()
+    assert server.all[0].id == instance.record["job"]["name"]
+    assert len(server.all[0].id) <= server.length
+    mark = server.all[0].id.rpartition("-")[2]
+    assert instance.record["token"].startswith(mark)
+    assert len(mark) >= 19
+
+
+@pytest.mark.parametrize("name", ["sagemaker-processing", "sagemaker-tuning", "sagemaker-auto-ml", "sagemaker-pipeline"])
+def test_a_job_that_somebody_stopped_is_no_success(run, name):
+    server, instance = run(name, wait_for_completion=True)
+    with pytest.raises(RuntimeError, match="was stopped"):
+        instance.attempt(listener=lambda _: [server.finish(job, server.stopped) for job in server.running()])
+    assert instance.record["state"] == "failed"
+
+
+@BOTH
+def test_uploads_before_the_submit_are_not_repeated_for_a_job_that_runs(run, monkeypatch, mode):
+    from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
+
+    seen = []
+    monkeypatch.setattr(SageMakerHook, "configure_s3_resources", lambda _, config: seen.append("S3Operations" in config))
+    config = {**aws_jobs._training("x")["config"], "S3Operations": {"S3CreateBucket": [{"Bucket": "b"}]}}
+    server, instance = run("sagemaker-training", config=config, **mode)
+    monkeypatch.setattr(SageMakerHook, "create_training_job", _without_operations(SageMakerHook.create_training_job))
+    die_after(instance, "http DescribeTrainingJob")
+    server.duration = 0
+    instance.attempt()
+    assert seen == [True, False]
+    assert len(server.all) == 1
+
+
+def _without_operations(create):
+    return lambda self, config, **more: create(self, {k: v for k, v in config.items() if k != "S3Operations"}, **more)
+
+
+@BOTH
+def test_a_job_that_runs_does_not_fail_because_its_input_is_gone(run, mode):
+    server, instance = run("sagemaker-transform", **mode)
+    die_after(instance, "http DescribeTransformJob")
+    server.has_input, server.duration = False, 0
+    instance.attempt()
+    assert len(server.all) == 1
+
+
+def test_input_that_is_missing_before_the_submit_fails_as_by_the_provider(run):
+    server, instance = run("sagemaker-transform")
+    server.has_input = False
+    with pytest.raises(Exception, match="does not exist"):
+        instance.attempt()
+    assert server.all == []
+
+
+@pytest.mark.parametrize("effect", ["http CreateModel", "http CreateTransformJob"])
+@BOTH
+def test_a_transform_makes_one_model_and_one_job_wherever_it_dies_between_the_two(run, mode, effect):
+    server, instance = run("sagemaker-transform", **mode)
+    die_after(instance, effect)
+    server.duration = 0
+    result = instance.attempt()
+    assert (len(server.models), len(server.all)) == (1, 1)
+    assert result["Transform"]["ModelName"] == result["Model"]["ModelName"] == next(iter(server.models))
+
+
+def test_a_model_that_was_edited_after_a_death_is_made_anew(run):
+    server, instance = run("sagemaker-transform")
+    die_after(instance, "http CreateModel")
+    edited = aws_jobs.transform("as written")
+    edited["config"]["Model"]["PrimaryContainer"]["Image"] = "other"
+    operator = sagemaker.ResumableSageMakerTransformOperator
+    instance.make = lambda: operator(task_id="task", aws_conn_id=None, **edited)
+    server.duration = 0
+    instance.attempt()
+    assert server.models[server.all[0].body["ModelName"]]["PrimaryContainer"]["Image"] == "other"
+
+
+def test_a_transform_of_a_model_that_exists_makes_none(run):
+    config = aws_jobs.transform("as written")["config"]["Transform"]
+    server, instance = run("sagemaker-transform", config=config)
+    server.models["model"] = {"ModelName": "model"}
+    server.duration = 0
+    instance.attempt()
+    assert list(server.models) == ["model"]
+
+
+def test_a_name_that_was_edited_while_the_submit_was_in_doubt_makes_no_second_job(run):
+    server, instance = run("sagemaker-training", resume_policy={"on_change": "reattach"})
+    die_after(instance, "http CreateTrainingJob")
+    instance.data["resumable"].pop("params", None)  # as for a request too large to keep
+    made = instance.make
+
+    def edited():
+        operator = made()
+        operator.config = {**operator.config, "TrainingJobName": "edited"}
+        return operator
+
+    instance.make = edited
+
+    def finish(effect):
+        if effect == "http DescribeTrainingJob":
+            server.duration = 0
+
+    instance.attempt(listener=finish)
+    assert len(server.all) == 1
+
+
+def test_the_authors_config_is_left_as_it_was(run):
+    config = aws_jobs._training("x")["config"]
+    before = json.dumps(config)
+    server, instance = run("sagemaker-training", config=config)
+    server.duration = 0
+    instance.attempt()
+    assert json.dumps(config) == before
+
+
+def test_max_ingestion_time_fails_the_try_and_leaves_the_job(run):
+    server, instance = run("sagemaker-processing", check_interval=2, max_ingestion_time=5)
+    with pytest.raises(Exception, match="took more than 5 seconds"):
+        instance.attempt()
+    assert server.count("StopProcessingJob") == 0
+    server.duration = 0
+    instance.attempt()
+    assert len(server.all) == 1
+
+
+def test_an_error_that_says_not_valid_is_not_taken_for_gone(run):
+    server, instance = run("sagemaker-training")
+    die_after(instance, "http DescribeTrainingJob")
+    answer = {"__type": "ValidationException", "message": "1 validation error detected"}
+    server.fault("DescribeTrainingJob", Refuse(400, answer), times=3)
+    server.duration = 0
+    instance.attempt()
+    assert len(server.all) == 1
+
+
+def test_a_pipeline_start_whose_answer_is_lost_is_repeated_under_its_token(run):
+    server, instance = run("sagemaker-pipeline")
+    server.fault("StartPipelineExecution", Drop())
+    server.duration = 0
+    instance.attempt()
+    tokens = {call.body["ClientRequestToken"] for call in server.calls("StartPipelineExecution")}
+    assert (len(tokens), len(server.all)) == (1, 1)
+
+
+def test_a_pipeline_stop_carries_one_token(run):
+    server, instance = run("sagemaker-pipeline")
+    die_after(instance, "http DescribePipelineExecution")
+    operator = instance.make()
+    handle = sagemaker.JobHandle("sagemaker", instance.record["job"], {})
+    operator.cancel(handle)
+    operator.cancel(handle)
+    assert len({call.body["ClientRequestToken"] for call in server.calls("StopPipelineExecution")}) == 1
+    assert server.all[0].state == "Stopped"
+
+
+def test_output_files_do_not_hinder_a_wait_by_reschedule(run):
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    files = [{"output_name": "o", "file_name": "f", "result_name": "r"}]
+    server, instance = run("sagemaker-processing", output_files_to_xcom=files, resume_policy={"wait": "reschedule"})
+    with pytest.raises(AirflowRescheduleException):
+        instance.attempt()
+    instance.try_number -= 1
+    server.duration = 0
+    instance.attempt()
+    assert len(server.all) == 1
