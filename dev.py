@@ -35,6 +35,8 @@ RESOLVE = "pyproject.toml --all-extras --group dev --universal --python-version 
 
 LINT = ["-m", "ruff", "check", "."]
 TYPES = ["-m", "mypy"]
+BY_DEFAULT = "not harness and not stops and not versions"
+PARALLEL = ["-n", "auto", "--dist", "worksteal"]
 CRASH = ["-m", "pytest", "-s", "-m", "not harness", "tests/crash"]
 
 
@@ -57,11 +59,13 @@ def demo(*arguments: str) -> None:
 
 
 def test(*arguments: str) -> None:
-    if not arguments:
-        run("lint", *LINT)
-        run("types", *TYPES)
-    say("tests")
-    become("-m", "pytest", *arguments)
+    if arguments:
+        become("-m", "pytest", *arguments)
+    run("lint", *LINT)
+    run("types", *TYPES)
+    run("tests without an Airflow, one process per core", "-m", "pytest", *PARALLEL, "-m", f"not airflow and {BY_DEFAULT}")
+    say("tests on a real Airflow, one after the other")
+    become("-m", "pytest", "-m", f"airflow and {BY_DEFAULT}")
 
 
 def crash(*arguments: str) -> None:

@@ -110,7 +110,7 @@ class AwsReplay(ReplayMixin):
     """Whether STS is asked for the account before the submit, where neither request nor answer names it: a token or an id means
     nothing in another account."""
 
-    reach_fields = ("aws_conn_id", "region_name", "verify")
+    reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name", "verify")
     botocore_config: Any = None
 
     if TYPE_CHECKING:  # of the provider's operator
