@@ -8,8 +8,8 @@ the container dies. Seen with Celery 5.6.3, provider 3.26.0, Airflow 3.3.2:
   them. What the platform's grace period does not wait for is SIGKILLed.
 - SIGQUIT is a cold shutdown: the processes of the pool get SIGTERM, each is the supervisor of a task and hands that on to it,
   and the worker waits for them (7 s with two tasks).
-- SIGTERM with REMAP_SIGTERM=SIGQUIT is a cold shutdown too, but billiard then ends the processes of its pool by SIGQUIT. That kills
-  Airflow's supervisors without a word to their tasks, and Celery reports the tasks as failed: each stop costs a try.
+- SIGTERM with REMAP_SIGTERM=SIGQUIT is a cold shutdown too, but billiard then ends the processes of its pool by SIGQUIT. That
+  kills Airflow's supervisors without a word to their tasks, and Celery reports the tasks as failed: each stop costs a try.
 - The message of a task that was SIGKILLed with its worker is not delivered again before Redis' visibility timeout (24 hours).
   Airflow does not wait for it: it misses the heartbeats, and the retry is a new message.
 """
