@@ -126,8 +126,14 @@ class Worker:
         self.process.send_signal(sig)
 
     def lose(self) -> None:
-        """SIGKILL the worker with all that it started: the node is gone."""
-        kill([self.process])
+        """SIGKILL the worker, if it still runs, with all that it started: the node is gone, or the container."""
+        kill([process for process in psutil.process_iter() if _session(process) == self.process.pid])
+
+
+def _session(process: psutil.Process) -> int:
+    with suppress(ProcessLookupError, PermissionError):
+        return os.getsid(process.pid)
+    return 0
 
 
 class CeleryAirflow(Airflow):

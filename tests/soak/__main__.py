@@ -1,7 +1,7 @@
 """
 A soak on a real Airflow: mapped tasks, random disruptions by a fixed seed, and the count of their jobs at the end.
 
-    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--slots]
+    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--unheld] [--slots]
 
 Its order is drawn from the seed, its timing is the machine's. Exit code 1 if anything was not as it must be.
 What Airflow wrote, logs and database, stays in `.soak/`.
@@ -35,12 +35,13 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=40)
     parser.add_argument("--disruptions", type=int, default=60)
     parser.add_argument("--theirs", action="store_true", help="the provider's own operators, with the same plan")
+    parser.add_argument("--unheld", action="store_true", help="also marks of tasks that no process holds")
     parser.add_argument("--slots", action="store_true", help="no disruptions: the worker slots that each way to wait holds")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of Airflow's is left behind
     home = ROOT / ".soak"
     shutil.rmtree(home, ignore_errors=True)
-    plan = slots_plan() if given.slots else make_plan(given.seed, given.tasks, given.disruptions)
+    plan = slots_plan() if given.slots else make_plan(given.seed, given.tasks, given.disruptions, unheld=given.unheld)
     whose = "theirs" if given.theirs else "ours"
     say(f"seed {given.seed}: {len(plan.tasks)} tasks, {plan.size} disruptions, {whose}; starting Airflow")
     with running(Path(home), plan) as (airflow, cloud):

@@ -88,8 +88,13 @@ class Plan:
             yield from ((str(key), disruption) for disruption in disruptions)
 
 
-def make_plan(seed: int, tasks: int, disruptions: int) -> Plan:
-    """The same plan for the same arguments, on every machine."""
+def make_plan(seed: int, tasks: int, disruptions: int, *, unheld: bool = False) -> Plan:
+    """
+    The same plan for the same arguments, on every machine.
+
+    Args:
+        unheld: also mark tasks that no process holds: those that wait for their next look.
+    """
     draw = random.Random(seed)
     kinds = [f"{service}_{mode}" for mode in MODES for service in SERVICES]
     lives = {Key(kinds[n % len(kinds)], n // len(kinds)): _Life() for n in range(tasks)}
@@ -98,7 +103,7 @@ def make_plan(seed: int, tasks: int, disruptions: int) -> Plan:
     strikes = disruptions - len(services)
     for _ in range(strikes):
         key = draw.choice(list(lives))
-        lives[key].draw(draw, key.mode)
+        lives[key].draw(draw, key.mode, unheld=unheld)
     draw.shuffle(services)
     moments = sorted(draw.sample(range(1, strikes), min(len(services), strikes - 1)))
     return Plan(seed, {key: life.disruptions for key, life in lives.items()}, list(zip(moments, services, strict=False)))
@@ -111,8 +116,8 @@ class _Life:
         self.disruptions: list[Disruption] = []
         self.stage = "new"  # "new", "running", "ended" by a user, "reported" late
 
-    def draw(self, draw: random.Random, mode: str) -> None:
-        chosen = draw.choice(self._possible(mode))
+    def draw(self, draw: random.Random, mode: str, *, unheld: bool) -> None:
+        chosen = draw.choice(self._possible(mode, unheld=unheld))
         self.disruptions.append(chosen)
         if chosen.what == "clear":
             self.stage = "new"
@@ -121,14 +126,14 @@ class _Life:
         else:
             self.stage = "reported" if chosen.when == "report" else "running"
 
-    def _possible(self, mode: str) -> list[Disruption]:
+    def _possible(self, mode: str, *, unheld: bool) -> list[Disruption]:
         if self.stage == "ended":
             return [Disruption("clear", "ended")]
         clear_done = Disruption("clear", "done")
         if self.stage == "reported":
             return [clear_done]
         possible = [clear_done, Disruption("SIGKILL", "report"), *[Disruption("clear", "wait")] * 2]
-        if mode != "reschedule":  # between two looks no process is there to be told of a mark
+        if mode != "reschedule" or unheld:  # between two looks no process is there to be told of a mark
             possible += [Disruption(state, "wait") for state in ("failed", "success", "skipped")] * 2
         if mode != "deferrable":  # a deferred task has no worker
             possible += [Disruption(what, "wait") for what in ("SIGTERM", "SIGKILL")] * 3
