@@ -5,6 +5,8 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
     python3 dev.py test [ARGS]     lint, types and every test; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
+    python3 dev.py matrix [VERSION ...] [--core | --lowest]
+                                   the tests on other Airflows (2.11 3.0 3.1 3.2 3.3), and one table; see tests/versions
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text
@@ -40,7 +42,7 @@ def main(command: str = "help", *arguments: str) -> None:
     if sys.version_info < LOWEST:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
-    commands = {"demo": demo, "test": test, "crash": crash, "lint": lint, "types": types, "lock": lock}
+    commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -63,6 +65,10 @@ def test(*arguments: str) -> None:
 
 def crash(*arguments: str) -> None:
     become(*CRASH, *arguments)
+
+
+def matrix(*arguments: str) -> None:
+    become("-m", "tests.versions.matrix", *arguments)
 
 
 def lint(*arguments: str) -> None:

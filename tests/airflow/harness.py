@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
@@ -42,6 +43,9 @@ class Airflow:
 
     start_timeout = 120.0
 
+    python = sys.executable
+    """The interpreter whose Airflow is run."""
+
     def __init__(self, home: Path, dags: Path, *, env: Mapping[str, str] | None = None, triggerer: bool = False) -> None:
         self.home, self.dags = home.resolve(), dags.resolve()
         self.names = ["api-server", "scheduler", "dag-processor"] + ["triggerer"] * triggerer
@@ -56,7 +60,7 @@ class Airflow:
             self._http = stack.enter_context(httpx.Client(base_url=self.url, timeout=60, trust_env=False))
             self.proxy = stack.enter_context(ExecutionApiProxy(f"127.0.0.1:{port}"))
             env = airflow_environment(self.home, self.dags, port, self.proxy.port) | self._env
-            self._services = Services(self.home, env)
+            self._services = Services(self.home, env, self.python)
             stack.callback(self._services.stop)
             self._services.start("db", "migrate")
             self._services.start("api-server")  # the slowest one needs no database yet

@@ -106,14 +106,15 @@ class Services:
 
     grace = 5.0  # seconds from SIGTERM to SIGKILL; a scheduler with a running task uses all of them
 
-    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, env: Mapping[str, str], python: str = sys.executable) -> None:
         self.home = home
         self.env = env
+        self.python = python
         self._running: dict[str, psutil.Popen] = {}
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `airflow <name>` in a process group of its own, its output in logs-<name>.txt."""
-        command = [sys.executable, "-m", "airflow", name, *arguments, *_OPTIONS.get(name, [])]
+        command = [self.python, "-m", "airflow", name, *arguments, *_OPTIONS.get(name, [])]
         with (self.home / f"logs-{name}.txt").open("ab") as log:
             self._running[name] = psutil.Popen(
                 command,

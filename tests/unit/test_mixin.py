@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
+from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy
 from resumable.operators.databricks import ResumableDatabricksOperator
