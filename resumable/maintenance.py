@@ -141,7 +141,7 @@ class RestApi:
             return GONE
         path = f"{run}/taskInstances/{quote(task['task_id'], safe='')}"
         found = self._get(path if task["map_index"] < 0 else f"{path}/{task['map_index']}")
-        return None if found is None else found["state"]  # type: ignore[no-any-return]
+        return None if found is None else found["state"]
 
     def delete(self, name: str) -> None:
         answer = self._http.delete(f"/api/v2/variables/{quote(name, safe='')}")
