@@ -21,7 +21,7 @@ import psutil
 from resumable import compat
 from resumable.stores.variables import PREFIX, opened
 from tests.airflow.attempts import read_attempts
-from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process
+from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process, write_ahead
 from tests.airflow.proxy import ExecutionApiProxy
 
 _T = TypeVar("_T")
@@ -66,6 +66,7 @@ class Airflow:
             self._services.start("api-server")  # the slowest one needs no database yet
             if self._services.wait("db", self.start_timeout):
                 raise HarnessError(f"db migrate failed\n{self._services.tail('db')}")
+            write_ahead(self.home)
             self._start(self.names)
             self.wait_until("the DAGs to be listed", self._all_listed, self.start_timeout, "dag-processor")
             self._exit = stack.pop_all()
@@ -123,7 +124,8 @@ class Airflow:
             self._http.headers["Authorization"] = f"Bearer {token}"
         for _ in range(5):
             answer = self._http.request(method, "/api/v2" + path, **options)
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in answer.text:
+            is_locked = "Database error" in answer.text or answer.text == "Internal Server Error"
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or not is_locked:
                 break
             time.sleep(0.2)  # SQLite was locked and nothing was done, see processes.py
         if answer.is_error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from typing import Any
 
 from tests.airflow.gates import GATES_FOLDER, Gate
 from tests.airflow.harness import Airflow, HarnessError
-from tests.airflow.processes import Services, airflow_environment
+from tests.airflow.processes import Services, airflow_environment, write_ahead
 
 SETTINGS = {
     "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
@@ -49,8 +48,7 @@ class Airflow2(Airflow):
             self._services.start("db", "migrate")
             if self._services.wait("db", self.start_timeout):
                 raise HarnessError(f"db migrate failed\n{self._services.tail('db')}")
-            with sqlite3.connect(self.home / "airflow" / "airflow.db") as database:
-                database.execute("PRAGMA journal_mode=WAL")  # Airflow 3's choice; it stays with the file
+            write_ahead(self.home)
             command = [sys.executable, "-m", "tests.airflow.orm"]
             log = stack.enter_context((self.home / "logs-orm.txt").open("ab"))
             self._orm = subprocess.Popen(

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.versions, pytest.mark.timeout(150
 VERSION = ".".join(__version__.split(".")[:2])
 CORE = bool(os.environ.get("MATRIX_CORE"))
 TABLE = os.environ.get("MATRIX_TABLE")
-AT_ONCE = 8
+AT_ONCE = 6
 
 Run = Callable[[Task], None]
 
