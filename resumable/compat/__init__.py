@@ -246,9 +246,11 @@ def _state_of(ti: Any) -> str | None:
 
 
 def _states_of(ti: Any) -> Any:
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    ask = getattr(ti, "get_task_states", None)
+    if ask is None:  # a trigger's
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    ask = getattr(ti, "get_task_states", RuntimeTaskInstance.get_task_states)
+        ask = RuntimeTaskInstance.get_task_states
     states = ask(
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],
