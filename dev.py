@@ -7,6 +7,8 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
+    python3 dev.py matrix [VERSION ...] [--core | --lowest]
+                                   the tests on other Airflows (2.11 3.0 3.1 3.2 3.3), and one table; see tests/versions
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text
@@ -44,7 +46,7 @@ def main(command: str = "help", *arguments: str) -> None:
     if sys.version_info < LOWEST:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
-    commands = {"demo": demo, "test": test, "crash": crash, "lint": lint, "types": types, "lock": lock}
+    commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
     commands |= {"soak": soak, "celery": celery}
     if command not in commands:
         print(__doc__.strip())
@@ -89,6 +91,10 @@ def celery(*arguments: str) -> None:
         check([*install, "--no-deps", "--editable", ROOT])
     sys.stdout.flush()
     os.execv(python, [str(python), "-m", "pytest", "-s", "tests/celery", *arguments])
+
+
+def matrix(*arguments: str) -> None:
+    become("-m", "tests.versions.matrix", *arguments)
 
 
 def lint(*arguments: str) -> None:

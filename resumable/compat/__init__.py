@@ -194,6 +194,18 @@ def variables() -> Variables:
     return _three.SupervisorVariables() if has_sdk() else _two.OrmVariables()
 
 
+def database() -> Any:
+    """The deployment's Variables and task states, read from its metadata database: not from within a task of Airflow 3."""
+    from resumable.compat import _database
+
+    return _database.Database()
+
+
+def connection(conn_id: str) -> Any:
+    """An Airflow connection, as a task sees it."""
+    return _first_of("BaseHook", "airflow.sdk", "airflow.hooks.base").get_connection(conn_id)
+
+
 def object_storage_path() -> Any:
     """The class of paths on object storage."""
     return _first_of("ObjectStoragePath", "airflow.sdk", "airflow.io.path")
@@ -241,14 +253,16 @@ def own_state(context: Mapping[str, Any]) -> str | None:
 
 
 def _state_of(ti: Any) -> str | None:
-    state = _states_of(ti) if has_sdk() else _two.state_of(ti)
+    state = _states_of(ti) if has_sdk() or hasattr(ti, "get_task_states") else _two.state_of(ti)
     return None if state is None else str(getattr(state, "value", state))
 
 
 def _states_of(ti: Any) -> Any:
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    ask = getattr(ti, "get_task_states", None)
+    if ask is None:  # a trigger's
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    ask = getattr(ti, "get_task_states", RuntimeTaskInstance.get_task_states)
+        ask = RuntimeTaskInstance.get_task_states
     states = ask(
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],

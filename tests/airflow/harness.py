@@ -22,7 +22,7 @@ import psutil
 from resumable import compat
 from resumable.stores.variables import PREFIX, opened
 from tests.airflow.attempts import read_attempts
-from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process
+from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process, write_ahead
 from tests.airflow.proxy import ExecutionApiProxy
 
 _T = TypeVar("_T")
@@ -44,6 +44,9 @@ class Airflow:
 
     start_timeout = 120.0
 
+    python = sys.executable
+    """The interpreter whose Airflow is run."""
+
     def __init__(self, home: Path, dags: Path, *, env: Mapping[str, str] | None = None, triggerer: bool = False) -> None:
         self.home, self.dags = home.resolve(), dags.resolve()
         self.names = ["api-server", "scheduler", "dag-processor"] + ["triggerer"] * triggerer
@@ -58,12 +61,13 @@ class Airflow:
             self._http = stack.enter_context(httpx.Client(base_url=self.url, timeout=60, trust_env=False))
             self.proxy = stack.enter_context(ExecutionApiProxy(f"127.0.0.1:{port}"))
             env = airflow_environment(self.home, self.dags, port, self.proxy.port) | self._env
-            self._services = Services(self.home, env)
+            self._services = Services(self.home, env, self.python)
             stack.callback(self._services.stop)
             self._services.start("db", "migrate")
             self._services.start("api-server")  # the slowest one needs no database yet
             if self._services.wait("db", self.start_timeout):
                 raise HarnessError(f"db migrate failed\n{self._services.tail('db')}")
+            write_ahead(self.home)
             self._start(self.names)
             self.wait_until("the DAGs to be listed", self._all_listed, self.start_timeout, "dag-processor")
             self._exit = stack.pop_all()
@@ -121,7 +125,8 @@ class Airflow:
             self._http.headers["Authorization"] = f"Bearer {token}"
         for _ in range(5):
             answer = self._http.request(method, "/api/v2" + path, **options)
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in answer.text:
+            is_locked = "Database error" in answer.text or answer.text == "Internal Server Error"
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or not is_locked:
                 break
             time.sleep(0.2)  # SQLite was locked and nothing was done, see processes.py
         if answer.is_error:

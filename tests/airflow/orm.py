@@ -59,14 +59,15 @@ def _rows(session: Any, model: Any, dag_id: str, run_id: str, task_id: str | Non
 
 
 def clear(dag_id: str, run_id: str, task_ids: list[Any] | None) -> None:
+    dag = _dag(dag_id)  # before the session: a second use of it inside would close it
     with create_session() as session:
         rows = _rows(session, TaskInstance, dag_id, run_id).all()
         chosen = [row for row in rows if task_ids is None or row.task_id in task_ids or [row.task_id, row.map_index] in task_ids]
-        clear_task_instances(chosen, session, dag=_dag(dag_id))
+        clear_task_instances(chosen, session, dag=dag)
 
 
 def mark(dag_id: str, run_id: str, task_id: str, state: str, map_index: int) -> None:
-    if state != "skipped":
+    if state != "skipped":  # which Airflow 2 has no button for
         _dag(dag_id).set_task_instance_state(task_id=task_id, map_indexes=[map_index], run_id=run_id, state=state, commit=True)
         return
     with create_session() as session:
@@ -101,13 +102,13 @@ def delete_run(dag_id: str, run_id: str) -> None:
 def xcoms(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
     with create_session() as session:
         rows = _rows(session, XCom, dag_id, run_id, task_id, map_index)
-        return {row.key: XCom.deserialize_value(row) for row in rows}
+        return {row.key: row.value for row in rows}
 
 
 def links(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
+    operator = _dag(dag_id).get_task(task_id)
     with create_session() as session:
         row = _rows(session, TaskInstance, dag_id, run_id, task_id, map_index).one()
-        operator = _dag(dag_id).get_task(task_id)
         return {name: operator.get_extra_links(row, name) for name in operator.extra_links}
 
 

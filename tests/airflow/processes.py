@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def airflow_environment(home: Path, dags: Path, api_port: int, execution_port: i
         "core.simple_auth_manager_all_admins": True,
         "core.fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "core.execution_api_server_url": f"http://127.0.0.1:{execution_port}/execution/",
-        "database.sql_alchemy_conn": f"sqlite:///{home}/airflow/airflow.db?timeout=30",  # WAL is the default
+        "database.sql_alchemy_conn": f"sqlite:///{home}/airflow/airflow.db?timeout=30",
         "database.load_default_connections": False,
         "database.check_migrations": False,  # the api-server starts while they run
         "api.host": "127.0.0.1",
@@ -83,6 +84,12 @@ def airflow_environment(home: Path, dags: Path, api_port: int, execution_port: i
     return env
 
 
+def write_ahead(home: Path) -> None:
+    """Let readers and a writer of the database not wait for each other: the default from 3.3 on, and it stays with the file."""
+    with sqlite3.connect(home / "airflow" / "airflow.db", timeout=30) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+
+
 def _api_server_database(env: Mapping[str, str]) -> dict[str, str]:
     """
     Return a setting that keeps the api-server from waiting for a lock that it holds itself.
@@ -106,14 +113,15 @@ class Services:
 
     grace = 5.0  # seconds from SIGTERM to SIGKILL; a scheduler with a running task uses all of them
 
-    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, env: Mapping[str, str], python: str = sys.executable) -> None:
         self.home = home
         self.env = env
+        self.python = python
         self._running: dict[str, psutil.Popen] = {}
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `airflow <name>` in a process group of its own, its output in logs-<name>.txt."""
-        command = [sys.executable, "-m", "airflow", name, *arguments, *_OPTIONS.get(name, [])]
+        command = [self.python, "-m", "airflow", name, *arguments, *_OPTIONS.get(name, [])]
         with (self.home / f"logs-{name}.txt").open("ab") as log:
             self._running[name] = psutil.Popen(
                 command,

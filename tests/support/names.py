@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.exceptions import AirflowRescheduleException
+from airflow.exceptions import AirflowRescheduleException, AirflowTaskTerminated
 from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
@@ -23,8 +23,12 @@ mask_secret: Any = compat._first_of(
     "mask_secret", "airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"
 )
 
+STOPPED = (Exception, AirflowTaskTerminated)
+"""How an attempt may end that a user has stopped: Airflow 2 has an exception for it, Airflow 3 a SIGKILL."""
+
 __all__ = [
     "DAG",
+    "STOPPED",
     "AirflowException",
     "AirflowFailException",
     "AirflowRescheduleException",

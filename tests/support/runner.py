@@ -177,7 +177,8 @@ class TaskInstance:
 
 def _as_the_runner(operator: Any, call: Callable[[], Any]) -> Any:
     context = contextvars.copy_context()
-    context.run(ExecutorSafeguard.tracker.set, operator)
+    if hasattr(ExecutorSafeguard, "tracker"):  # Airflow 3; Airflow 2 only warns
+        context.run(ExecutorSafeguard.tracker.set, operator)
     before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
     try:
         return context.run(call)

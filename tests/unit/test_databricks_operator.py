@@ -846,6 +846,7 @@ def mapped(operator, items, index, **partial):
         with DAG("dag", schedule=None) as dag:
             task = operator.partial(**{**QUICK, **partial}).expand(**items)
         context = {
+            "run_id": "run",
             "ti": SimpleNamespace(map_index=index, task_id="task", dag_id="dag", run_id="run", is_mapped=True),
             "task": task,
             "dag": dag,

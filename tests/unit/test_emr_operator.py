@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from resumable import ForeignJobError, InvalidHandleError, LostSightError, RecordError
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.services import Drop, EmrService, Refuse
-from tests.support.names import AirflowFailException
+from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -458,7 +458,7 @@ def stopped(service, cluster, state, **policy):
 
     before = signal.signal(signal.SIGTERM, lambda signum, frame: made[-1].on_kill())  # as Airflow's task runner does
     try:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*STOPPED):
             instance.attempt(listener=listen)
     finally:
         signal.signal(signal.SIGTERM, before)

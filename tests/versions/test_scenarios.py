@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.versions, pytest.mark.timeout(150
 VERSION = ".".join(__version__.split(".")[:2])
 CORE = bool(os.environ.get("MATRIX_CORE"))
 TABLE = os.environ.get("MATRIX_TABLE")
-AT_ONCE = 8
+AT_ONCE = 6
 
 Run = Callable[[Task], None]
 
@@ -94,9 +94,10 @@ PLAN = {name: of for name, of in EVERY.items() if name in CHOSEN or not CORE}
 
 
 @pytest.fixture(scope="module")
-def running(airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
+def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
+    chosen = [item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec")]  # what -k leaves
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(_run, airflow, remote, name) for name in PLAN}
+        yield {name: pool.submit(_run, airflow, remote, name) for name in chosen}
 
 
 def _run(airflow: Airflow, remote: Remote, name: str) -> None:

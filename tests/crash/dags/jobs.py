@@ -46,6 +46,7 @@ OPERATORS = (
     ("emr", ResumableEmrAddStepsOperator, EmrAddStepsOperator, EMR),
     ("emr_deferrable", ResumableEmrAddStepsOperator, EmrAddStepsOperator, {**EMR, "deferrable": True}),
 )
+TIMEOUT = timedelta(seconds=float(os.environ.get("TEST_TIMEOUT_SECONDS", "6")))
 NOTED: dict[str, Any] = {"pre_execute": note_attempt, "retry_delay": timedelta(seconds=1)}
 
 for name, ours, theirs, arguments in OPERATORS:
@@ -76,12 +77,12 @@ for name, ours, _, arguments in OPERATORS:
             ours(task_id="job", retries=0, **NOTED, **{**arguments, **no_wait})
         globals()[dag.dag_id] = dag
         with DAG(f"ours_{name}_timeout", schedule=None) as dag:
-            ours(task_id="job", retries=0, execution_timeout=timedelta(seconds=6), **NOTED, **arguments)
+            ours(task_id="job", retries=0, execution_timeout=TIMEOUT, **NOTED, **arguments)
         globals()[dag.dag_id] = dag
         with DAG(f"ours_{name}_timeout_detach", schedule=None) as dag:
             detach = ResumePolicy(on_timeout="detach")
-            ours(task_id="job", retries=1, resume_policy=detach, execution_timeout=timedelta(seconds=6), **NOTED, **arguments)
+            ours(task_id="job", retries=1, resume_policy=detach, execution_timeout=TIMEOUT, **NOTED, **arguments)
         globals()[dag.dag_id] = dag
-        with DAG(f"ours_{name}_dagrun_timeout", schedule=None, dagrun_timeout=timedelta(seconds=8)) as dag:
+        with DAG(f"ours_{name}_dagrun_timeout", schedule=None, dagrun_timeout=TIMEOUT + timedelta(seconds=2)) as dag:
             ours(task_id="job", retries=0, **NOTED, **arguments)
         globals()[dag.dag_id] = dag

@@ -1,0 +1,33 @@
+"""The metadata database, for maintenance beside the scheduler: the same rows on Airflow 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow.models import DagRun, TaskInstance, Variable
+from airflow.utils.session import create_session
+
+from resumable.maintenance import GONE
+from resumable.stores.variables import PREFIX
+
+
+class Database:
+    """See `resumable.maintenance.Deployment`."""
+
+    def variables(self) -> Iterator[tuple[str, str]]:
+        with create_session() as session:
+            rows = session.query(Variable).filter(Variable.key.startswith(PREFIX, autoescape=True)).all()
+            yield from [(str(row.key), str(row.val)) for row in rows]
+
+    def task_state(self, task: Mapping[str, Any]) -> str | None:
+        with create_session() as session:
+            run = {"dag_id": task["dag_id"], "run_id": task["run_id"]}
+            if session.query(DagRun.id).filter_by(**run).scalar() is None:
+                return GONE
+            state = session.query(TaskInstance.state).filter_by(**task).scalar()
+            return None if state is None else str(getattr(state, "value", state))
+
+    def delete(self, name: str) -> None:
+        with create_session() as session:
+            session.query(Variable).filter_by(key=name).delete()
