@@ -417,7 +417,7 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
             return None
 
         def set(self, key: str, value: Any) -> None:
-            raise _answer(404, "Asset with name='orders' not found")
+            raise answer_of_server(404, "Asset with name='orders' not found")
 
     context = {**airflow.context(airflow.run("a")), "asset_state_store": {ASSET: Inactive()}}
     with (
@@ -430,13 +430,13 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
 def test_a_try_that_airflow_has_given_up_writes_no_mark() -> None:
     class GivenUp:
         def set(self, key: str, value: Any) -> None:
-            raise _answer(404, "Task instance UUID('0199') not found")
+            raise answer_of_server(404, "Task instance UUID('0199') not found")
 
     with pytest.raises(SupersededError):
         AssetStateStore(GivenUp()).set(KEY, {})
 
 
-def _answer(status: int, message: str) -> Exception:
+def answer_of_server(status: int, message: str) -> Exception:
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
 
