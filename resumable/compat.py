@@ -268,6 +268,11 @@ def asset_state_store(context: Mapping[str, Any], asset: Any) -> StateStore:
         ) from None
 
 
+def is_inlet(context: Mapping[str, Any], asset: Any) -> bool:
+    """Whether the running task names ``asset`` in its inlets. Airflow keeps these references of a DAG whose file is gone."""
+    return any(getattr(inlet, "name", inlet) == getattr(asset, "name", asset) for inlet in context["task"].inlets)
+
+
 def task_variable_store(context: Mapping[str, Any]) -> StateStore:
     """A store of the running task that outlives its DAG runs: Airflow Variables."""
     from resumable.stores.task_variables import TaskVariableStore

@@ -49,8 +49,8 @@ class Watermark:
         name: of the mark; one asset, or one task, may have several.
         start: where the first run begins, exclusive. Its type is the type of all values: an aware datetime, a date, an int, a str
             (compared by code points), or a tuple of these.
-        asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets`` and ``outlets``. Without
-            one the mark belongs to the task and is kept in an Airflow Variable.
+        asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets``, and in ``outlets`` if it
+            makes its events. Without one the mark belongs to the task and is kept in an Airflow Variable.
         until: the end of the interval, inclusive: a value, or a callable that is asked once in each run. Without it and without
             ``lag`` the interval is open, and ``advance`` has to say how far the run has come.
         lag: for a mark of datetimes, ``until`` is now less this timedelta. Give it the time that a row may take from its
@@ -224,6 +224,12 @@ class _Run:
             _log.warning(
                 "resumable: watermark %s: two runs of this task may work at once and then read the same rows. Give the task "
                 "max_active_tis_per_dag=1 or the DAG max_active_runs=1.",
+                self.name,
+            )
+        if self._watermark.asset is not None and not compat.is_inlet(self._task.context, self._watermark.asset):
+            _log.warning(
+                "resumable: watermark %s: name its asset in the task's inlets too. Airflow deletes the mark of an asset that is "
+                "only an outlet when the DAG's file is missing or broken for a while.",
                 self.name,
             )
         given = replace(self._new(mark.value), generation=generation)

@@ -143,6 +143,18 @@ def test_a_cleared_run_reads_its_own_interval_and_leaves_the_mark(airflow: Airfl
     assert airflow.state_store(DAG, "after the clear", "load")[KEY]["since"] == mark["proposed"][-1]["until"]
 
 
+def test_without_an_asset_the_mark_is_kept_in_a_variable_of_the_task(airflow: Airflow) -> None:
+    read = []
+    for until in (10, 25):
+        run = airflow.trigger("per_task", {"until": until})
+        assert airflow.wait_run("per_task", run) == "success", airflow.log("per_task", run, "count", 1)
+        read.append(airflow.xcoms("per_task", run, "count")["return_value"])
+    assert read == [[0, 10], [10, 25]]
+    (variable,) = airflow.call("GET", "/variables")["variables"]
+    assert variable["key"] == "per_task.count.resumable.watermark.ids"
+    assert json.loads(variable["value"])["mark"] == 10
+
+
 def _all_runs(airflow: Airflow) -> list[dict[str, Any]]:
     runs = airflow.call("GET", f"/dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
     return [run for run in runs if run["state"] == "success"]

@@ -89,6 +89,7 @@ class Disk:
             context = self.airflow.context(run, at=lambda call: None)
             for accessor in (context["task_state_store"], context["asset_state_store"]["orders"]):
                 accessor.set = _written_through(accessor.set, lambda: kept.write_text(json.dumps([self.airflow.asset, run.data])))
+            context["task"].inlets = [example.ORDERS]
             context["asset_state_store"] = {example.ORDERS: context["asset_state_store"]["orders"]}
             resumable.compat.current_context = lambda: context
             sys.settrace(_dying_before(die_before, self.folder / "line"))

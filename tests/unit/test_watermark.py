@@ -357,6 +357,14 @@ def test_runs_at_once_are_warned_of(airflow: Deployment, caplog: pytest.LogCaptu
     assert "two runs of this task may work at once" in caplog.text
 
 
+def test_an_asset_that_is_only_an_outlet_is_warned_of(airflow: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    work(airflow, "a", until=10)
+    assert "inlets" not in caplog.text
+    airflow.inlets = ()
+    work(airflow, "b", until=20)
+    assert "name its asset in the task's inlets too" in caplog.text
+
+
 # -- where it is kept -------------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from airflow.sdk import DAG, get_current_context, task
+
 import examples.dags.incremental_load as example
 import resumable.intervals
 import resumable.watermark
+from resumable import Watermark
 from tests.airflow.attempts import note_attempt
 
 FILES = {module.__file__ for module in (example, resumable.watermark, resumable.intervals)}
@@ -58,3 +61,14 @@ def die(how: str, where: str, run_id: str) -> None:
 load: Any = dag.get_task("load")
 load._pre_execute_hook = die_at_the_line_of_the_plan
 load.retry_delay = timedelta(seconds=1)
+
+
+with DAG("per_task", schedule=None, max_active_runs=1):
+
+    @task
+    def count() -> list[int]:
+        with Watermark("ids", start=0, until=get_current_context()["dag_run"].conf["until"]) as mark:
+            mark.advance()
+        return [mark.since, mark.until]
+
+    count()
