@@ -6,10 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resumable.checkpoint.checkpoint import Checkpoint
     from resumable.errors import (
         ConfigurationError,
         ForeignJobError,
         InvalidHandleError,
+        ItemsFailedError,
         JobNotFound,
         JobTimeoutError,
         LostSightError,
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
         ResumePolicy,
         Wait,
     )
+    from resumable.setup_once import once
     from resumable.stores.base import StateStore
     from resumable.watermark import Watermark
 
 _HOMES = {
+    "Checkpoint": "resumable.checkpoint.checkpoint",
     "ConfigurationError": "resumable.errors",
     "ForeignJobError": "resumable.errors",
     "InvalidHandleError": "resumable.errors",
+    "ItemsFailedError": "resumable.errors",
     "JobNotFound": "resumable.errors",
     "JobTimeoutError": "resumable.errors",
     "LostSightError": "resumable.errors",
@@ -54,12 +59,15 @@ _HOMES = {
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
     "Watermark": "resumable.watermark",
+    "once": "resumable.setup_once",
 }
 
 __all__ = [
+    "Checkpoint",
     "ConfigurationError",
     "ForeignJobError",
     "InvalidHandleError",
+    "ItemsFailedError",
     "JobNotFound",
     "JobTimeoutError",
     "LostSightError",
@@ -78,6 +86,7 @@ __all__ = [
     "StateStoreError",
     "Wait",
     "Watermark",
+    "once",
 ]
 
 

@@ -127,6 +127,7 @@ class Watermark:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Propose the new mark, if the block did not fail. Raises as `__enter__`; the next try then repeats the interval."""
         ended = self._open.pop()
+        ended._is_open = False
         if kind is None:
             with compat.airflow_errors():
                 ended._run.end(ended)
@@ -149,6 +150,7 @@ class ReadInterval:
         self.is_repeat = is_repeat
         self._to: Value | None = None
         self._has_advanced = False
+        self._is_open = True
 
     def advance(self, to: Value | None = _END) -> None:
         """
@@ -159,9 +161,14 @@ class ReadInterval:
                 What lies beyond the interval counts as its end, and what lies before the mark does not move it.
 
         Raises:
-            ConfigurationError: it is of another type than the mark, or left out although the interval is open.
+            ConfigurationError: it is of another type than the mark, or left out of an open interval; or the block has ended.
         """
         with compat.airflow_errors():
+            if not self._is_open:
+                raise ConfigurationError(
+                    f"Watermark {self._run.name}: advance() after the end of its with block, which has decided already. "
+                    "The mark stays. Call it inside the block."
+                )
             if to is _END and self.until is None:
                 raise ConfigurationError(
                     f"Watermark {self._run.name}: advance() of an open interval needs the last value that was loaded. The mark "

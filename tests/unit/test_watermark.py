@@ -251,6 +251,13 @@ def test_an_open_interval_must_be_told_how_far_it_came(airflow: Deployment) -> N
         mark.advance()
 
 
+def test_an_advance_after_the_block_is_an_error_not_a_loss(airflow: Deployment) -> None:
+    with opened(airflow, airflow.run("a"), until=10) as mark:
+        pass
+    with pytest.raises(AirflowFailException, match="inside the block"):
+        mark.advance()
+
+
 def test_a_mark_that_someone_set_back_is_not_taken_forward_by_what_was_read_beyond_it(airflow: Deployment) -> None:
     work(airflow, "a", until=10)
     work(airflow, "b", until=20)
