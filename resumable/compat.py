@@ -224,12 +224,15 @@ def current_context() -> Mapping[str, Any]:
     return context
 
 
-def at_end(task: Any, callback: Callable[[], Any]) -> None:
-    """Have ``callback`` called by this process when ``task`` ends for good: success, skip, or a failure that is not retried."""
+def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
+    """
+    Have ``callback(succeeded)`` called by this process when ``task`` ends for good: success, skip, or a failure without a retry.
+    """
     for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
         present = getattr(task, kind, None) or ()
         callbacks = [present] if callable(present) else list(present)
-        setattr(task, kind, [*callbacks, lambda _: callback()])
+        succeeded = kind == "on_success_callback"
+        setattr(task, kind, [*callbacks, lambda _, succeeded=succeeded: callback(succeeded)])
 
 
 def value_limit() -> int:
@@ -240,11 +243,11 @@ def value_limit() -> int:
     return limit if limit > 0 else MAX_VALUE_BYTES
 
 
-def object_path(url: str) -> Any:
-    """A path in object storage, or on a file system that all workers share."""
+def object_storage_path() -> Any:
+    """The class of paths in object storage, or on a file system that all workers share."""
     from airflow.sdk import ObjectStoragePath
 
-    return ObjectStoragePath(url)
+    return ObjectStoragePath
 
 
 # -- watermarks -----------------------------------------------------------------------------------------------------------
