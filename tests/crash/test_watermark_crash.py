@@ -18,7 +18,7 @@ import pytest
 from tests.airflow.conftest import start_airflow  # noqa: F401
 from tests.airflow.harness import Airflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(1500)]
 
 DAG = "incremental_load"
 KEY = "resumable.watermark.updated_at"
@@ -138,9 +138,9 @@ def test_a_cleared_run_reads_its_own_interval_and_leaves_the_mark(airflow: Airfl
     assert airflow.state_store(DAG, "run-03", "load")[KEY]["since"] == before["since"]
     assert airflow.state_store(DAG, "run-03", "load")[KEY]["until"] == before["until"]
     assert _mark(airflow)["mark"] == mark["mark"]
-    airflow.trigger(DAG, run_id="after the clear")
-    assert airflow.wait_run(DAG, "after the clear") == "success"
-    assert airflow.state_store(DAG, "after the clear", "load")[KEY]["since"] == mark["proposed"][-1]["until"]
+    airflow.trigger(DAG, run_id="after-the-clear")
+    assert airflow.wait_run(DAG, "after-the-clear") == "success"
+    assert airflow.state_store(DAG, "after-the-clear", "load")[KEY]["since"] == mark["proposed"][-1]["until"]
 
 
 def test_without_an_asset_the_mark_is_kept_in_a_variable_of_the_task(airflow: Airflow) -> None:
