@@ -59,3 +59,62 @@ def test_the_mark_outlives_a_dag_file_that_is_gone_for_a_while_if_the_asset_is_a
     before, after = json.loads(done.stdout.splitlines()[-1])
     assert before == ["both", "inlets", "outlets"]
     assert after == ["both", "inlets"]
+
+
+DAG_FILE = """
+from airflow.sdk import DAG, Asset, get_current_context, task
+from resumable import Watermark
+
+HOURS = Asset("hours")
+
+def read(asset):
+    with Watermark("n", asset=asset, start=0, until=get_current_context()["dag_run"].conf["until"]) as mark:
+        mark.advance()
+    return [mark.since, mark.until]
+
+with DAG("both", schedule=None, max_active_runs=1) as dag:
+    @task(inlets=[HOURS])
+    def of_asset():
+        return read(HOURS)
+
+    @task
+    def of_task():
+        return read(None)
+
+    of_asset() >> of_task()
+"""
+
+RUN_IT = """
+import json, sys
+from datetime import datetime, timezone
+from airflow.utils.db import initdb
+
+initdb()
+import both
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+for day, until in enumerate((10, 25, 40), 1):
+    both.dag.test(run_conf={"until": until}, logical_date=datetime(2026, 1, day, tzinfo=timezone.utc))
+with create_session() as session:
+    found = session.execute(select(XComModel.task_id, XComModel.value).where(XComModel.key == "return_value")).all()
+print(json.dumps(sorted([task, json.loads(value) if isinstance(value, str) else value] for task, value in found)))
+"""
+
+
+def test_a_mark_goes_from_run_to_run_in_airflows_own_asset_state_and_variables(tmp_path: Path) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "both.py").write_text(DAG_FILE)
+    env = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[2])]),
+    }
+    done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == [[task, given] for task in ("of_asset", "of_task") for given in ([0, 10], [10, 25], [25, 40])]
