@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resumable.adapt import make_resumable
+    from resumable.checkpoint.checkpoint import Checkpoint
     from resumable.errors import (
         ConfigurationError,
         ForeignJobError,
         InvalidHandleError,
+        ItemsFailedError,
         JobNotFound,
         JobTimeoutError,
         LostSightError,
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
         ResumePolicy,
         Wait,
     )
+    from resumable.setup_once import once
     from resumable.stores.base import StateStore
     from resumable.watermark import Watermark
 
 _HOMES = {
+    "Checkpoint": "resumable.checkpoint.checkpoint",
     "ConfigurationError": "resumable.errors",
     "ForeignJobError": "resumable.errors",
     "InvalidHandleError": "resumable.errors",
+    "ItemsFailedError": "resumable.errors",
     "JobNotFound": "resumable.errors",
     "JobTimeoutError": "resumable.errors",
     "LostSightError": "resumable.errors",
@@ -56,12 +61,15 @@ _HOMES = {
     "Wait": "resumable.policy",
     "Watermark": "resumable.watermark",
     "make_resumable": "resumable.adapt",
+    "once": "resumable.setup_once",
 }
 
 __all__ = [
+    "Checkpoint",
     "ConfigurationError",
     "ForeignJobError",
     "InvalidHandleError",
+    "ItemsFailedError",
     "JobNotFound",
     "JobTimeoutError",
     "LostSightError",
@@ -81,6 +89,7 @@ __all__ = [
     "Wait",
     "Watermark",
     "make_resumable",
+    "once",
 ]
 
 

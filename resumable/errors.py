@@ -62,5 +62,9 @@ class InvalidAnswerError(InvalidHandleError):
     retryable = True
 
 
+class ItemsFailedError(ResumableError):
+    """Some items of a checkpoint failed; the others are done and stay done. The next try works the failed ones again."""
+
+
 class JobNotFound(Exception):
     """Raise it in ``get_job_status`` when the service says that it does not know the job (any more)."""

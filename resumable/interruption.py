@@ -15,14 +15,18 @@ import select
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resumable.attempt import Attempt
 from resumable.policy import OnClear, ResumePolicy
 from resumable.record import Outcome
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HANDLE_PATIENCE = 2.5
 """Seconds that a submit under way may take to answer, of the five between SIGTERM and SIGKILL."""
@@ -70,14 +74,108 @@ def cancels(stop: Stop, policy: ResumePolicy) -> bool:
     return stop is Stop.BY_USER or (stop is Stop.CLEARED and policy.on_clear is OnClear.RESTART)
 
 
-class Interruption:
+class SignalWatch(ABC):
+    """
+    Stands by while a task works, and gets it out of its work when a SIGTERM arrives.
+
+    Args:
+        own_state: asks Airflow for the task instance's state; called in the thread only.
+        request_lock: the lock that guards requests to the supervisor.
+        log: a logger.
+    """
+
+    def __init__(self, own_state: Callable[[], str | None], *, request_lock: AbstractContextManager[Any], log: Any) -> None:
+        self._own_state, self._lock, self._log = own_state, request_lock, log
+        self._reader, self._writer = os.pipe()
+        self._thread = threading.Thread(target=self._watch, name="resumable-interruption", daemon=True)
+        self._stop: Stop | None = None
+        self._may_raise = False
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        self._is_open = True
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+        os.close(self._writer)  # the thread reads end-of-file and leaves, unless it is at work
+        self._thread.join(_JOIN)  # so that none of its signals comes after the end
+
+    def close(self) -> None:
+        """From here on a signal neither asks nor raises: the main thread is out of the work."""
+        self._is_open = self._may_raise = False
+
+    def notice(self) -> None:
+        """Called by the signal handler: takes no lock; raises only when the thread has made sure that it may."""
+        if self._may_raise and self._stop is not None:
+            self._may_raise = False
+            raise Interrupted(self._stop)
+        if self._is_open and self._stop is None:
+            self._halt()
+            os.write(self._writer, b"!")
+
+    # -- for subclasses -----------------------------------------------------------------------------------------------
+
+    def _halt(self) -> None:  # noqa: B027 - most need none
+        """In the handler, first of all: takes no lock and asks nobody."""
+
+    @abstractmethod
+    def _settle(self, stop: Stop, state: str | None) -> Stop:
+        """In the thread: do what the stop asks for. Returns the reason to leave with."""
+
+    def _overdue(self) -> bool:
+        """In the thread, about once a second: whether to leave without a signal, as `Stop.JOB_TIMEOUT`."""
+        return False
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        try:
+            if self._is_signalled():
+                self._leave(self._settled())
+        finally:
+            os.close(self._reader)
+
+    def _is_signalled(self) -> bool:
+        """Wait for a signal or for the end of the work (False), and for its deadline meanwhile."""
+        while not select.select([self._reader], [], [], _DEADLINE_PAUSE)[0]:
+            if self._is_open and self._overdue():
+                self._leave(Stop.JOB_TIMEOUT)
+                return False
+        return bool(os.read(self._reader, 1))
+
+    def _settled(self) -> Stop:
+        try:
+            state = self._own_state()
+            stop = why(state)
+        except Exception as e:
+            state, stop = repr(e), Stop.UNKNOWN
+        return self._settle(stop, state)
+
+    def _leave(self, stop: Stop) -> None:
+        """Raise `Interrupted` in the main thread, again if somebody's ``except BaseException`` swallows it."""
+        while self._is_open and callable(signal.getsignal(signal.SIGTERM)):  # dag.test() has no handler: nothing to raise from
+            with self._lock:
+                self._stop = stop
+                self._may_raise = self._is_open
+                while self._may_raise and self._is_open:
+                    # again and again: one that comes right before the main thread blocks is handled only when that call returns
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(_PAUSE)
+            swallowed_at = time.monotonic() + _SWALLOWED
+            while self._is_open and time.monotonic() < swallowed_at:
+                time.sleep(_PAUSE)
+
+
+class Interruption(SignalWatch):
     """
     Stands by while a job is submitted and waited for.
 
     Args:
         attempt: whose job it is.
-        own_state: asks Airflow for the task instance's state; called in the thread only.
-        request_lock: the lock that guards requests to the supervisor.
+        own_state: see `SignalWatch`.
+        request_lock: see `SignalWatch`.
         log: a logger.
         cancel: stops the job; by default through the adapter.
     """
@@ -91,60 +189,17 @@ class Interruption:
         log: Any,
         cancel: Callable[[str], bool] | None = None,
     ) -> None:
-        self._attempt, self._own_state, self._lock, self._log = attempt, own_state, request_lock, log
+        super().__init__(own_state, request_lock=request_lock, log=log)
+        self._attempt = attempt
         self._cancel = cancel or attempt.cancel
-        self._reader, self._writer = os.pipe()
-        self._thread = threading.Thread(target=self._watch, name="resumable-interruption", daemon=True)
-        self._stop: Stop | None = None
-        self._may_raise = False
-        self._is_open = False
 
-    def __enter__(self) -> Interruption:
-        self._is_open = True
-        self._thread.start()
-        return self
+    def _halt(self) -> None:
+        self._attempt.is_halted = True
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-        os.close(self._writer)  # the thread reads end-of-file and leaves, unless it is at work
-        self._thread.join(_JOIN)  # so that none of its signals comes after the end
+    def _overdue(self) -> bool:
+        return self._attempt.stop_if_overdue()
 
-    def close(self) -> None:
-        """From here on a signal neither asks nor raises: the main thread is out of the provider's code."""
-        self._is_open = self._may_raise = False
-
-    def notice(self) -> None:
-        """Called by the signal handler: takes no lock; raises only when the thread has made sure that it may."""
-        if self._may_raise and self._stop is not None:
-            self._may_raise = False
-            raise Interrupted(self._stop)
-        if self._is_open and self._stop is None:
-            self._attempt.is_halted = True
-            os.write(self._writer, b"!")
-
-    # -- the thread ---------------------------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        try:
-            if self._is_signalled():
-                self._leave(self._settle_job())
-        finally:
-            os.close(self._reader)
-
-    def _is_signalled(self) -> bool:
-        """Wait for a signal or for the end of the attempt (False), and for the job's deadline meanwhile."""
-        while not select.select([self._reader], [], [], _DEADLINE_PAUSE)[0]:
-            if self._is_open and self._attempt.stop_if_overdue():
-                self._leave(Stop.JOB_TIMEOUT)
-                return False
-        return bool(os.read(self._reader, 1))
-
-    def _settle_job(self) -> Stop:
-        try:
-            state = self._own_state()
-            stop = why(state)
-        except Exception as e:
-            state, stop = repr(e), Stop.UNKNOWN
+    def _settle(self, stop: Stop, state: str | None) -> Stop:
         self._await_answer()
         if stop is Stop.BY_USER and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
@@ -161,17 +216,3 @@ class Interruption:
         until = time.monotonic() + HANDLE_PATIENCE
         while self._is_open and self._attempt.in_doubt and time.monotonic() < until:
             time.sleep(_PAUSE)
-
-    def _leave(self, stop: Stop) -> None:
-        """Raise `Interrupted` in the main thread, again if somebody's ``except BaseException`` swallows it."""
-        while self._is_open and callable(signal.getsignal(signal.SIGTERM)):  # dag.test() has no handler: nothing to raise from
-            with self._lock:
-                self._stop = stop
-                self._may_raise = self._is_open
-                while self._may_raise and self._is_open:
-                    # again and again: one that comes right before the main thread blocks is handled only when that call returns
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    time.sleep(_PAUSE)
-            swallowed_at = time.monotonic() + _SWALLOWED
-            while self._is_open and time.monotonic() < swallowed_at:
-                time.sleep(_PAUSE)

@@ -70,10 +70,10 @@ class CurrentTask:
         """``given`` with what it leaves out filled in, from airflow.cfg or the defaults."""
         return ResumePolicy.of(given).resolved(compat.configured_policy())
 
-    def at_end(self, callback: Callable[[], Any]) -> None:
+    def at_end(self, callback: Callable[[bool], Any]) -> None:
         """
-        Have ``callback`` called when the task ends for good in this process: success, skip, or a failure that is not retried.
+        Have ``callback(succeeded)`` called when the task ends for good: success, skip, or a failure that is not retried.
 
-        It is called after Airflow was told how the task ended, and not at all if the process is killed.
+        It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed.
         """
         compat.at_end(self.operator, callback)

@@ -49,8 +49,8 @@ class Watermark:
         name: of the mark; one asset, or one task, may have several.
         start: where the first run begins, exclusive. Its type is the type of all values: an aware datetime, a date, an int, a str
             (compared by code points), or a tuple of these.
-        asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets`` and ``outlets``. Without
-            one the mark belongs to the task and is kept in an Airflow Variable.
+        asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets``, and in ``outlets`` if it
+            makes its events. Without one the mark belongs to the task and is kept in an Airflow Variable.
         until: the end of the interval, inclusive: a value, or a callable that is asked once in each run. Without it and without
             ``lag`` the interval is open, and ``advance`` has to say how far the run has come.
         lag: for a mark of datetimes, ``until`` is now less this timedelta. Give it the time that a row may take from its
@@ -127,6 +127,7 @@ class Watermark:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Propose the new mark, if the block did not fail. Raises as `__enter__`; the next try then repeats the interval."""
         ended = self._open.pop()
+        ended._is_open = False
         if kind is None:
             with compat.airflow_errors():
                 ended._run.end(ended)
@@ -149,6 +150,7 @@ class ReadInterval:
         self.is_repeat = is_repeat
         self._to: Value | None = None
         self._has_advanced = False
+        self._is_open = True
 
     def advance(self, to: Value | None = _END) -> None:
         """
@@ -159,9 +161,14 @@ class ReadInterval:
                 What lies beyond the interval counts as its end, and what lies before the mark does not move it.
 
         Raises:
-            ConfigurationError: it is of another type than the mark, or left out although the interval is open.
+            ConfigurationError: it is of another type than the mark, or left out of an open interval; or the block has ended.
         """
         with compat.airflow_errors():
+            if not self._is_open:
+                raise ConfigurationError(
+                    f"Watermark {self._run.name}: advance() after the end of its with block, which has decided already. "
+                    "The mark stays. Call it inside the block."
+                )
             if to is _END and self.until is None:
                 raise ConfigurationError(
                     f"Watermark {self._run.name}: advance() of an open interval needs the last value that was loaded. The mark "
@@ -224,6 +231,12 @@ class _Run:
             _log.warning(
                 "resumable: watermark %s: two runs of this task may work at once and then read the same rows. Give the task "
                 "max_active_tis_per_dag=1 or the DAG max_active_runs=1.",
+                self.name,
+            )
+        if self._watermark.asset is not None and not compat.is_inlet(self._task.context, self._watermark.asset):
+            _log.warning(
+                "resumable: watermark %s: name its asset in the task's inlets too. Airflow deletes the mark of an asset that is "
+                "only an outlet when the DAG's file is missing or broken for a while.",
                 self.name,
             )
         given = replace(self._new(mark.value), generation=generation)

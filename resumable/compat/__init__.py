@@ -400,12 +400,15 @@ def current_context() -> Mapping[str, Any]:
     return context
 
 
-def at_end(task: Any, callback: Callable[[], Any]) -> None:
-    """Have ``callback`` called by this process when ``task`` ends for good: success, skip, or a failure that is not retried."""
+def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
+    """
+    Have ``callback(succeeded)`` called by this process when ``task`` ends for good: success, skip, or a failure without a retry.
+    """
     for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
         present = getattr(task, kind, None) or ()
         callbacks = [present] if callable(present) else list(present)
-        setattr(task, kind, [*callbacks, lambda _: callback()])
+        succeeded = kind == "on_success_callback"
+        setattr(task, kind, [*callbacks, lambda _, succeeded=succeeded: callback(succeeded)])
 
 
 def value_limit() -> int:
@@ -413,11 +416,6 @@ def value_limit() -> int:
     conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
     limit = int(conf.getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES))
     return limit if limit > 0 else MAX_VALUE_BYTES
-
-
-def object_path(url: str) -> Any:
-    """A path in object storage, or on a file system that all workers share."""
-    return _first_of("ObjectStoragePath", "airflow.sdk", "airflow.io.path")(url)
 
 
 # -- watermarks -----------------------------------------------------------------------------------------------------------
@@ -439,6 +437,11 @@ def asset_state_store(context: Mapping[str, Any], asset: Any) -> StateStore:
             f"{asset!r} has no state store that this task may use. Nothing was read, the mark stays. On Airflow 3.3 and "
             "later, let the task name it: inlets=[asset], outlets=[asset]. Before, leave asset= out: the mark is then the task's."
         ) from None
+
+
+def is_inlet(context: Mapping[str, Any], asset: Any) -> bool:
+    """Whether the running task names ``asset`` in its inlets. Airflow keeps these references of a DAG whose file is gone."""
+    return any(getattr(inlet, "name", inlet) == getattr(asset, "name", asset) for inlet in context["task"].inlets)
 
 
 def task_variable_store(context: Mapping[str, Any]) -> StateStore:

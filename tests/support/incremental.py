@@ -72,6 +72,7 @@ class Deployment:
         self.is_down = False
         self.max_active_runs = 1
         self.assets: tuple[str, ...] = (ASSET,)
+        self.inlets: tuple[str, ...] = (ASSET,)
 
     def run(self, run_id: str, **more: Any) -> Run:
         return self.runs.setdefault(run_id, Run(run_id, **more))
@@ -82,7 +83,7 @@ class Deployment:
             if self.is_down:
                 raise StoreDown(call)
 
-        task = SimpleNamespace(dag=SimpleNamespace(max_active_runs=self.max_active_runs))
+        task = SimpleNamespace(dag=SimpleNamespace(max_active_runs=self.max_active_runs), inlets=self.inlets)
         ti = SimpleNamespace(
             dag_id="dag",
             run_id=run.run_id,

@@ -251,6 +251,13 @@ def test_an_open_interval_must_be_told_how_far_it_came(airflow: Deployment) -> N
         mark.advance()
 
 
+def test_an_advance_after_the_block_is_an_error_not_a_loss(airflow: Deployment) -> None:
+    with opened(airflow, airflow.run("a"), until=10) as mark:
+        pass
+    with pytest.raises(AirflowFailException, match="inside the block"):
+        mark.advance()
+
+
 def test_a_mark_that_someone_set_back_is_not_taken_forward_by_what_was_read_beyond_it(airflow: Deployment) -> None:
     work(airflow, "a", until=10)
     work(airflow, "b", until=20)
@@ -357,6 +364,14 @@ def test_runs_at_once_are_warned_of(airflow: Deployment, caplog: pytest.LogCaptu
     assert "two runs of this task may work at once" in caplog.text
 
 
+def test_an_asset_that_is_only_an_outlet_is_warned_of(airflow: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    work(airflow, "a", until=10)
+    assert "inlets" not in caplog.text
+    airflow.inlets = ()
+    work(airflow, "b", until=20)
+    assert "name its asset in the task's inlets too" in caplog.text
+
+
 # -- where it is kept -------------------------------------------------------------------------------------------------
 
 
@@ -423,7 +438,7 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
             return None
 
         def set(self, key: str, value: Any) -> None:
-            raise _answer(404, "Asset with name='orders' not found")
+            raise answer_of_server(404, "Asset with name='orders' not found")
 
     context = {**airflow.context(airflow.run("a")), "asset_state_store": {ASSET: Inactive()}}
     with (
@@ -436,13 +451,13 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
 def test_a_try_that_airflow_has_given_up_writes_no_mark() -> None:
     class GivenUp:
         def set(self, key: str, value: Any) -> None:
-            raise _answer(404, "Task instance UUID('0199') not found")
+            raise answer_of_server(404, "Task instance UUID('0199') not found")
 
     with pytest.raises(SupersededError):
         AssetStateStore(GivenUp()).set(KEY, {})
 
 
-def _answer(status: int, message: str) -> Exception:
+def answer_of_server(status: int, message: str) -> Exception:
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
 

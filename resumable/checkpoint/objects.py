@@ -1,0 +1,36 @@
+"""Where the rare progress goes that task state is too small for: a folder in object storage."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from resumable import compat
+from resumable.identity import TaskIdentity
+
+
+class ObjectFolder:
+    """Objects of one task instance below ``[resumable] store_path``, e.g. ``s3://aws_default@bucket/state``."""
+
+    def __init__(self, base: str, task: TaskIdentity) -> None:
+        digest = hashlib.sha256(repr((task.namespace, str(task))).encode()).hexdigest()[:20]
+        self._folder = compat.object_storage_path()(base) / "checkpoints" / digest
+
+    @classmethod
+    def configured(cls, task: TaskIdentity) -> ObjectFolder | None:
+        """The folder, None if airflow.cfg names no place."""
+        base = compat.setting("store_path")
+        return cls(base, task) if base else None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Names are of contents: an object that is there already may be written again."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / name).write_bytes(data)
+
+    def get(self, name: str) -> bytes:
+        """Raises: FileNotFoundError."""
+        data: Any = (self._folder / name).read_bytes()
+        return bytes(data)
+
+    def delete(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)

@@ -1,0 +1,423 @@
+"""How far the work of one checkpoint has come: what is kept of it, when it is written, what a later attempt makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from resumable.checkpoint.done import Key, KeyList, coarsened, decoded, encoded, most_items, size
+from resumable.errors import ConfigurationError, RefusedError, StateStoreError
+from resumable.identity import Generation, Relation
+from resumable.policy import OnChange, OnClear, ResumePolicy
+from resumable.stores.base import SupersededError
+from resumable.stores.owned import OwnedValue
+
+VERSION = 1
+
+HEADER = 1500
+"""Bytes that a kept value needs besides the flags."""
+
+LOG_SECONDS = 60.0
+
+
+class Objects(Protocol):
+    """A place for values that task state is too small for."""
+
+    def put(self, name: str, data: bytes) -> None: ...
+
+    def get(self, name: str) -> bytes: ...
+
+    def delete(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an attempt brings along: who it is, what it works by, where it may write, and how often."""
+
+    name: str
+    generation: Generation
+    spec: str
+    policy: ResumePolicy
+    try_number: int
+    value: Callable[[str, str], OwnedValue]
+    limit: int
+    log: Any
+    every: int | None = None
+    seconds: float = 10.0
+    objects: Objects | None = None
+    clock: Callable[[], float] = time.time
+
+
+class Progress:
+    """
+    The kept state of a checkpoint, and this attempt's share of the work.
+
+    Raises (all methods that read or write):
+        StateStoreError, RecordError, SupersededError: as `OwnedValue`.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.s = setting
+        self.key = f"resumable.checkpoint.{setting.name}"
+        self._what = f"checkpoint {setting.name!r}"
+        self._value = setting.value(self.key, self._what)
+        self._kept = self._value.load()
+        self._lock = threading.RLock()
+        self._keys: KeyList | None = None
+        self.flags = bytearray()
+        self.total: int | None = None
+        self.done = self.done_here = 0
+        self.cursor: Any = None
+        self.failed: list[str] = []
+        self._attempt = int(self._kept["attempt"]) + 1 if self._kept else 1
+        self._unwritten = 0
+        self._written_at = self._logged_at = self._began = 0.0
+        self._every = setting.every or 1
+        self._kind, self._spec = "", setting.spec
+        self._is_lossy = self._is_down = False
+        self._stale_objects: list[str] = []
+        self.is_open = False
+
+    def works_by(self, code: str) -> None:
+        """The work is done by a function of its own, whose code counts as well."""
+        self._spec = spec_text({"spec": self._spec, "code": code})
+
+    def forget(self) -> None:
+        """Delete everything that is kept."""
+        if self._keys is not None:
+            self._list_value(self._keys.fingerprint).delete()
+        self._value.delete()
+
+    # -- the beginning ------------------------------------------------------------------------------------------------
+
+    def begin_items(self, keys: Sequence[Key], committed: Iterable[Key] = ()) -> None:
+        """
+        Take up the work on a list of items.
+
+        Args:
+            keys: one for each item, in the list's order.
+            committed: keys whose effect is known to be there, whatever was kept.
+
+        Raises:
+            ConfigurationError: a key is none, or occurs twice; the list is too long for task state.
+            RefusedError: on_change=fail.
+        """
+        kept = self._settled("items")
+        mean = int(kept["chunk"]) if kept else None
+        with self._readable():
+            self._keys = key_list = KeyList(keys, limit=self.s.limit - HEADER, mean=mean)
+        self.total = key_list.count
+        self._check_room(key_list)
+        self.flags = self._flags_of(kept, key_list) if kept else bytearray(self.total)
+        known = set(committed)
+        if known:
+            for position, key in enumerate(keys):
+                if key in known:
+                    self.flags[key_list.rank(position)] = 1
+        self.done = self.flags.count(1)
+        stale = self._keep_list(kept, key_list)
+        self._begin("items")
+        if stale:
+            stale.delete()
+
+    def begin_pages(self, start: Any) -> Any:
+        """Take up the work on pages; returns the cursor of the first page that is not done. Raises: RefusedError."""
+        kept = self._settled("pages")
+        self.cursor, self.done = (kept["cursor"], int(kept["done"])) if kept else (start, 0)
+        self._ended = bool(kept and kept["state"] == "done")
+        self._begin("pages")
+        return self.cursor
+
+    _ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """All pages are done."""
+        return self._ended
+
+    def is_done(self, position: int) -> bool:
+        """Whether the item at ``position`` in the list is done."""
+        assert self._keys is not None
+        return bool(self.flags[self._keys.rank(position)])
+
+    def undone(self) -> Iterable[int]:
+        """Positions in the list of the items that are not done now, in the list's order."""
+        assert self._keys is not None
+        find, flags = self.flags.find, self.flags
+        if self._keys.is_sorted:
+            position = find(0)
+            while position >= 0:
+                yield position
+                position = find(0, position + 1)
+        else:
+            yield from (position for position, rank in enumerate(self._keys.ranks or ()) if not flags[rank])
+
+    # -- the work -----------------------------------------------------------------------------------------------------
+
+    def mark(self, position: int) -> None:
+        """The item at ``position`` is done."""
+        assert self._keys is not None
+        self.flags[self._keys.rank(position)] = 1
+        self.done += 1
+        self.done_here += 1
+        self._unwritten += 1
+
+    def turn(self, cursor: Any, *, is_last: bool) -> None:
+        """A page is done; ``cursor`` is the next one's."""
+        self.cursor, self._ended = cursor, is_last
+        self.done += 1
+        self.done_here += 1
+        self._unwritten += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the progress is to be written now."""
+        return self._unwritten >= self._every or (self._unwritten > 0 and self.s.clock() - self._written_at >= self.s.seconds)
+
+    def write(self) -> None:
+        """
+        Write the progress. A store that does not answer does not stop the work: the next write is tried as soon again.
+
+        Raises:
+            SupersededError: another attempt has taken over.
+        """
+        with self._lock:
+            count = self._unwritten
+            try:
+                self._save(tries=2)
+            except SupersededError:
+                raise
+            except StateStoreError as e:
+                self._written_at = self.s.clock()
+                if not self._is_down:
+                    self.s.log.warning("resumable: %s goes on, though its progress cannot be written: %s", self._what, e)
+                self._is_down = True
+                return
+            self._is_down = False
+            self._unwritten -= count
+        if self.s.clock() - self._logged_at >= LOG_SECONDS:
+            self._log_progress()
+
+    def finish(self, *, is_complete: bool) -> None:
+        """Write what has not been written, at the end of the work or of the attempt. Raises as `OwnedValue.save`."""
+        with self._lock:
+            if not is_complete:
+                self.write()
+                return
+            self._ended = True
+            self._save()
+            self._unwritten = 0
+        elapsed = max(self.s.clock() - self._began, 1e-9)
+        rate = self.done_here / elapsed
+        self.s.log.info(
+            "resumable: %s: all %s %s done, %s of them in this attempt (%.0f s, %.1f/s)",
+            self._what,
+            f"{self.done:,}",
+            self._kind,
+            f"{self.done_here:,}",
+            elapsed,
+            rate,
+        )
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _settled(self, kind: str) -> dict[str, Any] | None:
+        """What was kept, if this attempt is to go on from it."""
+        kept, policy = self._kept, self.s.policy
+        if kept is None:
+            return None
+        with self._readable():
+            generation, spec, earlier_kind = Generation.from_json(kept["generation"]), kept["spec"], kept["kind"]
+            int(kept["done"]), int(kept["try"]), kept["state"]
+        if int(kept["try"]) > self.s.try_number and not self.s.generation.is_of_later_run(generation):
+            raise SupersededError(
+                f"Try {kept['try']} works on {self._what}, this is try {self.s.try_number}: Airflow has given it up. It does "
+                "nothing; the other goes on. Nothing needs to be done."
+            )
+        is_cleared = self.s.generation.relation_to(generation) is Relation.CLEARED or (
+            kept["state"] == "done" and self.s.generation.clear_number != generation.clear_number
+        )
+        if is_cleared and policy.on_clear is OnClear.RESTART:
+            self._say_fresh("the task was cleared", self.s.log.info)
+            return None
+        if spec == self._spec and earlier_kind == kind:
+            return kept
+        if policy.on_change is OnChange.FAIL or (earlier_kind != kind and policy.on_change is OnChange.REATTACH):
+            raise RefusedError(
+                f"The code of the task or its spec= has changed since {kept['done']} {earlier_kind} of {self._what} were done, "
+                f"on_change={policy.on_change.value}. Nothing was done. Undo the change, or clear the task to start over."
+            )
+        if policy.on_change is OnChange.RESTART:
+            self._say_fresh("the code of the task or its spec= has changed, on_change=restart", self.s.log.warning)
+            return None
+        return kept
+
+    def _say_fresh(self, why: str, say: Callable[..., None]) -> None:
+        done = (self._kept or {}).get("done")
+        say("resumable: %s starts over, %s items or pages that an earlier attempt did are done again: %s", self._what, done, why)
+
+    def _check_room(self, keys: KeyList) -> None:
+        room = most_items(self.s.limit - HEADER)
+        if keys.count > room and not keys.is_sorted and self.s.objects is None:
+            raise ConfigurationError(
+                f"{self._what} has {keys.count:,} items that are not in the order of their keys; which of them are done may not "
+                f"fit into task state (up to {room:,} always do). Nothing was done. Sort the items by their keys, work in "
+                "several checkpoints, or set [resumable] store_path to a place in object storage."
+            )
+
+    def _flags_of(self, kept: dict[str, Any], keys: KeyList) -> bytearray:
+        with self._readable():
+            flags = decoded(self._bits_of(kept), int(kept["total"]))
+            if kept["items"] == keys.fingerprint:
+                return flags
+            listed = self._list_value(kept["items"]).load()
+            if listed is None:
+                raise ValueError("the list of its items is gone")
+            carried = keys.carried_over(listed, flags)
+        self.s.log.info(
+            "resumable: the items of %s have changed; %s of the %s that were done are known again and stay done",
+            self._what,
+            f"{carried.count(1):,}",
+            f"{flags.count(1):,}",
+        )
+        return carried
+
+    def _bits_of(self, kept: dict[str, Any]) -> dict[str, Any]:
+        if "object" not in kept:
+            return kept
+        if self.s.objects is None:
+            raise ConfigurationError(
+                f"The progress of {self._what} is in object storage, and [resumable] store_path is not set here. Nothing was "
+                "done. Set it as it was."
+            )
+        data = self.s.objects.get(kept["object"])
+        if hashlib.sha256(data).hexdigest() != kept["sha256"]:
+            raise ValueError(f"the object {kept['object']} was changed")
+        return {"bitmap": data.decode()}
+
+    def _keep_list(self, kept: dict[str, Any] | None, keys: KeyList) -> OwnedValue | None:
+        """Write the list of items, unless it is there; returns the value of the list that it takes the place of."""
+        earlier = (self._kept or {}).get("items")
+        if not (kept and earlier == keys.fingerprint):
+            self._list_value(keys.fingerprint).save(keys.to_json(), whoevers=True)
+        return self._list_value(earlier) if earlier and earlier != keys.fingerprint else None
+
+    def _list_value(self, fingerprint: str) -> OwnedValue:
+        return self.s.value(f"{self.key}.items.{fingerprint}", f"the list of items of {self._what}")
+
+    def _begin(self, kind: str) -> None:
+        self._kind = kind
+        self._began = self._logged_at = self.s.clock()
+        self._every = self.s.every or max(100, (self.total or 0) // 100)
+        if self._kept and "object" in self._kept:
+            self._stale_objects.append(self._kept["object"])
+        self.is_open = True
+        self._save()  # an attempt that Airflow has given up learns it here
+        if self.done:
+            self.s.log.info(
+                "resumable: %s goes on: %s%s %s are done already (attempt %d, try %d)",
+                self._what,
+                f"{self.done:,}",
+                "" if self.total is None else f" of {self.total:,}",
+                kind,
+                self._attempt,
+                self.s.try_number,
+            )
+
+    def _save(self, tries: int = 6) -> None:
+        now = self.s.clock()
+        data, written = self._data(now)
+        self._value.save(data, tries=tries)
+        self._written_at = now
+        if self.s.objects is not None:
+            for name in self._stale_objects:
+                if name != written:
+                    self.s.objects.delete(name)
+            self._stale_objects = [written] if written else []
+
+    def _data(self, now: float) -> tuple[dict[str, Any], str | None]:
+        data: dict[str, Any] = {
+            "state": "done" if self._ended else "running",
+            "done": self.done,
+            "total": self.total,
+            "failed": len(self.failed),
+            "failed_items": self.failed[:5],
+            **self._speed(now),
+            "written_at": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
+            "kind": self._kind,
+            "attempt": self._attempt,
+            "try": self.s.try_number,
+            "generation": self.s.generation.to_json(),
+            "spec": self._spec,
+        }
+        if self._keys is None:
+            return data | {"cursor": self.cursor}, None
+        data |= {"items": self._keys.fingerprint, "chunk": self._keys.mean}
+        bits = encoded(self.flags)
+        if size(bits) <= self.s.limit - HEADER:
+            return data | bits, None
+        if self.s.objects is not None:
+            text = bits["bitmap"].encode()
+            digest = hashlib.sha256(text).hexdigest()
+            name = f"{self.s.name}-{digest[:16]}"
+            self.s.objects.put(name, text)
+            return data | {"object": name, "sha256": digest}, name
+        if not self._is_lossy:
+            self.s.log.warning(
+                "resumable: which items of %s are done no longer fits into task state; a retry would do the rest again. Set "
+                "[resumable] store_path to a place in object storage",
+                self._what,
+            )
+        self._is_lossy = True
+        return data | coarsened(self.flags, self.s.limit - HEADER), None
+
+    def _speed(self, now: float) -> dict[str, Any]:
+        elapsed = now - self._began
+        rate = self.done_here / elapsed if elapsed > 0 else 0.0
+        left = None if self.total is None or not rate else round((self.total - self.done) / rate)
+        return {"per_second": round(rate, 2), "remaining_seconds": left}
+
+    def _log_progress(self) -> None:
+        self._logged_at = now = self.s.clock()
+        speed = self._speed(now)
+        left = speed["remaining_seconds"]
+        self.s.log.info(
+            "resumable: %s: %s%s %s done, %.1f/s%s",
+            self._what,
+            f"{self.done:,}",
+            "" if self.total is None else f" of {self.total:,}",
+            self._kind,
+            speed["per_second"],
+            "" if left is None else f", about {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} left",
+        )
+
+    def _readable(self) -> Any:
+        return _Damage(self)
+
+
+class _Damage:
+    """Turns what reading damaged data raises into a `RecordError`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ConfigurationError):
+            return
+        if isinstance(error, KeyError | ValueError | TypeError | AttributeError | OverflowError):
+            why = f"{type(error).__name__}: {error}"
+            raise self._progress._value.unreadable(why, self._progress._kept) from error
+
+
+def spec_text(spec: Mapping[str, Any]) -> str:
+    """Fingerprint of what the work is done by; see `resumable.identity.fingerprint`."""
+    from resumable.identity import fingerprint
+
+    return fingerprint(spec)

@@ -1,0 +1,120 @@
+"""What Airflow's own code does to the state of an asset; the documentation names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+from airflow.models.asset import (
+    AssetActive, AssetModel, TaskInletAssetReference, TaskOutletAssetReference, remove_references_to_deleted_dags
+)
+from airflow.models.asset_state_store import AssetStateStoreModel
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+initdb()
+references = {"inlets": [TaskInletAssetReference], "outlets": [TaskOutletAssetReference]}
+references["both"] = references["inlets"] + references["outlets"]
+for name, kinds in references.items():
+    with create_session() as session:
+        session.merge(DagBundleModel(name="bundle"))
+        session.flush()
+        session.add(DagModel(dag_id=name, bundle_name="bundle", fileloc=name, is_stale=False))
+        asset = AssetModel(name=name, uri=name, group="asset")
+        session.add(asset)
+        session.flush()
+        session.add(AssetActive.for_asset(asset))
+        session.add_all(kind(asset_id=asset.id, dag_id=name, task_id="load") for kind in kinds)
+        session.add(AssetStateStoreModel(asset_id=asset.id, key="mark", value="1"))
+
+def with_state():
+    SchedulerJobRunner.__new__(SchedulerJobRunner)._update_asset_orphanage()
+    with create_session() as session:
+        assets = select(AssetModel.name).join(AssetStateStoreModel, AssetStateStoreModel.asset_id == AssetModel.id)
+        return sorted(session.scalars(assets))
+
+before = with_state()
+with create_session() as session:
+    for dag in session.scalars(select(DagModel)):
+        dag.is_stale = True  # its file is gone, or does not parse
+with create_session() as session:
+    remove_references_to_deleted_dags(session)
+print(json.dumps([before, with_state()]))
+"""
+
+
+def test_the_mark_outlives_a_dag_file_that_is_gone_for_a_while_if_the_asset_is_an_inlet(tmp_path: Path) -> None:
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    before, after = json.loads(done.stdout.splitlines()[-1])
+    assert before == ["both", "inlets", "outlets"]
+    assert after == ["both", "inlets"]
+
+
+DAG_FILE = """
+from airflow.sdk import DAG, Asset, get_current_context, task
+from resumable import Watermark
+
+HOURS = Asset("hours")
+
+def read(asset):
+    with Watermark("n", asset=asset, start=0, until=get_current_context()["dag_run"].conf["until"]) as mark:
+        mark.advance()
+    return [mark.since, mark.until]
+
+with DAG("both", schedule=None, max_active_runs=1) as dag:
+    @task(inlets=[HOURS])
+    def of_asset():
+        return read(HOURS)
+
+    @task
+    def of_task():
+        return read(None)
+
+    of_asset() >> of_task()
+"""
+
+RUN_IT = """
+import json, sys
+from datetime import datetime, timezone
+from airflow.utils.db import initdb
+
+initdb()
+import both
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+for day, until in enumerate((10, 25, 40), 1):
+    both.dag.test(run_conf={"until": until}, logical_date=datetime(2026, 1, day, tzinfo=timezone.utc))
+with create_session() as session:
+    found = session.execute(select(XComModel.task_id, XComModel.value).where(XComModel.key == "return_value")).all()
+print(json.dumps(sorted([task, json.loads(value) if isinstance(value, str) else value] for task, value in found)))
+"""
+
+
+def test_a_mark_goes_from_run_to_run_in_airflows_own_asset_state_and_variables(tmp_path: Path) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "both.py").write_text(DAG_FILE)
+    env = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[2])]),
+    }
+    done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == [[task, given] for task in ("of_asset", "of_task") for given in ([0, 10], [10, 25], [25, 40])]
