@@ -26,6 +26,7 @@ from airflow.providers.amazon.aws.operators.glue import (
     GlueDataQualityRuleRecommendationRunOperator,
     GlueDataQualityRuleSetEvaluationRunOperator,
 )
+from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
 from airflow.providers.amazon.aws.operators.rds import RdsStartExportTaskOperator
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerAutoMLOperator,
@@ -37,7 +38,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 )
 from airflow.providers.amazon.aws.operators.step_function import StepFunctionStartExecutionOperator
 
-from resumable.operators import appflow, bedrock, comprehend, glue_data_quality, rds, sagemaker, step_function
+from resumable.operators import appflow, bedrock, comprehend, glue_data_quality, mwaa, rds, sagemaker, step_function
 from tests.services import aws_jobs as services
 from tests.services.aws_jobs import AwsJobs
 
@@ -261,6 +262,12 @@ def filtered_flow(word: str) -> dict[str, Any]:
     return {**_full_flow(word), "source_field": "created", "filter_date": "2026-01-01T00:00:00+00:00"}
 
 
+def _dag_run(word: str) -> dict[str, Any]:
+    given = {"env_name": "airflow", "trigger_dag_id": "nightly", "conf": {"word": word}, "airflow_version": 3}
+    no_prefix = {"inject_host_prefix": False}  # "env." before 127.0.0.1 is no host
+    return {**given, "wait_for_completion": True, "botocore_config": no_prefix, **QUICK}
+
+
 QUICK = {"waiter_delay": 0, "waiter_max_attempts": 1_000_000}
 APPFLOW = ("StartFlow", "DescribeFlowExecutionRecords", "CancelFlowExecutions")
 BOTH: tuple[dict[str, Any], ...] = ({}, {"deferrable": True})
@@ -445,5 +452,12 @@ CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
             ("after", appflow.ResumableAppflowRunAfterOperator, AppflowRunAfterOperator, filtered_flow),
             ("daily", appflow.ResumableAppflowRunDailyOperator, AppflowRunDailyOperator, filtered_flow),
         )
+    ),
+    (
+        "mwaa-trigger-dag-run",
+        mwaa.ResumableMwaaTriggerDagRunOperator,
+        MwaaTriggerDagRunOperator,
+        bench(services.Mwaa, "POST dagRuns", "GET dagRuns", "PATCH dagRuns", _dag_run),
+        BOTH,
     ),
 ]

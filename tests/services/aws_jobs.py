@@ -609,3 +609,37 @@ class Appflow(AwsJobs):
         for execution in body["executionIds"]:
             self.stop(execution)
         return {"invalidExecutions": []}
+
+
+class Mwaa(AwsJobs):
+    """The REST API of one environment's Airflow; each method of it is an operation of its own in the journal."""
+
+    api = "mwaa"
+    active, succeeded, failed, stopped = "running", "success", "failed", "failed"
+    missing = AwsError("RestApiClientException", "DAGRun not found")
+
+    def parse(self, request: Request) -> tuple[str, dict[str, Any]]:
+        operation, body = super().parse(request)
+        return (f"{body['Method']} dagRuns" if operation == "InvokeRestApi" else operation), body
+
+    def respond(self, request: Request, operation: str, body: dict[str, Any]) -> Response:
+        if not operation.endswith(" dagRuns"):
+            return super().respond(request, operation, body)
+        name = body["Path"].rpartition("/")[2]
+        given = body.get("Body") or {}
+        if operation.startswith("POST"):
+            name = given.get("dag_run_id") or f"manual__{self.number()}"
+            if name in self._known:
+                return self._refused(409, "DAGRun already exists")
+            self.add(name, given)
+        if name not in self._known:
+            return self._refused(404, "DAGRun not found")
+        if operation.startswith("PATCH"):
+            self.stop(name)
+        run = {"dag_run_id": name, "state": self.get(name).state, "conf": self._known[name].body.get("conf", {})}
+        return json_response({"RestApiStatusCode": 200, "RestApiResponse": run})
+
+    @staticmethod
+    def _refused(status: int, detail: str) -> Response:
+        answer = {"__type": "RestApiClientException", "RestApiStatusCode": status, "RestApiResponse": {"detail": detail}}
+        return json_response(answer, 400)
