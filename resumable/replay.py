@@ -30,6 +30,10 @@ class ReplayMixin(DurableBase):
     service: ClassVar[str]
     certainty: ClassVar[Certainty]
     settle: ClassVar[float] = 0.0
+    doubt: ClassVar[str] = ""
+    """How a submit whose answer was lost is cleared up: one clause, for the documentation."""
+    window: ClassVar[str] = ""
+    """What is left nevertheless: one clause, for the documentation."""
     wait_argument: ClassVar[str]
     """The provider's argument that tells whether ``execute`` waits for the job."""
 
