@@ -30,6 +30,10 @@ class ReplayMixin(DurableBase):
     service: ClassVar[str]
     certainty: ClassVar[Certainty]
     settle: ClassVar[float] = 0.0
+    doubt: ClassVar[str] = ""
+    """How a submit whose answer was lost is cleared up: one clause, for the documentation."""
+    window: ClassVar[str] = ""
+    """What is left nevertheless: one clause, for the documentation."""
     wait_argument: ClassVar[str]
     """The provider's argument that tells whether ``execute`` waits for the job."""
 
@@ -77,12 +81,16 @@ class ReplayMixin(DurableBase):
         finally:
             setattr(self, self.wait_argument, asked)
 
+    _failed_resume: Exception | None = None
+
     def trigger(self, theirs: Any) -> Any:
         """The trigger to defer with, in place of the provider's."""
         return theirs
 
     def defer(self, *, trigger: Any, timeout: timedelta | float | None = None, **kwargs: Any) -> Any:
         """The provider's deferral, with our trigger, and ending in time for ``job_timeout``."""
+        if self._failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
+            raise self._failed_resume
         remaining = self._attempt.remaining if self._attempt is not None else None
         if remaining is not None:
             given = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -117,6 +125,7 @@ class ReplayMixin(DurableBase):
         seen = attempt.observe()
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
+            self._failed_resume = error
             return self.execute(context)
         if seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN) and not attempt.is_overdue:
             seconds = compat.hand_back_seconds()

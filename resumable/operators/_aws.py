@@ -90,12 +90,6 @@ class AwsReplay(ReplayMixin):
     finds_expired: ClassVar[bool] = False
     """Whether `find` can be asked once the token has expired."""
 
-    doubt: ClassVar[str] = ""
-    """How a submit whose answer was lost is cleared up: one clause, for the documentation."""
-
-    window: ClassVar[str] = ""
-    """What is left nevertheless: one clause, for the documentation."""
-
     http_status: ClassVar[int] = 200
     """The status of the submit's answer, where the provider asserts another than 200."""
 
@@ -337,8 +331,8 @@ class AwsReplay(ReplayMixin):
         if isinstance(value, str) and value:
             return value
         raise InvalidAnswerError(
-            f"{self.service} answered the submit with {value!r} as the {what}, which is none. A job may be running: look for it in "
-            "the service. The next try asks again with the same token, or looks the job up."
+            f"{self.service} answered the submit with {value!r} as the {what}, which is none. A job may be running: look for "
+            "it in the service. The next try asks again with the same token, or looks the job up."
         )
 
     def ids(self, handle: JobHandle, *names: str) -> tuple[str, ...]:
@@ -348,9 +342,9 @@ class AwsReplay(ReplayMixin):
         if all(isinstance(value, str) and value for value in found):
             return found  # type: ignore[return-value]
         raise RecordError(
-            f"The record holds {handle.ids!r} as the ids of a {self.service} job, which they are not. Nothing was submitted, and the "
-            "job, if there is one, is left alone. Look for it in the service, then delete the task state key 'resumable' of this "
-            "task instance."
+            f"The record holds {handle.ids!r} as the ids of a {self.service} job, which they are not. Nothing was submitted, and "
+            "the job, if there is one, is left alone. Look for it in the service, then delete the task state key 'resumable' of "
+            "this task instance."
         )
 
     @staticmethod
@@ -425,7 +419,7 @@ class _Submit:
         return _Answered(status), {**response, "ResponseMetadata": {"HTTPStatusCode": status}}
 
     def send_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
-        """botocore re-sends on time-outs and 5xx. Without a token in the request, that makes a second job."""
+        """Hold botocore back, which re-sends on time-outs and 5xx: without a token in the request, that makes a second job."""
         if self._operator.certainty is not Certainty.FIND:
             return
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):

@@ -82,6 +82,8 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
     service = "databricks-sql"
     certainty = Certainty.FIND
     settle = 60.0
+    doubt = "the token is in a comment of the statement and is looked up in the query history"
+    window = "the submit gets there, or the history shows it, later than 60 seconds after it was sent or its answer was lost"
     hook_name = "_hook"
     submit_method = "post_sql_statement"
     look_methods = ("get_sql_statement_state",)

@@ -31,6 +31,7 @@ class DatabricksTaskReplay(DatabricksRunReplay):
     Inside a ``DatabricksWorkflowTaskGroup`` it submits nothing. It watches its task in the run that the group's ``launch`` task
     started and keeps no record: what to watch is told by ``launch``. An eviction leaves the task of the run alone, a user's mark
     cancels it. A clear of this task alone watches the same run again; clear ``launch`` to have the workflow run anew.
+    ``job_timeout`` counts from the start of each attempt there.
     """
 
     submit_method = "submit_run"

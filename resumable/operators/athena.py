@@ -1,8 +1,9 @@
 """Athena queries that survive their worker: class B, StartQueryExecution's own token.
 
-Facts on the service (API reference, botocore's service model): ``ClientRequestToken`` has 32 to 128 characters; the same token with
-the same parameters is answered with the same query, whatever became of it, with other parameters by an InvalidRequestException.
-For how long is not documented: it is relied upon for an hour. A query's execution is known for 45 days.
+Facts on the service (API reference, botocore's service model): ``ClientRequestToken`` has 32 to 128 characters; the same token
+with the same parameters is answered with the same query, whatever became of it, with other parameters by an
+InvalidRequestException. For how long is not documented: it is relied upon for an hour. A query's execution is known for 45
+days.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""EMR steps that survive their worker: class C. AddJobFlowSteps knows no token, so it is stamped into the steps' names.
+"""EMR that survives its worker: steps and clusters (class C), jobs on EKS and on EMR Serverless (class B).
 
-Facts on the service (botocore service model and API reference): step names hold 256 characters; ListSteps gives the newest first,
-50 a page, and takes at most 10 step ids; CancelSteps works on running steps from EMR 5.28 on; the steps of a terminated cluster
-stay visible for about two months.
+AddJobFlowSteps and RunJobFlow know no token, so it is stamped into the steps' names, and on the cluster as a tag. StartJobRun
+of EMR on EKS and of EMR Serverless takes a ``clientToken``.
+
+Facts on the services (botocore service models and API references): step names hold 256 characters; ListSteps gives the newest
+first, 50 a page, and takes at most 10 step ids; CancelSteps works on running steps from EMR 5.28 on; the steps of a terminated
+cluster stay visible for about two months. ListClusters shows no tags and filters by time and state alone; DescribeCluster shows
+tags; RunJobFlow with tags needs the permission ``elasticmapreduce:AddTags``. A job run on EKS tells its ``clientToken``, in
+lists too. For how long EMR on EKS and EMR Serverless know a token is not documented: it is relied upon for an hour.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
@@ -21,13 +26,24 @@ from resumable.record import JobHandle, JobRecord
 from resumable.triggers import StopGuard
 
 with provider_import("amazon"):
-    from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
+    from airflow.providers.amazon.aws.operators.emr import (
+        EmrAddStepsOperator,
+        EmrContainerOperator,
+        EmrCreateJobFlowOperator,
+        EmrServerlessStartJobOperator,
+    )
     from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws import HOUR, TAG, AwsReplay
 
-__all__ = ["ResumableEmrAddStepsOperator", "ResumableEmrAddStepsTrigger"]
+__all__ = [
+    "ResumableEmrAddStepsOperator",
+    "ResumableEmrAddStepsTrigger",
+    "ResumableEmrContainerOperator",
+    "ResumableEmrCreateJobFlowOperator",
+    "ResumableEmrServerlessStartJobOperator",
+]
 
 STEP_IDS_A_CALL = 10
 NAME_LENGTH = 256
@@ -76,15 +92,17 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
     """
     `EmrAddStepsOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The steps of one task are one job: it is active while one of them is, and has succeeded when all have. Each step's name ends in a
-    short mark, `` [r:…:0/2]``, by which a submit whose answer was lost is found again. Unlike the provider's, it cancels its steps
-    when a user stops the task.
+    The steps of one task are one job: it is active while one of them is, and has succeeded when all have. Each step's name ends
+    in a short mark, `` [r:…:0/2]``, by which a submit whose answer was lost is found again. Unlike the provider's, it cancels
+    its steps when a user stops the task.
     """
 
     service = "emr"
     operation = "AddJobFlowSteps"
     certainty = Certainty.FIND
     settle = 20.0
+    doubt = "the token is in each step's name (`[r:…:0/2]`) and is looked up"
+    window = "the submit reaches EMR, or `ListSteps` shows it, later than 20 seconds after it was sent or its answer was lost"
     wait_argument = "wait_for_completion"
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
@@ -100,8 +118,8 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         steps = list(response.get("StepIds") or [])
         if len(steps) != len(params["Steps"]) or not all(isinstance(s, str) and s for s in steps):
             raise InvalidAnswerError(
-                f"EMR answered {len(params['Steps'])} steps with the ids {steps!r}. Steps may be running on {params['JobFlowId']}: "
-                "look for them there. The next try looks them up by their mark."
+                f"EMR answered {len(params['Steps'])} steps with the ids {steps!r}. Steps may be running on "
+                f"{params['JobFlowId']}: look for them there. The next try looks them up by their mark."
             )
         return {"cluster": params["JobFlowId"], "steps": steps}
 
@@ -169,12 +187,231 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         return bool(self.wait_for_completion or self.deferrable)
 
     def trigger(self, theirs: Any) -> ResumableEmrAddStepsTrigger:
-        return ResumableEmrAddStepsTrigger(**theirs.serialize()[1], keeps_on_clear=self.resume_policy.on_clear is OnClear.REATTACH)
+        keeps = self.resume_policy.on_clear is OnClear.REATTACH
+        return ResumableEmrAddStepsTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
         if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
             return None  # nothing to wait for: the provider's execute goes on and returns the step ids
         return super().defer(trigger=trigger, **kwargs)
+
+
+class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
+    """
+    `EmrCreateJobFlowOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job is the start of the cluster, until what ``wait_policy`` waits for. The cluster has the tag ``resumable-token``, by
+    which a submit whose answer was lost is found again. Where clusters may not be tagged, a subclass with ``mark_in = "name"``
+    has a short mark, `` [r:…]``, at the end of the cluster's name instead. A user's stop terminates the cluster while it is
+    waited for, also while the task is deferred. A wait that failed terminates no cluster that starts, whatever
+    ``terminate_job_flow_on_failure`` says; one that is waited for with ``WAIT_FOR_STEPS_COMPLETION`` is so with
+    ``deferrable=True`` too.
+    """
+
+    mark_in: ClassVar[Literal["tag", "name"]] = "tag"
+
+    service = "emr"
+    operation = "RunJobFlow"
+    certainty = Certainty.FIND
+    settle = 30.0
+    wait_argument = "wait_for_completion"
+    asks_account = True
+    doubt = "the token is a tag of the cluster (`resumable-token`) and is looked up among the clusters created since"
+    window = "the submit reaches EMR, or `ListClusters` shows it, later than 30 seconds after it was sent or its answer was lost"
+    failed = frozenset({"TERMINATED_WITH_ERRORS"})
+
+    def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
+        self.terminate_job_flow_on_failure = False
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        if self.mark_in == "tag":
+            params["Tags"] = [*params.get("Tags", []), {"Key": TAG, "Value": token}]
+        else:
+            mark = _cluster_mark(token)
+            params["Name"] = str(params["Name"])[: NAME_LENGTH - len(mark)] + mark
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
+        return {"cluster": self.wanted(response.get("JobFlowId"), "JobFlowId")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"JobFlowId": self.ids(handle, "cluster")[0]}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        cluster = self.hook.conn.describe_cluster(ClusterId=self.ids(handle, "cluster")[0])["Cluster"]
+        return str(cluster["Status"]["State"])
+
+    def place_state(self, word: str) -> JobState:
+        ready = {"TERMINATED"} if self._waits_for_steps() else {"RUNNING", "WAITING", "TERMINATED"}
+        if word in ready:
+            return JobState.SUCCEEDED
+        if word in ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"):
+            return JobState.ACTIVE
+        return super().place_state(word)
+
+    def _waits_for_steps(self) -> bool:
+        policy = getattr(self, "wait_policy", None)
+        return policy is not None and policy.name == "WAIT_FOR_STEPS_COMPLETION"
+
+    def is_missing(self, error: ClientError) -> bool:
+        return error.response["Error"]["Code"] == "InvalidRequestException" and "is not valid" in str(error)
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        client, mark = self.hook.conn, _cluster_mark(record.token)
+        for page in client.get_paginator("list_clusters").paginate(CreatedAfter=self.oldest(record)):
+            for cluster in page["Clusters"]:
+                if self.mark_in == "name":
+                    is_ours = cluster["Name"].endswith(mark)
+                else:
+                    tags = client.describe_cluster(ClusterId=cluster["Id"])["Cluster"].get("Tags", [])
+                    is_ours = {"Key": TAG, "Value": record.token} in tags
+                if is_ours:
+                    return self.handle({"cluster": cluster["Id"]}, record)
+        return None
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "terminate_job_flows", {"JobFlowIds": list(self.ids(handle, "cluster"))}
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
+
+    def trigger(self, theirs: Any) -> Any:
+        ours = super().trigger(theirs)
+        if ours is not theirs:
+            ours.kwargs["waiter_name"] = theirs.waiter_name  # which the provider's trigger forgets to serialise
+        return ours
+
+
+class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
+    """
+    `EmrContainerOperator` (EMR on EKS) with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The token takes the place of ``client_request_token``. A user's stop cancels the job run with one request, whatever
+    ``cancel_on_kill`` says; the provider's waits for the end of the run.
+    """
+
+    service = "emr-containers"
+    operation = "StartJobRun"
+    wait_argument = "wait_for_completion"
+    token_lifetime = HOUR
+    finds_expired = True
+    settle = 30.0
+    active = frozenset({"PENDING", "SUBMITTED", "RUNNING", "CANCEL_PENDING"})
+    succeeded = frozenset({"COMPLETED"})
+    failed = frozenset({"FAILED", "CANCELLED"})
+    doubt = "the job run is started again with the same `clientToken`; after an hour it is looked up by that token"
+    window = "none known"
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["clientToken"] = token
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"cluster": str(params["virtualClusterId"])}
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        self._account = _account(response.get("arn"))
+        return {"cluster": str(params["virtualClusterId"]), "run": self.wanted(response.get("id"), "id")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        cluster, run = self.ids(handle, "cluster", "run")
+        return {"id": run, "virtualClusterId": cluster}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        cluster, run = self.ids(handle, "cluster", "run")
+        return str(self.hook.conn.describe_job_run(virtualClusterId=cluster, id=run)["jobRun"]["state"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        cluster = record.place["cluster"]
+        pages = self.hook.conn.get_paginator("list_job_runs").paginate(virtualClusterId=cluster, createdAfter=self.oldest(record))
+        for page in pages:
+            for run in page["jobRuns"]:
+                if run.get("clientToken") == record.token:
+                    return self.handle({"cluster": cluster, "run": run["id"]}, record)
+        return None
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        cluster, run = self.ids(handle, "cluster", "run")
+        return "cancel_job_run", {"virtualClusterId": cluster, "id": run}
+
+
+class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOperator):
+    """
+    `EmrServerlessStartJobOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The token takes the place of ``client_request_token``, and is in the job run's name where none is given. A user's stop
+    cancels the job run with one request, whatever ``cancel_on_kill`` says; the provider's waits for the end of the run. Without
+    ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks of one attempt; so does this one.
+    """
+
+    service = "emr-serverless"
+    operation = "StartJobRun"
+    conflicts = frozenset({"ConflictException"})
+    wait_argument = "wait_for_completion"
+    token_lifetime = HOUR
+    active = frozenset({"SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING"})
+    succeeded = frozenset({"SUCCESS"})
+    failed = frozenset({"FAILED", "CANCELLED"})
+    doubt = "the job run is started again with the same `clientToken`; the service answers with the one it has"
+    window = "none known within an hour; an older doubt is refused (EMR Serverless does not say for how long it knows a token)"
+
+    name: str | None
+    config: dict[str, Any]
+
+    def before_execute(self, attempt: Attempt) -> None:
+        self.name = self.name or self.config.get("name") or f"emr_serverless_job_airflow_{attempt.token}"
+        self.config = {key: value for key, value in self.config.items() if key != "name"}
+
+    def execute(self, context: Any, event: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
+        """Entered twice where the provider defers for the start of its application."""
+        return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        if self.durable and next_method == "execute":
+            return self.execute(context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
+        """The provider's; where the trigger tells a failure, the provider's fails to read it."""
+        if self.durable and event is not None and event.get("status") != "success":
+            msg = f"EMR Serverless job failed, or waiting for it did: {event}"
+            raise RuntimeError(msg)
+        return super().execute_complete(context, event)
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["clientToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        self._account = _account(response.get("arn"))
+        return {"application": str(params["applicationId"]), "run": self.wanted(response.get("jobRunId"), "jobRunId")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        application, run = self.ids(handle, "application", "run")
+        return {"applicationId": application, "jobRunId": run}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        application, run = self.ids(handle, "application", "run")
+        return str(self.hook.conn.get_job_run(applicationId=application, jobRunId=run)["jobRun"]["state"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        application, run = self.ids(handle, "application", "run")
+        return "cancel_job_run", {"applicationId": application, "jobRunId": run}
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
+
+
+def _cluster_mark(token: str) -> str:
+    return f" [r:{token[:24]}]"
+
+
+def _account(arn: Any) -> str | None:
+    parts = str(arn).split(":")
+    return parts[4] or None if len(parts) > 5 else None
 
 
 def _ids(handle: JobHandle) -> tuple[str, list[str]]:
@@ -183,8 +420,8 @@ def _ids(handle: JobHandle) -> tuple[str, list[str]]:
     if isinstance(cluster, str) and isinstance(steps, list) and steps and all(isinstance(s, str) for s in steps):
         return cluster, steps
     raise RecordError(
-        f"The record holds {handle.ids!r} as the ids of EMR steps, which they are not. Nothing was submitted, and the steps, if there "
-        "are any, are left alone. Look for them on the cluster, then delete the task state key 'resumable' of this task "
+        f"The record holds {handle.ids!r} as the ids of EMR steps, which they are not. Nothing was submitted, and the steps, if "
+        "there are any, are left alone. Look for them on the cluster, then delete the task state key 'resumable' of this task "
         "instance."
     )
 

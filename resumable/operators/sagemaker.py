@@ -1,8 +1,9 @@
 """SageMaker jobs that survive their worker: class A, a job's name is unique in its account and region; pipelines: class B.
 
-Facts on the service (botocore's service model): names of training, processing and transform jobs hold 63 characters, those of tuning
-and AutoML jobs 32; a name that is taken is answered with ResourceInUse until the job is deleted. A Describe of an unknown job is
-answered with ValidationException or ResourceNotFound. StartPipelineExecution takes a ClientRequestToken of 32 to 128 characters.
+Facts on the service (botocore's service model): names of training, processing and transform jobs hold 63 characters, those of
+tuning and AutoML jobs 32; a name that is taken is answered with ResourceInUse until the job is deleted. A Describe of an unknown
+job is answered with ValidationException or ResourceNotFound. StartPipelineExecution takes a ClientRequestToken of 32 to 128
+characters.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Facts on the service (API reference, botocore's service model): StartExecution of a STANDARD state machine with the name and
 input of a running execution is answered with that execution, with the name of any other of the last 90 days with
-ExecutionAlreadyExists; an EXPRESS one starts another execution each time. Names hold 80 characters. DescribeExecution is eventually consistent and knows
-no EXPRESS executions. RedriveExecution starts a failed execution again, under a token that holds for 15 minutes.
+ExecutionAlreadyExists; an EXPRESS one starts another execution each time. Names hold 80 characters. DescribeExecution is
+eventually consistent and knows no EXPRESS executions. RedriveExecution starts a failed execution again, under a token that holds
+for 15 minutes.
 """
 
 from __future__ import annotations

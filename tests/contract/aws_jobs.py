@@ -6,6 +6,28 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from airflow.providers.amazon.aws.operators.appflow import (
+    AppflowRunAfterOperator,
+    AppflowRunBeforeOperator,
+    AppflowRunDailyOperator,
+    AppflowRunFullOperator,
+    AppflowRunOperator,
+)
+from airflow.providers.amazon.aws.operators.bedrock import (
+    BedrockBatchInferenceOperator,
+    BedrockCreateProvisionedModelThroughputOperator,
+    BedrockCustomizeModelOperator,
+)
+from airflow.providers.amazon.aws.operators.comprehend import (
+    ComprehendCreateDocumentClassifierOperator,
+    ComprehendStartPiiEntitiesDetectionJobOperator,
+)
+from airflow.providers.amazon.aws.operators.glue import (
+    GlueDataQualityRuleRecommendationRunOperator,
+    GlueDataQualityRuleSetEvaluationRunOperator,
+)
+from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
+from airflow.providers.amazon.aws.operators.rds import RdsStartExportTaskOperator
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerAutoMLOperator,
     SageMakerProcessingOperator,
@@ -16,7 +38,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 )
 from airflow.providers.amazon.aws.operators.step_function import StepFunctionStartExecutionOperator
 
-from resumable.operators import sagemaker, step_function
+from resumable.operators import appflow, bedrock, comprehend, glue_data_quality, mwaa, rds, sagemaker, step_function
 from tests.services import aws_jobs as services
 from tests.services.aws_jobs import AwsJobs
 
@@ -182,6 +204,72 @@ def _pipeline(word: str) -> dict[str, Any]:
     return {"pipeline_name": "nightly", "pipeline_params": {"word": word}, **waits}
 
 
+def _inference(word: str) -> dict[str, Any]:
+    uris = {"input_uri": "s3://in/", "output_uri": "s3://out/"}
+    return {"job_name": "nightly", "role_arn": ROLE, "model_id": f"model-{len(word)}", **uris, **QUICK}
+
+
+def _customization(word: str) -> dict[str, Any]:
+    uris = {"training_data_uri": "s3://in/", "output_data_uri": "s3://out/"}
+    model = {"custom_model_name": "mine", "base_model_id": "amazon.titan-text-lite-v1", "hyperparameters": {"word": word}}
+    return {"job_name": "nightly", "role_arn": ROLE, **model, **uris, **QUICK}
+
+
+def _throughput(word: str) -> dict[str, Any]:
+    return {"model_units": len(word), "provisioned_model_name": "mine", "model_id": "model-1", **QUICK}
+
+
+def _pii(word: str) -> dict[str, Any]:
+    uris = {"input_data_config": {"S3Uri": f"s3://in/{word}"}, "output_data_config": {"S3Uri": "s3://out/"}}
+    return {"mode": "ONLY_OFFSETS", "data_access_role_arn": ROLE, "language_code": "en", **uris, **QUICK}
+
+
+def _classifier(word: str) -> dict[str, Any]:
+    given = {"document_classifier_name": "mine", "input_data_config": {"S3Uri": f"s3://in/{word}"}, "mode": "MULTI_CLASS"}
+    return {**given, "data_access_role_arn": ROLE, "language_code": "en", **QUICK}
+
+
+def _evaluation(word: str) -> dict[str, Any]:
+    return {**_recommendation(word), "rule_set_names": ["rules"]}
+
+
+def _recommendation(word: str) -> dict[str, Any]:
+    table = {"GlueTable": {"DatabaseName": "db", "TableName": word}}
+    return {"datasource": table, "role": ROLE, "show_results": False, **QUICK}
+
+
+def _export(word: str) -> dict[str, Any]:
+    source = f"arn:aws:rds:{services.REGION}:{services.ACCOUNT}:snapshot:nightly"
+    names = {"s3_bucket_name": "out", "iam_role_arn": ROLE, "kms_key_id": "key", "s3_prefix": word.replace(" ", "-")}
+    return {
+        "export_task_identifier": "nightly",
+        "source_arn": source,
+        **names,
+        "waiter_interval": 0,
+        "waiter_max_attempts": 10**6,
+    }
+
+
+def _flow(word: str) -> dict[str, Any]:
+    return {"flow_name": word.replace(" ", "-"), "poll_interval": 0, "max_attempts": 10**6}
+
+
+def _full_flow(word: str) -> dict[str, Any]:
+    return {"flow_name": word.replace(" ", "-"), "poll_interval": 0, "source": "salesforce", "max_attempts": 10**6}
+
+
+def filtered_flow(word: str) -> dict[str, Any]:
+    return {**_full_flow(word), "source_field": "created", "filter_date": "2026-01-01T00:00:00+00:00"}
+
+
+def _dag_run(word: str) -> dict[str, Any]:
+    given = {"env_name": "airflow", "trigger_dag_id": "nightly", "conf": {"word": word}, "airflow_version": 3}
+    no_prefix = {"inject_host_prefix": False}  # "env." before 127.0.0.1 is no host
+    return {**given, "wait_for_completion": True, "botocore_config": no_prefix, **QUICK}
+
+
+QUICK = {"waiter_delay": 0, "waiter_max_attempts": 1_000_000}
+APPFLOW = ("StartFlow", "DescribeFlowExecutionRecords", "CancelFlowExecutions")
 BOTH: tuple[dict[str, Any], ...] = ({}, {"deferrable": True})
 
 CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
@@ -249,6 +337,127 @@ CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
             "StopPipelineExecution",
             _pipeline,
         ),
+        BOTH,
+    ),
+    (
+        "bedrock-batch-inference",
+        bedrock.ResumableBedrockBatchInferenceOperator,
+        renamed(BedrockBatchInferenceOperator, job_name="theirs"),
+        bench(
+            services.BedrockInvocations,
+            "CreateModelInvocationJob",
+            "GetModelInvocationJob",
+            "StopModelInvocationJob",
+            _inference,
+        ),
+        BOTH,
+    ),
+    (
+        "bedrock-customize-model",
+        bedrock.ResumableBedrockCustomizeModelOperator,
+        renamed(BedrockCustomizeModelOperator, job_name="theirs"),
+        bench(
+            services.BedrockCustomizations,
+            "CreateModelCustomizationJob",
+            "GetModelCustomizationJob",
+            "StopModelCustomizationJob",
+            _customization,
+        ),
+        BOTH,
+    ),
+    (
+        "bedrock-provisioned-throughput",
+        bedrock.ResumableBedrockCreateProvisionedModelThroughputOperator,
+        BedrockCreateProvisionedModelThroughputOperator,
+        bench(
+            services.BedrockThroughputs,
+            "CreateProvisionedModelThroughput",
+            "GetProvisionedModelThroughput",
+            "DeleteProvisionedModelThroughput",
+            _throughput,
+        ),
+        BOTH,
+    ),
+    (
+        "comprehend-pii",
+        comprehend.ResumableComprehendStartPiiEntitiesDetectionJobOperator,
+        ComprehendStartPiiEntitiesDetectionJobOperator,
+        bench(
+            services.ComprehendPii,
+            "StartPiiEntitiesDetectionJob",
+            "DescribePiiEntitiesDetectionJob",
+            "StopPiiEntitiesDetectionJob",
+            _pii,
+        ),
+        BOTH,
+    ),
+    (
+        "comprehend-classifier",
+        comprehend.ResumableComprehendCreateDocumentClassifierOperator,
+        ComprehendCreateDocumentClassifierOperator,
+        bench(
+            services.ComprehendClassifiers,
+            "CreateDocumentClassifier",
+            "DescribeDocumentClassifier",
+            "StopTrainingDocumentClassifier",
+            _classifier,
+        ),
+        BOTH,
+    ),
+    (
+        "glue-data-quality-evaluation",
+        glue_data_quality.ResumableGlueDataQualityRuleSetEvaluationRunOperator,
+        GlueDataQualityRuleSetEvaluationRunOperator,
+        bench(
+            services.GlueQuality,
+            "StartDataQualityRulesetEvaluationRun",
+            "GetDataQualityRulesetEvaluationRun",
+            "CancelDataQualityRulesetEvaluationRun",
+            _evaluation,
+        ),
+        BOTH,
+    ),
+    (
+        "glue-data-quality-recommendation",
+        glue_data_quality.ResumableGlueDataQualityRuleRecommendationRunOperator,
+        GlueDataQualityRuleRecommendationRunOperator,
+        bench(
+            services.GlueQuality,
+            "StartDataQualityRuleRecommendationRun",
+            "GetDataQualityRuleRecommendationRun",
+            "CancelDataQualityRuleRecommendationRun",
+            _recommendation,
+        ),
+        BOTH,
+    ),
+    (
+        "rds-export",
+        rds.ResumableRdsStartExportTaskOperator,
+        renamed(RdsStartExportTaskOperator, export_task_identifier="theirs"),
+        bench(services.RdsExports, "StartExportTask", "DescribeExportTasks", "CancelExportTask", _export),
+        ({},),
+    ),
+    *(
+        (
+            f"appflow-{name}",
+            ours,
+            theirs,
+            bench(services.Appflow, *APPFLOW, arguments, appflow__VISIBLE_AFTER=0),
+            ({},),
+        )
+        for name, ours, theirs, arguments in (
+            ("run", appflow.ResumableAppflowRunOperator, AppflowRunOperator, _flow),
+            ("full", appflow.ResumableAppflowRunFullOperator, AppflowRunFullOperator, _full_flow),
+            ("before", appflow.ResumableAppflowRunBeforeOperator, AppflowRunBeforeOperator, filtered_flow),
+            ("after", appflow.ResumableAppflowRunAfterOperator, AppflowRunAfterOperator, filtered_flow),
+            ("daily", appflow.ResumableAppflowRunDailyOperator, AppflowRunDailyOperator, filtered_flow),
+        )
+    ),
+    (
+        "mwaa-trigger-dag-run",
+        mwaa.ResumableMwaaTriggerDagRunOperator,
+        MwaaTriggerDagRunOperator,
+        bench(services.Mwaa, "POST dagRuns", "GET dagRuns", "PATCH dagRuns", _dag_run),
         BOTH,
     ),
 ]

@@ -279,7 +279,9 @@ class Ecs(TokenJobs):
     def _shown(self, job: Job) -> dict[str, Any]:
         status, _, exit_code = job.state.partition(" ")
         container = {"name": "main", "lastStatus": status, **({"exitCode": int(exit_code or 0)} if status == "STOPPED" else {})}
-        return {"taskArn": job.id, "lastStatus": status, "containers": [container], "startedBy": job.body.get("startedBy")}
+        reason = {"stoppedReason": job.reason} if job.reason else {}
+        shown = {"taskArn": job.id, "lastStatus": status, "containers": [container], "startedBy": job.body.get("startedBy")}
+        return {**shown, **reason}
 
     def describe_tasks(self, body: dict[str, Any]) -> dict[str, Any]:
         known = [key for key in body["tasks"] if key in self._known]

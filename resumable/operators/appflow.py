@@ -1,0 +1,136 @@
+"""AppFlow runs that survive their worker: class B. StartFlow takes a token that holds for eight hours.
+
+Facts on the service (botocore's service model): StartFlow's clientToken "is active for 8 hours"; DescribeFlowExecutionRecords
+lists the executions of a flow in pages; CancelFlowExecutions takes execution ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import JobState, Observation
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.appflow import (
+        AppflowRunAfterOperator,
+        AppflowRunBeforeOperator,
+        AppflowRunDailyOperator,
+        AppflowRunFullOperator,
+        AppflowRunOperator,
+    )
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+
+__all__ = [
+    "ResumableAppflowRunAfterOperator",
+    "ResumableAppflowRunBeforeOperator",
+    "ResumableAppflowRunDailyOperator",
+    "ResumableAppflowRunFullOperator",
+    "ResumableAppflowRunOperator",
+]
+
+VISIBLE_AFTER = 60.0
+"""Seconds after its start before an execution that is not listed is taken for gone: nobody says that the list is up to date."""
+
+_CANCELED = "Canceled"
+_LOOK = "DescribeFlowExecutionRecords"
+
+
+class _AppflowRun(AwsReplay):
+    service = "appflow"
+    operation = "StartFlow"
+    setup = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
+    asks_account = True
+    wait_argument = "wait_for_completion"
+    token_lifetime = 7 * 3600.0
+    doubt = "the start is repeated with the same `clientToken`; AppFlow answers with the execution it has"
+    window = "none known within seven hours; an older doubt is refused (AppFlow knows a token for eight)"
+    active = frozenset({"InProgress", "CancelStarted"})
+    succeeded = frozenset({"Successful"})
+    failed = frozenset({"Error", _CANCELED})
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        def refuse_canceled(parsed: Mapping[str, Any], **_: Any) -> None:
+            """The provider waits for a canceled execution to the last of its attempts."""
+            if attempt.handle is not None and self._word(parsed, attempt.handle) == _CANCELED:
+                raise RuntimeError(f"{attempt.handle} was canceled.")
+
+        event = f"after-call.{self.service_event}.{_LOOK}"
+        with super().seam(attempt):
+            self.hook.conn.meta.events.register(event, refuse_canceled)
+            try:
+                yield
+            finally:
+                self.hook.conn.meta.events.unregister(event, refuse_canceled)
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["clientToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        return {"flow": str(params["flowName"]), "execution": self.wanted(response.get("executionId"), "execution's id")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"executionId": self.ids(handle, "execution")[0]}
+
+    def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        return {"flowStatus": "Active"}
+
+    def _word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
+        mine = self.ids(handle, "execution")[0]
+        return next((r["executionStatus"] for r in records.get("flowExecutions", ()) if r["executionId"] == mine), None)
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        pages: dict[str, Any] = {"flowName": self.ids(handle, "flow")[0]}
+        while True:
+            records = self.hook.conn.describe_flow_execution_records(**pages)
+            if word := self._word(records, handle):
+                return word
+            if not records.get("nextToken"):
+                return None
+            pages["nextToken"] = records["nextToken"]
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+
+    def _missing(self, handle: JobHandle, answer: str) -> Observation:
+        record = self._attempt.record if self._attempt is not None else None
+        if record is not None and time.time() - (record.submitted_at or record.intended_at) < VISIBLE_AFTER:
+            return Observation(JobState.UNKNOWN, answer)
+        return super()._missing(handle, answer)
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        flow, execution = self.ids(handle, "flow", "execution")
+        return "cancel_flow_executions", {"flowName": flow, "executionIds": [execution]}
+
+
+class ResumableAppflowRunOperator(_AppflowRun, AppflowRunOperator):
+    """
+    `AppflowRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The start carries a ``clientToken``; nothing of it is to be seen. Unlike the provider's, it cancels the execution when a user
+    stops the task, and fails at once when somebody cancelled it.
+    """
+
+
+class ResumableAppflowRunFullOperator(_AppflowRun, AppflowRunFullOperator):
+    """`AppflowRunFullOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
+
+
+class ResumableAppflowRunBeforeOperator(_AppflowRun, AppflowRunBeforeOperator):
+    """`AppflowRunBeforeOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
+
+
+class ResumableAppflowRunAfterOperator(_AppflowRun, AppflowRunAfterOperator):
+    """`AppflowRunAfterOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
+
+
+class ResumableAppflowRunDailyOperator(_AppflowRun, AppflowRunDailyOperator):
+    """`AppflowRunDailyOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""

@@ -1,0 +1,99 @@
+"""Batch jobs that survive their worker: class C. SubmitJob knows no token, so it is put on the job as a tag and looked up.
+
+Facts on the service (API reference, botocore's service model): ListJobs with a filter by name shows jobs of every status, the
+newest first, without tags; DescribeJobs shows tags, for at most 100 jobs, and leaves out those it does not know. A job holds 50
+tags. Tags in SubmitJob need the permission ``batch:TagResource``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from resumable._extras import provider_import
+from resumable.lifecycle import Certainty
+from resumable.record import JobHandle, JobRecord
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.batch import BatchOperator
+
+    from resumable.operators._aws import TAG, AwsReplay, chunks
+
+__all__ = ["ResumableBatchOperator"]
+
+NAME_LENGTH = 128
+JOBS_A_CALL = 100
+
+
+class ResumableBatchOperator(AwsReplay, BatchOperator):
+    """
+    `BatchOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job carries the tag ``resumable-token``, by which a submit whose answer was lost is found again. Where jobs may not be
+    tagged, a subclass with ``mark_in = "name"`` has the token at the end of the job's name instead. A user's stop terminates the
+    job, also while the task is deferred.
+    """
+
+    mark_in: ClassVar[Literal["tag", "name"]] = "tag"
+
+    service = "batch"
+    operation = "SubmitJob"
+    certainty = Certainty.FIND
+    settle = 30.0
+    wait_argument = "wait_for_completion"
+    asks_account = True
+    active = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"})
+    succeeded = frozenset({"SUCCEEDED"})
+    failed = frozenset({"FAILED"})
+    doubt = "the token is a tag of the job (`resumable-token`) and is looked up among the jobs of its name"
+    window = (
+        "the submit reaches Batch, or `ListJobs` shows the job, later than 30 seconds after it was sent or its answer "
+        "was lost"
+    )
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        if self.mark_in == "tag":
+            params["tags"] = {**params.get("tags", {}), TAG: token}
+        else:
+            params["jobName"] = f"{params['jobName'][: NAME_LENGTH - len(token) - 1]}-{token}"
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"queue": str(params["jobQueue"]), "name": str(params["jobName"])}
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        return {"job": self.wanted(response.get("jobId"), "jobId"), "name": str(params["jobName"])}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        job, name = self.ids(handle, "job", "name")
+        return {"jobId": job, "jobName": name}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        found = self.hook.conn.describe_jobs(jobs=list(self.ids(handle, "job")))["jobs"]
+        return str(found[0]["status"]) if found else None
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        named = {"name": record.place["name"]}
+        self.stamp_name(named, record.token)
+        pages = self.hook.conn.get_paginator("list_jobs").paginate(
+            jobQueue=record.place["queue"], filters=[{"name": "JOB_NAME", "values": [named["name"]]}]
+        )
+        oldest = self.oldest(record).timestamp() * 1000
+        for page in pages:
+            jobs = [job["jobId"] for job in page["jobSummaryList"] if job["createdAt"] >= oldest]
+            for ids in chunks(jobs, JOBS_A_CALL):
+                for job in self.hook.conn.describe_jobs(jobs=ids)["jobs"]:
+                    if self.mark_in == "name" or job.get("tags", {}).get(TAG) == record.token:
+                        return self.handle({"job": job["jobId"], "name": job["jobName"]}, record)
+            if len(jobs) < len(page["jobSummaryList"]):
+                return None
+        return None
+
+    def stamp_name(self, named: dict[str, str], token: str) -> None:
+        """The name that the job has at the service."""
+        if self.mark_in == "name":
+            params = {"jobName": named["name"]}
+            self.stamp(params, token)
+            named["name"] = params["jobName"]
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "terminate_job", {"jobId": self.ids(handle, "job")[0], "reason": "stopped by Airflow"}

@@ -1,0 +1,186 @@
+"""Bedrock jobs that survive their worker: names and tokens, classes A and B.
+
+Facts on the service (botocore's service model): job names are unique and hold 63 characters; a clientRequestToken that was used
+before makes the service ignore the request, "but does not return an error", and what it answers instead is not said; a name that
+is taken is answered with ConflictException.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import Deliver
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.bedrock import (
+        BedrockBatchInferenceOperator,
+        BedrockCreateProvisionedModelThroughputOperator,
+        BedrockCustomizeModelOperator,
+    )
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws_names import AwsNamedJob, account_of
+
+__all__ = [
+    "ResumableBedrockBatchInferenceOperator",
+    "ResumableBedrockCreateProvisionedModelThroughputOperator",
+    "ResumableBedrockCustomizeModelOperator",
+]
+
+
+class _Bedrock(AwsReplay):
+    service = "bedrock"
+    asks_account = True
+    wait_argument = "wait_for_completion"
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["clientRequestToken"] = token
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+
+    def cancel(self, handle: JobHandle) -> None:
+        try:
+            super().cancel(handle)
+        except ClientError as e:
+            if e.response["Error"]["Code"] != "ConflictException":  # it has ended, or is stopping
+                raise
+
+    def defer(self, **kwargs: Any) -> Any:
+        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
+        return super().defer(**kwargs)
+
+
+class _BedrockJob(_Bedrock, AwsNamedJob):
+    doubt = "the submit is repeated with the same name and `clientRequestToken`; the job of that name is taken up"
+    window = "none known"
+    name_param = "jobName"
+    name_length = 63
+    conflicts = frozenset({"ConflictException"})
+    name_argument = "job_name"
+    active = frozenset({"Submitted", "Validating", "Scheduled", "InProgress", "Stopping"})
+    succeeded = frozenset({"Completed"})
+    failed = frozenset({"Failed", "Stopped", "Expired", "PartiallyCompleted"})
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        arn = response.get("jobArn") or self.arn_of(params["jobName"])
+        self._account = account_of(arn) or self._account
+        return {"name": params["jobName"], "arn": self.wanted(arn, "job's ARN")}
+
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
+        arn = self.arn_of(params["jobName"])
+        return {"name": params["jobName"], "arn": arn} if arn else None
+
+    def arn_of(self, name: str) -> str | None:
+        """The ARN of the job of this name, None if none is to be seen."""
+        raise NotImplementedError
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"jobArn": self.ids(handle, "arn")[0]}
+
+
+class ResumableBedrockBatchInferenceOperator(_BedrockJob, BedrockBatchInferenceOperator):
+    """
+    `BedrockBatchInferenceOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``job_name`` given (38 characters of it) and 24 hex characters. Unlike the provider's, it stops the job
+    when a user stops the task.
+    """
+
+    operation = "CreateModelInvocationJob"
+
+    def arn_of(self, name: str) -> str | None:
+        pages = self.hook.conn.get_paginator("list_model_invocation_jobs").paginate(nameContains=name)
+        jobs = (job for page in pages for job in page.get("invocationJobSummaries", ()))
+        return next((job["jobArn"] for job in jobs if job["jobName"] == name), None)
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(self.hook.conn.get_model_invocation_job(jobIdentifier=self.ids(handle, "arn")[0])["status"])
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "stop_model_invocation_job", {"jobIdentifier": self.ids(handle, "arn")[0]}
+
+
+class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelOperator):
+    """
+    `BedrockCustomizeModelOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job's name is the ``job_name`` given (38 characters of it) and 24 hex characters, so it never collides, and
+    ``ensure_unique_job_name`` has nothing to do. The model's name stays as it is. Unlike the provider's, it stops the job when a
+    user stops the task.
+    """
+
+    operation = "CreateModelCustomizationJob"
+    http_status = 201
+
+    if TYPE_CHECKING:  # of the provider's operator
+        ensure_unique_job_name: Any
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        renames, self.ensure_unique_job_name = self.ensure_unique_job_name, False
+        try:
+            with super().seam(attempt):
+                yield
+        finally:
+            self.ensure_unique_job_name = renames
+
+    def arn_of(self, name: str) -> str | None:
+        try:
+            return str(self.hook.conn.get_model_customization_job(jobIdentifier=name)["jobArn"])
+        except ClientError as e:
+            if self.is_missing(e):
+                return None
+            raise
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(self.hook.conn.get_model_customization_job(jobIdentifier=self.ids(handle, "arn")[0])["status"])
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "stop_model_customization_job", {"jobIdentifier": self.ids(handle, "arn")[0]}
+
+
+class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, BedrockCreateProvisionedModelThroughputOperator):
+    """
+    `BedrockCreateProvisionedModelThroughputOperator` with ``durable`` and ``resume_policy``; every other argument is the
+    provider's.
+
+    The request carries a ``clientRequestToken``; nothing of it is to be seen. A throughput is billed while it exists: when a user
+    stops the task before it is in service, it is deleted, unlike with the provider's.
+    """
+
+    operation = "CreateProvisionedModelThroughput"
+    http_status = 201
+    token_lifetime = 3600.0
+    doubt = (
+        "the request is repeated with the same `clientRequestToken`; Bedrock ignores it, the throughput of that name is taken up"
+    )
+    window = "none known within an hour; an older doubt is refused (Bedrock does not say for how long it knows a token)"
+    active = frozenset({"Creating", "Updating"})
+    succeeded = frozenset({"InService"})
+    failed = frozenset({"Failed"})
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        arn = response.get("provisionedModelArn")
+        if not arn:  # the answer to a repetition is not specified
+            name = params["provisionedModelName"]
+            arn = self.hook.conn.get_provisioned_model_throughput(provisionedModelId=name)["provisionedModelArn"]
+        self._account = account_of(arn) or self._account
+        return {"throughput": self.wanted(arn, "throughput's ARN")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"provisionedModelArn": self.ids(handle, "throughput")[0]}
+
+    def state_of(self, handle: JobHandle) -> str:
+        arn = self.ids(handle, "throughput")[0]
+        return str(self.hook.conn.get_provisioned_model_throughput(provisionedModelId=arn)["status"])
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "delete_provisioned_model_throughput", {"provisionedModelId": self.ids(handle, "throughput")[0]}

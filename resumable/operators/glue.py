@@ -1,0 +1,117 @@
+"""Glue job runs that survive their worker: class C. StartJobRun knows no token, so it is a job argument, and is looked up.
+
+Facts on the service (API reference, botocore's service model): a run's ``Arguments`` are shown by GetJobRuns, the newest run
+first, 200 a page; runs are known for 365 days. States are STARTING, RUNNING, STOPPING, WAITING; SUCCEEDED; STOPPED, FAILED,
+TIMEOUT, ERROR, EXPIRED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import Certainty
+from resumable.record import JobHandle, JobRecord
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+
+__all__ = ["ResumableGlueJobOperator"]
+
+ARGUMENT = "--resumable_token"
+_ENDLESS = ("ERROR", "EXPIRED")
+
+
+class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
+    """
+    `GlueJobOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The run has the job argument ``--resumable_token``, by which a submit whose answer was lost is found again: Glue has no less
+    visible place. ``getResolvedOptions`` does not mind it; a script that refuses arguments it does not know needs
+    ``durable=False``. A user's stop stops the run whatever ``stop_job_run_on_kill`` says, also while the task is deferred. A
+    reattachment changes no job definition. The provider's own ``durable`` and ``resume_glue_job_on_retry`` are not in effect.
+    """
+
+    service = "glue"
+    operation = "StartJobRun"
+    setup = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
+    certainty = Certainty.FIND
+    settle = 30.0
+    wait_argument = "wait_for_completion"
+    asks_account = True
+    active = frozenset({"STARTING", "RUNNING", "STOPPING", "WAITING"})
+    succeeded = frozenset({"SUCCEEDED"})
+    failed = frozenset({"STOPPED", "FAILED", "TIMEOUT", "ERROR", "EXPIRED"})
+    doubt = "the token is an argument of the run (`--resumable_token`) and is looked up among the runs of the job"
+    window = (
+        "the submit reaches Glue, or `GetJobRuns` shows the run, later than 30 seconds after it was sent or its answer "
+        "was lost"
+    )
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["Arguments"] = {**params.get("Arguments", {}), ARGUMENT: token}
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"job": str(params["JobName"])}
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        return {"job": str(params["JobName"]), "run": self.wanted(response.get("JobRunId"), "JobRunId")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"JobRunId": self.ids(handle, "run")[0]}
+
+    def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        name = params.get("JobName") or params.get("Name")
+        return {"CreateJob": {"Name": name}, "UpdateJob": {"JobName": name}}.get(operation, {})
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        job, run = self.ids(handle, "job", "run")
+        return str(self.hook.conn.get_job_run(JobName=job, RunId=run)["JobRun"]["JobRunState"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "EntityNotFoundException")
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        job, oldest = record.place["job"], self.oldest(record)
+        for page in self.hook.conn.get_paginator("get_job_runs").paginate(JobName=job):
+            for run in page["JobRuns"]:
+                if run.get("Arguments", {}).get(ARGUMENT) == record.token:
+                    return self.handle({"job": job, "run": run["Id"]}, record)
+            if page["JobRuns"] and all(run["StartedOn"] < oldest for run in page["JobRuns"]):
+                return None
+        return None
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        job, run = self.ids(handle, "job", "run")
+        return "batch_stop_job_run", {"JobName": job, "JobRunIds": [run]}
+
+    # -- the provider's own ways --------------------------------------------------------------------------------------
+
+    def submit_job(self, context: Any) -> Any:
+        """The provider's, without its own search for a run of this task."""
+        with self._theirs_off():
+            return super().submit_job(context)
+
+    @contextmanager
+    def _theirs_off(self) -> Iterator[None]:
+        ours = self.durable
+        self.durable = False
+        try:
+            yield
+        finally:
+            self.durable = ours
+
+    def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
+        look = type(self.hook).get_job_state
+
+        def state(job_name: str, run_id: str) -> str:
+            word = look(self.hook, job_name, run_id)
+            return "FAILED" if word in _ENDLESS else word  # the provider's wait knows neither, and would never end
+
+        vars(self.hook)["get_job_state"] = state

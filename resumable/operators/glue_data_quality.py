@@ -1,0 +1,107 @@
+"""Glue data quality runs that survive their worker: class B. The provider sends no ClientToken, the service takes one.
+
+Facts on the service (botocore's service model): a ClientToken holds 255 characters; for how long it is known is not said. Runs
+are deleted after 90 days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.glue import (
+        GlueDataQualityRuleRecommendationRunOperator,
+        GlueDataQualityRuleSetEvaluationRunOperator,
+    )
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws_names import account_of
+
+__all__ = [
+    "ResumableGlueDataQualityRuleRecommendationRunOperator",
+    "ResumableGlueDataQualityRuleSetEvaluationRunOperator",
+]
+
+_RULES_FAILED = "SUCCEEDED, and rules failed"
+
+
+class _DataQuality(AwsReplay):
+    service = "glue-data-quality"
+    asks_account = True
+    wait_argument = "wait_for_completion"
+    token_lifetime = 3600.0
+    doubt = "the start is repeated with the same `ClientToken`; Glue answers with the run it has"
+    window = "none known within an hour; an older doubt is refused (Glue does not say for how long it knows a token)"
+    active = frozenset({"STARTING", "RUNNING", "STOPPING"})
+    succeeded = frozenset({"SUCCEEDED"})
+    failed = frozenset({"FAILED", "STOPPED", "TIMEOUT", _RULES_FAILED})
+
+    look: ClassVar[str]
+    stop: ClassVar[str]
+
+    if TYPE_CHECKING:  # of the provider's operators
+        role: Any
+
+    def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
+        self._account = account_of(self.role) or self._account
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["ClientToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
+        return {"run": self.wanted(response.get("RunId"), "run's id")}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return {"RunId": self.ids(handle, "run")[0]}
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(getattr(self.hook.conn, self.look)(RunId=self.ids(handle, "run")[0])["Status"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "EntityNotFoundException")
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return self.stop, {"RunId": self.ids(handle, "run")[0]}
+
+
+class ResumableGlueDataQualityRuleSetEvaluationRunOperator(_DataQuality, GlueDataQualityRuleSetEvaluationRunOperator):
+    """
+    `GlueDataQualityRuleSetEvaluationRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The start carries a ``ClientToken``; nothing of it is to be seen. With ``verify_result_status`` a run with rules that failed
+    is a run that failed, so a retry evaluates anew (``on_failed``). Unlike the provider's, it cancels the run when a user stops
+    the task.
+    """
+
+    operation = "StartDataQualityRulesetEvaluationRun"
+    look, stop = "get_data_quality_ruleset_evaluation_run", "cancel_data_quality_ruleset_evaluation_run"
+
+    def validate_inputs(self) -> None:
+        if self._attempt is None or not self._attempt.replays:  # a run that exists needs its rule sets no longer
+            super().validate_inputs()
+
+    def state_of(self, handle: JobHandle) -> str:
+        state = super().state_of(handle)
+        if state != "SUCCEEDED" or not self.verify_result_status or not self._waits():
+            return state
+        results = self.hook.get_evaluation_run_results(self.ids(handle, "run")[0])["Results"]
+        rules = (rule.get("Result") for result in results for rule in result["RuleResults"])
+        return _RULES_FAILED if any(rule in ("FAIL", "ERROR") for rule in rules) else state
+
+
+class ResumableGlueDataQualityRuleRecommendationRunOperator(_DataQuality, GlueDataQualityRuleRecommendationRunOperator):
+    """
+    `GlueDataQualityRuleRecommendationRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The start carries a ``ClientToken``; nothing of it is to be seen. Unlike the provider's, it cancels the run when a user stops
+    the task.
+    """
+
+    operation = "StartDataQualityRuleRecommendationRun"
+    look, stop = "get_data_quality_rule_recommendation_run", "cancel_data_quality_rule_recommendation_run"

@@ -1,0 +1,163 @@
+"""DAG runs in Amazon MWAA that survive their worker: class A. A run's id is unique in its DAG.
+
+Facts on the service (botocore's service model, Airflow's REST API): InvokeRestApi passes a request on to the environment's
+Airflow, whose 4xx answers come back as RestApiClientException and 5xx as RestApiServerException, both with HTTP status 400.
+A run id that exists is answered with 409; so is a logical date that another run has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from resumable._extras import provider_import
+from resumable.attempt import Attempt
+from resumable.lifecycle import Deliver, Submit
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws_names import named
+
+__all__ = ["ResumableMwaaTriggerDagRunOperator"]
+
+RUN_ID_LENGTH = 200
+_CONFLICT, _NOT_FOUND = 409, 404
+_REFUSALS = frozenset({"AccessDeniedException", "ResourceNotFoundException", "RestApiClientException", "ValidationException"})
+
+
+class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
+    """
+    `MwaaTriggerDagRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The run's id is the ``trigger_run_id`` given, or ``manual_``, and 24 hex characters. Unlike the provider's, it marks the DAG
+    run failed when a user stops the task that waits for it: that stops the run's tasks.
+    """
+
+    service = "mwaa"
+    operation = "InvokeRestApi"
+    wait_argument = "wait_for_completion"
+    conflicts = frozenset({"RestApiClientException"})
+    doubt = "the run is triggered again under the same id; the environment's Airflow answers that it exists"
+    window = "none known, unless somebody deletes the run before its answer is known"
+    active = frozenset({"queued", "running"})
+    succeeded = frozenset({"success"})
+    failed = frozenset({"failed"})
+
+    if TYPE_CHECKING:  # of the provider's operator
+        trigger_run_id: Any
+
+    @contextmanager
+    def seam(self, attempt: Attempt) -> Iterator[None]:
+        theirs, call = self.trigger_run_id, self.hook.invoke_rest_api
+        self.trigger_run_id = self._run_id(attempt, theirs)
+
+        def trigger_once(*args: Any, **given: Any) -> Any:
+            if given.get("method") == "POST":
+                return self._trigger(attempt, call, args, given)
+            attempt.flush()
+            return call(*args, **given)
+
+        self.hook.invoke_rest_api = trigger_once
+        try:
+            yield
+        finally:
+            del self.hook.invoke_rest_api
+            self.trigger_run_id = theirs
+
+    def _run_id(self, attempt: Attempt, given: Any) -> str:
+        if attempt.handle is not None:
+            return self.ids(attempt.handle, "run")[0]
+        if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
+            return str(attempt.record.place["name"])
+        return named(given or "manual_", attempt.token, RUN_ID_LENGTH)
+
+    def _trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
+        if attempt.handle is not None:
+            return self._described(attempt.handle)
+        run = given["body"]["dag_run_id"]
+        _, body = attempt.intend(given["body"], where={"name": run})
+        handle = self.handle({"environment": self.env_name, "dag": self.trigger_dag_id, "run": run})
+        try:
+            answer = call(*args, **{**given, "body": body})
+        except Exception as e:
+            if _remote_status(e) != _CONFLICT or not self._exists(handle):
+                raise
+            attempt.submitted(handle)
+            return self._described(handle)
+        attempt.submitted(handle)
+        return answer
+
+    def _exists(self, handle: JobHandle) -> bool:
+        try:
+            self._described(handle)
+        except Exception as e:
+            if _remote_status(e) == _NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def _described(self, handle: JobHandle) -> dict[str, Any]:
+        answer: dict[str, Any] = self._asked(handle, "GET")
+        return answer
+
+    def _asked(self, handle: JobHandle, method: str, body: dict[str, Any] | None = None) -> Any:
+        environment, path = self._path(handle)
+        ask = type(self.hook).invoke_rest_api
+        version = self.airflow_version
+        return ask(self.hook, env_name=environment, path=path, method=method, body=body, airflow_version=version)
+
+    def _path(self, handle: JobHandle) -> tuple[str, str]:
+        environment, dag, run = self.ids(handle, "environment", "dag", "run")
+        return environment, f"/dags/{dag}/dagRuns/{run}"
+
+    def is_rejection(self, error: BaseException) -> bool:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ClientError):
+                code = str(cause.response.get("Error", {}).get("Code"))
+                return code in _REFUSALS or (code.isdigit() and 400 <= int(code) < 500)
+            if (status := _remote_status(cause)) is not None:
+                return 400 <= status < 500
+            cause = cause.__cause__ or cause.__context__
+        return super().is_rejection(error)
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        try:
+            return str(self._described(handle)["RestApiResponse"]["state"])
+        except Exception as e:
+            if _remote_status(e) == _NOT_FOUND:
+                return None
+            raise
+
+    def cancel(self, handle: JobHandle) -> None:
+        self._asked(handle, "PATCH", {"state": "failed"})
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        environment, path = self._path(handle)
+        return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "PATCH", "Body": {"state": "failed"}}
+
+    def defer(self, **kwargs: Any) -> Any:
+        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None  # nothing to wait for: the provider's execute goes on and returns the run
+        return super().defer(**kwargs)
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        raise NotImplementedError("the run's id is in the request already")
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        raise NotImplementedError("the ids are known before the request")
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        return self._described(handle)
+
+
+def _remote_status(error: BaseException) -> int | None:
+    """The HTTP status that the environment's Airflow answered with, on either of the provider's two ways to it."""
+    response = getattr(error, "response", None)
+    status = response.get("RestApiStatusCode") if isinstance(response, dict) else getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None

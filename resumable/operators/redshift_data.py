@@ -1,0 +1,66 @@
+"""Redshift Data API statements that survive their worker: class B, the API's own token.
+
+Facts on the service (management guide and API reference): ``ClientToken`` holds 64 characters and is known for eight hours;
+statements and their results are kept for 24 hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resumable._extras import provider_import
+from resumable.record import JobHandle
+
+with provider_import("amazon"):
+    from airflow.providers.amazon.aws.operators.redshift_data import RedshiftDataOperator
+    from botocore.exceptions import ClientError
+
+    from resumable.operators._aws import HOUR, AwsReplay
+
+__all__ = ["ResumableRedshiftDataOperator"]
+
+
+class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
+    """
+    `RedshiftDataOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    A user's stop cancels the statement whatever ``cancel_on_kill`` says (``durable=False`` has the provider's way). The
+    provider's own ``durable`` is not in effect: this one keeps the statement from the submit on, deferred or not.
+    """
+
+    service = "redshift-data"
+    operation = ("ExecuteStatement", "BatchExecuteStatement")
+    wait_argument = "wait_for_completion"
+    asks_account = True
+    token_lifetime = 7.5 * HOUR
+    active = frozenset({"SUBMITTED", "PICKED", "STARTED"})
+    succeeded = frozenset({"FINISHED"})
+    failed = frozenset({"FAILED", "ABORTED"})
+    doubt = "the statement is submitted again with the same `ClientToken`; the service answers with the one it has"
+    window = "none within the eight hours that a token holds; an older doubt (from 7.5 hours on) is refused"
+
+    statement_id: str
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        params["ClientToken"] = token
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
+        session = {"session": response["SessionId"]} if response.get("SessionId") else {}
+        return {"statement": self.wanted(response.get("Id"), "Id"), **session}
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        session = handle.ids.get("session")
+        return {"Id": self.ids(handle, "statement")[0], **({"SessionId": session} if session else {})}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        return str(self.hook.conn.describe_statement(Id=self.ids(handle, "statement")[0])["Status"])
+
+    def is_missing(self, error: ClientError) -> bool:
+        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "cancel_statement", {"Id": self.ids(handle, "statement")[0]}
+
+    def _waits(self) -> bool:
+        return bool(self.wait_for_completion)
