@@ -363,12 +363,8 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
         self.name = self.name or self.config.get("name") or f"emr_serverless_job_airflow_{attempt.token}"
         self.config = {key: value for key, value in self.config.items() if key != "name"}
 
-    def execute(self, context: Any, event: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
-        """Entered twice where the provider defers for the start of its application."""
-        return super().execute(context)
-
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        if self.durable and next_method == "execute":
+        if self.durable and next_method == "execute":  # the provider had deferred for the start of its application
             return self.execute(context)
         return super().resume_execution(next_method, next_kwargs, context)
 
