@@ -5,6 +5,7 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
     python3 dev.py test [ARGS]     lint, types and every test; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
+    python3 dev.py catalog         the whole contract of every operator, a crash at every call included
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
     python3 dev.py matrix [VERSION ...] [--core | --lowest]
@@ -37,7 +38,7 @@ RESOLVE = "pyproject.toml --all-extras --group dev --universal --python-version 
 
 LINT = ["-m", "ruff", "check", "."]
 TYPES = ["-m", "mypy"]
-BY_DEFAULT = "not harness and not stops and not versions"
+BY_DEFAULT = "not harness and not stops and not versions and not catalog"
 PARALLEL = ["-n", "auto", "--dist", "worksteal"]
 CRASH = ["-m", "pytest", "-s", "-m", "not harness", "tests/crash"]
 
@@ -47,7 +48,7 @@ def main(command: str = "help", *arguments: str) -> None:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
-    commands |= {"soak": soak, "celery": celery}
+    commands |= {"catalog": catalog, "soak": soak, "celery": celery}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -72,6 +73,10 @@ def test(*arguments: str) -> None:
 
 def crash(*arguments: str) -> None:
     become(*CRASH, *arguments)
+
+
+def catalog(*arguments: str) -> None:
+    become("-m", "pytest", *PARALLEL, "-m", "not airflow", "tests/contract", *arguments)
 
 
 def soak(*arguments: str) -> None:

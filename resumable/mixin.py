@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -48,8 +49,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     """
     The attributes that are enough to look at the job and to cancel it, e.g. the connection id. They are kept in the record, so
     that a stop reaches a job whose task no process holds at that moment (`resumable.sweep`): there, the operator has these and
-    the class's own attributes, nothing else. Strings, numbers, booleans and None; no secrets. If ``reach_fields`` is None, such a
-    job is reported and not stopped.
+    the class's own attributes, nothing else. JSON values; one that is no JSON, or that Airflow would mask, is not kept. If
+    ``reach_fields`` is None, such a job is reported and not stopped.
     """
 
     if TYPE_CHECKING:  # of the operator's other base
@@ -171,7 +172,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         if self.reach_fields is None or (path := _import_path(type(self))) is None:
             return None
         values = {name: getattr(self, name, None) for name in self.reach_fields}
-        return {"operator": path, **{name: value for name, value in values.items() if _is_plain(value)}}
+        return {"operator": path, **{name: value for name, value in values.items() if _may_be_kept(value)}}
 
     @classmethod
     def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
@@ -523,8 +524,12 @@ def _import_path(cls: type) -> str | None:
     return None
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+def _may_be_kept(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return not compat.holds_secret(value)
 
 
 def _overdue(attempt: Attempt) -> JobTimeoutError:

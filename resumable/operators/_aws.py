@@ -31,6 +31,7 @@ from resumable.errors import ForeignJobError, InvalidAnswerError, RecordError, R
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
+from resumable.remote import JobAdapter
 from resumable.replay import ReplayMixin
 from resumable.triggers import StopGuard
 
@@ -104,11 +105,20 @@ class AwsReplay(ReplayMixin):
     """Whether STS is asked for the account before the submit, where neither request nor answer names it: a token or an id means
     nothing in another account."""
 
-    reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name", "verify")
-    botocore_config: Any = None
+    reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name", "verify", "botocore_config")
+
+    @classmethod
+    def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
+        adapter = super().at_a_distance(reach)
+        # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
+        config = Config(**reach["botocore_config"]) if reach.get("botocore_config") else None
+        connection = {name: reach.get(name) for name in ("aws_conn_id", "region_name", "verify")}
+        vars(adapter)["hook"] = cls.aws_hook_class(**connection, config=config)
+        return adapter
 
     if TYPE_CHECKING:  # of the provider's operator
         hook: Any
+        aws_hook_class: ClassVar[Any]
         submit_job: Callable[[Any], Any]
         poll_until_complete: Callable[[Any, Any], Any]
         get_job_result: Callable[[Any, Any], Any]

@@ -38,7 +38,6 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     token_lifetime = HOUR
     active = frozenset({"QUEUED", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})
-    reach_fields = (*AwsReplay.reach_fields, "log_query")
     failed = frozenset({"FAILED", "CANCELLED"})
     doubt = "the query is submitted again with the same `ClientRequestToken`; Athena answers with the one it has"
     window = "none known within an hour; an older doubt is refused (Athena does not say for how long it knows a token)"

@@ -40,6 +40,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
 
     service = "mwaa"
     operation = "InvokeRestApi"
+    reach_fields = (*AwsReplay.reach_fields, "airflow_version")
     wait_argument = "wait_for_completion"
     conflicts = frozenset({"RestApiClientException"})
     doubt = "the run is triggered again under the same id; the environment's Airflow answers that it exists"
