@@ -218,7 +218,7 @@ class Conductor:
         disruptions = self.plan.tasks[task.key]
         self._plant(task, disruptions[0] if disruptions else None)
         yield
-        for disruption, following in zip(disruptions, [*disruptions[1:], None], strict=True):
+        for disruption, following in zip(disruptions, [*disruptions[1:], None], strict=False):
             yield from self._carry_out(task, disruption, following)
         yield from self._see_through(task)
 
