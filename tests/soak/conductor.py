@@ -216,32 +216,28 @@ class Conductor:
     def _script(self, task: Task) -> Script:
         """Everything that happens to a task, in order."""
         disruptions = self.plan.tasks[task.key]
-        for disruption, following in zip([None, *disruptions], [*disruptions, None], strict=True):
-            hold = self._planted(task, following)
-            if disruption is None:
-                yield
-            else:
-                yield from self._carry_out(task, disruption)
-            if hold is not None and following is not None:
-                yield from self._in_the_submit(task, following, hold)
+        self._plant(task, disruptions[0] if disruptions else None)
+        yield
+        for disruption, following in zip(disruptions, [*disruptions[1:], None], strict=False):
+            yield from self._carry_out(task, disruption, following)
         yield from self._see_through(task)
 
-    def _planted(self, task: Task, disruption: Disruption | None) -> Hold | None:
-        """A hold for the next submit, before the attempt begins that makes it."""
+    def _plant(self, task: Task, disruption: Disruption | None) -> bool:
+        """Hold the next submit, if that is when the disruption comes. To be called before anything leads to that submit."""
         if disruption is None or not disruption.is_in_the_submit:
-            return None
+            return False
         hold = Hold(before_effect=disruption.when != "answer")
         task.holds.append(hold)
         self.cloud.service(task.key).fault(SUBMIT[task.key.service], hold, text=task.key.job_name(self.dag_id))
-        return hold
+        return True
 
-    def _carry_out(self, task: Task, disruption: Disruption) -> Script:
+    def _carry_out(self, task: Task, disruption: Disruption, following: Disruption | None) -> Script:
         if disruption.is_in_the_submit:
-            return  # done when its hold was reached
-        if disruption.when == "report":
+            yield from self._in_the_submit(task, disruption, task.holds[-1])
+        elif disruption.when == "report":
             yield from self._before_the_report(task, disruption)
         elif disruption.what == "clear":
-            yield from self._clear(task, disruption)
+            yield from self._clear(task, disruption, following)
         elif disruption.what in ("SIGTERM", "SIGKILL"):
             yield from self._in_the_wait(task, disruption)
         else:
@@ -249,10 +245,12 @@ class Conductor:
 
     def _in_the_submit(self, task: Task, disruption: Disruption, hold: Hold) -> Script:
         yield from self._until(task, "its submit", lambda: _is_reached(hold))
+        # one that died in a restart was held for long: if it came now, it would be later than EMR's lookup waits for
+        is_late = disruption.when == "late" and task.process is not None
         try:
             yield from self._strike(task, disruption)
         finally:
-            hold.release(drop=disruption.when != "late")
+            hold.release(drop=not is_late)
         yield from self._next_attempt(task)
 
     def _in_the_wait(self, task: Task, disruption: Disruption) -> Script:
@@ -313,7 +311,7 @@ class Conductor:
         yield from self._until(task, "the end of its job", is_over, ends=True)
         task.is_busy = False
 
-    def _clear(self, task: Task, disruption: Disruption) -> Script:
+    def _clear(self, task: Task, disruption: Disruption, following: Disruption | None) -> Script:
         if disruption.when == "done":
             yield from self._see_through(task)
         elif disruption.when == "wait":
@@ -322,21 +320,14 @@ class Conductor:
         attempts, jobs = len(task.attempts), len(task.jobs)
         self._stop_by_user(task)
         self._note(task, disruption)
+        is_held = self._plant(task, following)
         self.airflow.clear(self.dag_id, self.run_id, [(task.key.task_id, task.key.index)])
         task.ledger.asked += 1
         task.ledger.expected, task.ledger.is_marked = "success", False
         yield from self._until(task, "the attempt after the clear", lambda: len(task.attempts) > attempts)
-        if self._is_strict and not self._has_hold(task):
+        if self._is_strict and not is_held:
             yield from self._until(task, "the job after the clear", lambda: len(task.jobs) > jobs)
         task.is_busy = False
-
-    def _has_hold(self, task: Task) -> bool:
-        """The submit after this clear is to be held: there is no job to wait for."""
-        disruptions = self.plan.tasks[task.key]
-        done = task.ledger.asked - 1  # clears so far
-        clears = [n for n, one in enumerate(disruptions) if one.what == "clear"]
-        following = disruptions[clears[done - 1] + 1 :]
-        return bool(following) and following[0].is_in_the_submit
 
     def _stop_by_user(self, task: Task) -> None:
         task.is_busy = True
