@@ -212,13 +212,29 @@ def object_storage_path() -> Any:
 
 
 def after_success(operator: Any, context: Mapping[str, Any], forget: Callable[[], None]) -> None:
-    """Have ``forget`` called, in this process, once Airflow has taken note of the task's success."""
+    """
+    Have ``forget`` called, in this process, once Airflow has taken note of the task's success.
+
+    Airflow 3 also runs the success callbacks of a task whose success it has refused, because the scheduler had given the try up
+    meanwhile (seen on 3.2.2); the next try needs the record then. So the task's own state is asked for first.
+    """
+
+    def forget_if_noted() -> None:
+        try:
+            state = own_state(context)
+        except Exception as e:
+            state = repr(e)
+        if state == "success":
+            forget()
+        else:
+            _log.info("resumable: the record is kept: Airflow has not taken note of the success (state %s)", state)
+
     if not has_sdk():
-        _two.after_success(context["ti"], forget)
+        _two.after_success(context["ti"], forget_if_noted)
         return
     theirs = getattr(operator, "on_success_callback", None)
     before = [] if theirs is None else list(theirs) if isinstance(theirs, list | tuple) else [theirs]
-    vars(operator)["on_success_callback"] = [*before, lambda _: forget()]
+    vars(operator)["on_success_callback"] = [*before, lambda _: forget_if_noted()]
 
 
 def task_identity(context: Mapping[str, Any]) -> TaskIdentity:

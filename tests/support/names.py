@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.exceptions import AirflowRescheduleException, AirflowTaskTerminated
 from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
@@ -17,6 +16,8 @@ from airflow.providers.common.compat.sdk import (
 
 from resumable import compat
 
+AirflowRescheduleException = compat._exception("AirflowRescheduleException")
+AirflowTaskTerminated = compat._exception("AirflowTaskTerminated")
 ExecutorSafeguard: Any = compat._first_of("ExecutorSafeguard", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
 DagBag: Any = compat._first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
 mask_secret: Any = compat._first_of(

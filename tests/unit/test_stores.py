@@ -281,6 +281,31 @@ def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
         RecordStore(AfterUpgrade(MemoryStore(), Down()), sleep=lambda _: None).load()
 
 
+# -- when it is deleted ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "kept"), [("success", False), ("up_for_retry", True), ("queued", True), (None, True)])
+def test_a_record_is_deleted_only_when_airflow_has_taken_note_of_the_success(state, kept, monkeypatch):
+    monkeypatch.setattr(compat, "has_sdk", lambda: True)
+    told = []
+    operator = types.SimpleNamespace(on_success_callback=[lambda _: told.append("theirs")])
+    ti = types.SimpleNamespace(
+        dag_id="etl", run_id="run", task_id="train", map_index=-1, get_task_states=lambda **_: {"run": {"train": state}}
+    )
+    compat.after_success(operator, {"ti": ti}, lambda: told.append("deleted"))
+    for callback in operator.on_success_callback:
+        callback({})
+    assert told == (["theirs"] if kept else ["theirs", "deleted"])
+
+
+def test_a_record_is_kept_when_airflow_does_not_say_what_became_of_the_task(monkeypatch):
+    monkeypatch.setattr(compat, "has_sdk", lambda: True)
+    monkeypatch.setattr(compat, "own_state", lambda context: 1 / 0)
+    operator = types.SimpleNamespace()
+    compat.after_success(operator, {}, lambda: pytest.fail("deleted"))
+    operator.on_success_callback[0]({})
+
+
 # -- Airflow 2's own signal handler ------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
         **remote.emr.env(),
         "TEST_DATABRICKS_JOB": str(remote.databricks.add_job("nightly")),
         "TEST_EMR_CLUSTER": remote.cluster,
+        "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     }
     older = Airflow(tmp_path / "home", DAGS, env=env)
