@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from resumable import (
@@ -425,6 +426,13 @@ def test_once_gives_later_tries_the_first_value_and_cleans_up_at_the_end(task):
     assert cloud.removed == list(values)
     once("c", cloud.create, cleanup=cloud.remove, context=task.context())
     assert len(cloud.removed) == 1
+
+
+def test_a_clean_up_finds_the_tasks_context_as_create_did(task):
+    seen = []
+    once("c", lambda: "x", cleanup=lambda _: seen.append(get_current_context()), context=task.context())
+    task.end()
+    assert seen == [{}]
 
 
 def test_once_repeats_a_creation_under_the_same_token(task):
