@@ -45,7 +45,7 @@ class Checkpoint:
 
     Args:
         name: of the checkpoint; a task may have several.
-        every: items between two writes; by default 1 % of them, at least 100.
+        every: items between two writes; by default 5 % of them, at least 100.
         seconds: time between two writes (float or timedelta).
         spec: anything else that the work depends on (a version, a query, a target), as JSON: if it changes, or the code of the
             task's function does, ``on_change`` of the policy decides.

@@ -313,7 +313,7 @@ class Progress:
     def _begin(self, kind: str) -> None:
         self._kind = kind
         self._began = self._logged_at = self.s.clock()
-        self._every = self.s.every or max(100, (self.total or 0) // 100)
+        self._every = self.s.every or max(100, (self.total or 0) // 20)
         if self._kept and "object" in self._kept:
             self._stale_objects.append(self._kept["object"])
         self.is_open = True

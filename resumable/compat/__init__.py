@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from resumable.compat import _three, _two
@@ -419,12 +419,20 @@ def current_context() -> Mapping[str, Any]:
 def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
     """
     Have ``callback(succeeded)`` called by this process when ``task`` ends for good: success, skip, or a failure without a retry.
+
+    It finds the task's context as the task did; Airflow's own callbacks do not.
     """
+    set_current_context = _first_of("set_current_context", "airflow.sdk.execution_time.context", "airflow.models.taskinstance")
+
+    def call(context: Any, succeeded: bool) -> None:
+        with set_current_context(context):
+            callback(succeeded)
+
     for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
         present = getattr(task, kind, None) or ()
         callbacks = [present] if callable(present) else list(present)
         succeeded = kind == "on_success_callback"
-        setattr(task, kind, [*callbacks, lambda _, succeeded=succeeded: callback(succeeded)])
+        setattr(task, kind, [*callbacks, partial(call, succeeded=succeeded)])
 
 
 def value_limit() -> int:

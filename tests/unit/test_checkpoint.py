@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import threading
+import time
 from collections import Counter
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowRescheduleException
 
-from resumable import Checkpoint, ConfigurationError, ItemsFailedError, RecordError, RefusedError, StateStoreError, once
+from resumable import (
+    Checkpoint,
+    ConfigurationError,
+    ItemsFailedError,
+    LostSightError,
+    RecordError,
+    RefusedError,
+    StateStoreError,
+    once,
+)
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
 from tests.support.runner import Effects, StateStoreDouble
@@ -415,6 +428,13 @@ def test_once_gives_later_tries_the_first_value_and_cleans_up_at_the_end(task):
     assert len(cloud.removed) == 1
 
 
+def test_a_clean_up_finds_the_tasks_context_as_create_did(task):
+    seen = []
+    once("c", lambda: "x", cleanup=lambda _: seen.append(get_current_context()), context=task.context())
+    task.end()
+    assert seen == [{}]
+
+
 def test_once_repeats_a_creation_under_the_same_token(task):
     cloud = Cloud()
     cloud.dies = True
@@ -438,3 +458,115 @@ def test_a_value_that_cannot_be_kept_is_cleaned_up(task):
     with pytest.raises(ConfigurationError, match="JSON cannot carry"):
         once("c", lambda: {1, 2}, cleanup=removed.append, context=task.context())
     assert removed == [{1, 2}]
+
+
+# -- SIGTERM ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped_task(task, monkeypatch):
+    """A task whose process gets real signals, handled as Airflow's task runner does; `state` is what Airflow says of it."""
+    task.state = "running"
+    task.own_on_kill = []
+    lock = threading.Lock()
+    monkeypatch.setattr("resumable.compat.own_state", lambda context: task.state)
+    monkeypatch.setattr("resumable.compat.request_lock", lambda: lock)
+    monkeypatch.setattr("resumable.stopping.SIGKILL_PATIENCE", 0)
+    monkeypatch.setattr("resumable.stopping.ITEM_PATIENCE", 0.2)
+    context_of = task.context
+
+    def context():
+        made = context_of()
+
+        class Operator:
+            python_callable = staticmethod(task.code)
+
+            def on_kill(self):
+                task.own_on_kill.append(1)
+
+        task.operator = made["ti"].task = made["task"] = Operator()
+        return made
+
+    task.context = context
+    before = signal.signal(signal.SIGTERM, lambda *_: task.operator.on_kill())
+    yield task
+    signal.signal(signal.SIGTERM, before)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_an_eviction_lets_the_item_end_writes_and_hands_the_task_back(stopped_task):
+    task, worked = stopped_task, []
+    with pytest.raises(AirflowRescheduleException), task.checkpoint(every=1000) as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f030":
+                signal.raise_signal(signal.SIGTERM)
+                until(lambda: task.data[KEY]["done"] == 30)  # written at once, not at the end of the item
+                until(lambda: checkpoint._is_stopping)
+            worked.append(item)
+    assert worked == ITEMS[:31]
+    assert task.own_on_kill == []
+    assert "on_kill" not in vars(task.operator)
+    assert task.run(ITEMS) == ITEMS[31:]
+
+
+def test_an_eviction_interrupts_an_item_that_takes_too_long_and_it_is_done_again(stopped_task):
+    task = stopped_task
+    with pytest.raises(AirflowRescheduleException), task.checkpoint(every=1000) as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f030":
+                signal.raise_signal(signal.SIGTERM)
+                time.sleep(20)
+                pytest.fail("not interrupted")
+    assert task.own_on_kill == [1]
+    assert task.run(ITEMS) == ITEMS[30:]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_an_eviction_of_a_coroutine_hands_the_task_back(stopped_task, slow):
+    task, worked = stopped_task, []
+
+    async def work(item):
+        if item == "f030" and not worked.count("f030") and not task.own_on_kill:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(20 if slow else 0.1)
+        await asyncio.sleep(0.001)
+        worked.append(item)
+
+    with pytest.raises(AirflowRescheduleException):
+        amap(task, work, concurrency=3)
+    assert len(worked) < 100
+    amap(task, work, concurrency=3)
+    assert Counter(worked) == Counter(ITEMS)
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", "up_for_retry"])
+def test_a_stop_that_is_no_eviction_is_never_handed_back_and_calls_the_operators_on_kill(stopped_task, state):
+    task = stopped_task
+    task.state = state
+    with pytest.raises(LostSightError), task.checkpoint() as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f030":
+                signal.raise_signal(signal.SIGTERM)
+                time.sleep(20)
+                pytest.fail("not interrupted")
+    assert task.own_on_kill == [1]
+
+
+@pytest.mark.parametrize(("state", "removed"), [("failed", 1), ("restarting", 1), ("running", 0), ("up_for_retry", 0)])
+def test_once_cleans_up_when_a_user_ends_the_task_and_not_on_an_eviction(stopped_task, state, removed):
+    task, cloud, told = stopped_task, Cloud(), threading.Event()
+    task.state = state
+    once("c", cloud.create, cleanup=cloud.remove, context=task.context())
+    task.operator.on_kill.__self__._members.append(lambda stop: told.set())
+    signal.raise_signal(signal.SIGTERM)
+    assert told.wait(20)
+    assert len(cloud.removed) == removed
+    task.operator.on_kill.__self__._members.pop()
+    task.end("on_failure_callback")
+    assert len(cloud.removed) == 1
