@@ -8,10 +8,14 @@ from typing import Any
 
 def supervisor() -> Any:
     """What this process talks to its supervisor through; None where there is none (``dag.test()``, unit tests)."""
+    comms = _comms()
+    return None if type(comms).__name__ == "InProcessSupervisorComms" else comms
+
+
+def _comms() -> Any:
     from airflow.sdk.execution_time import task_runner
 
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return None if type(comms).__name__ == "InProcessSupervisorComms" else comms
+    return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
 def request_lock(comms: Any) -> Any:
@@ -67,7 +71,7 @@ class SupervisorVariables:
         self._expect_done(self._send(DeleteVariable(key=name)))
 
     def _send(self, ask: Any) -> Any:
-        comms = supervisor()
+        comms = _comms()  # with dag.test() too: a watermark outlives its run
         if comms is None:
             raise RuntimeError("this process has no supervisor")
         return comms.send(ask)
