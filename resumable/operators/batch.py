@@ -7,7 +7,8 @@ tags. Tags in SubmitJob need the permission ``batch:TagResource``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 from resumable._extras import provider_import
@@ -94,6 +95,23 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
             params = {"jobName": named["name"]}
             self.stamp(params, token)
             named["name"] = params["jobName"]
+
+    _shows_links_only = False
+
+    @contextmanager
+    def _not_waiting(self) -> Iterator[None]:
+        self._shows_links_only = True
+        try:
+            yield
+        finally:
+            self._shows_links_only = False
+
+    def monitor_job(self, context: Any) -> None:
+        """The provider's; with ``wait="reschedule"`` only the links that it shows before it waits."""
+        if not self._shows_links_only:
+            super().monitor_job(context)
+        elif hasattr(self, "_persist_links"):
+            self._persist_links(context)
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "terminate_job", {"jobId": self.ids(handle, "job")[0], "reason": "stopped by Airflow"}
