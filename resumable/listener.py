@@ -83,15 +83,20 @@ def _sweep(runs: set[RunId], by_user: set[TaskId]) -> None:
 _reaper = Reaper()
 
 
+def _hears() -> bool:
+    """Whether there are records to look at in this process: a server's, of an Airflow with a task state store."""
+    return compat.is_server() and compat.has_task_state()
+
+
 def _user_ended(previous_state: Any, task_instance: Any) -> None:
     # Only the API server, after a user's mark, says nothing of the state before (None); the task and the scheduler do.
-    if previous_state is None and compat.is_server():
+    if previous_state is None and _hears():
         ti = task_instance
         _reaper.note((ti.dag_id, ti.run_id), (ti.task_id, ti.map_index))
 
 
 def _run_ended(dag_run: Any) -> None:
-    if compat.is_server():
+    if _hears():
         _reaper.note((dag_run.dag_id, dag_run.run_id))
 
 

@@ -167,6 +167,8 @@ def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--only", action="store_true", help="read runs from standard input: JSON {runs: [], by_user: []}")
     given = parser.parse_args(arguments)
+    if not compat.has_task_state():
+        parser.exit(2, "resumable: this Airflow has no task state store to sweep (3.3 and later do). Nothing was done.\n")
     compat.be_a_server()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("resumable").setLevel(logging.INFO)

@@ -17,7 +17,7 @@ from tests.support.runner import TaskInstance, WorkerDied
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {str(case): case for case in CASES}
-PAGES = ["README.md", "CHANGELOG.md", "docs/guarantees.md", "docs/custom-operators.md", "docs/glossary.md"]
+PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 DATABRICKS, EMR = "databricks-submit-run-sync", "emr-steps-sync"
 
 _real_sleep = time.sleep
