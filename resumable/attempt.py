@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -84,6 +85,7 @@ class Attempt:
         self.seen: Observation | None = None
         self._unsaved = False
         self._number = 1
+        self._overdue, self._was_overdue = threading.Lock(), False
 
     # -- what the glue asks -------------------------------------------------------------------------------------------
 
@@ -353,13 +355,13 @@ class Attempt:
         return handle is not None and has_ended(self._remote.observe(handle))
 
     def stop_if_overdue(self) -> bool:
-        """Cancel a job that still runs after its ``job_timeout``. True if it was told to stop."""
-        if not self.is_overdue or has_ended(self._remote.observe(self._known_handle())):
-            return False
-        cancelled = self.cancel(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
-        if cancelled:
-            self.close(Outcome.CANCELLED)
-        return cancelled
+        """Cancel a job that still runs after its ``job_timeout``, once. True if this attempt told it to stop."""
+        with self._overdue:  # the main thread and the one that stands by for signals both ask
+            if not self._was_overdue and self.is_overdue and not has_ended(self._remote.observe(self._known_handle())):
+                self._was_overdue = self.cancel(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
+                if self._was_overdue:
+                    self.close(Outcome.CANCELLED)
+            return self._was_overdue
 
     def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -1048,6 +1049,31 @@ def test_a_job_that_was_seen_to_end_or_has_no_deadline_is_never_overdue(bench):
     attempt.close(Outcome.SUCCEEDED)
     assert not attempt.is_overdue
     assert not bench.start().is_overdue
+
+
+def test_two_threads_that_find_a_job_overdue_cancel_it_once_and_both_know(bench):
+    attempt = bench.start(job_timeout=100)
+    bench.clock.now += 101
+    told, both_look = [], threading.Barrier(2)
+    observe = attempt.adapter.observe
+
+    def observe_together(handle):
+        seen = observe(handle)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_look.wait(0.3)
+        return seen
+
+    attempt.adapter.observe = observe_together
+
+    def ask():
+        told.append(attempt.stop_if_overdue())
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert (bench.service.count("cancel"), told) == (1, [True, True])
 
 
 def test_an_attempt_that_comes_back_from_a_deferral_is_the_one_that_deferred(bench):
