@@ -170,7 +170,7 @@ def supervisor(monkeypatch):
         return told.answer
 
     comms = types.SimpleNamespace(send=send)
-    monkeypatch.setattr(_three, "supervisor", lambda: comms)
+    monkeypatch.setattr(_three, "_comms", lambda: comms)
     return told
 
 
