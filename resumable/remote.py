@@ -19,8 +19,8 @@ from resumable.errors import LostSightError, RefusedError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord, Outcome
 
-LOOKS = 14
-"""Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
+LOOKS = 65
+"""Looks at a job whose state cannot be learned, before the attempt gives up: about half an hour with the waits between."""
 
 STOP_LOOKS = 24
 """Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
