@@ -8,7 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
@@ -165,7 +165,12 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
             reach=self._reach(),
+            count=self._count,
         )
+
+    def _count(self, event: str) -> None:
+        with suppress(Exception):  # a metric never fails a task
+            compat.count(event, type(self).__name__)
 
     def _reach(self) -> dict[str, Any] | None:
         """How the job is reached when no process holds the task: this class and the attributes that ``reach_fields`` names."""
@@ -256,6 +261,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 seconds,
                 job,
             )
+            self._count("handed_back")
             raise compat.hand_back(seconds)
         if stop is Stop.JOB_TIMEOUT:
             raise _overdue(attempt)

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
@@ -179,6 +180,31 @@ def die_in_doubt(instance, service, *, before=False):
     with pytest.raises(WorkerDied):
         instance.attempt()
     service.start, service.on_submit, service.on_poll = start, lambda: None, service.finish
+
+
+@pytest.mark.skipif(not compat.has_task_state(), reason="Airflow's own mixin counts nothing there")
+def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(service, monkeypatch):
+    from airflow.sdk.observability import stats
+
+    counted = {}
+    service.ids = itertools.count(1)  # to Airflow's, 0 is no id
+    backend = SimpleNamespace(incr=lambda name, tags, **_: counted[base].append((name, tags)))
+    stats.initialize(factory=lambda: backend, export_legacy_names=False)
+    try:
+        for base in (ResumableJobMixin, ResumableMixin):
+            counted[base] = []
+            operator = type("TrainOperator", (SixMethods, base, BaseOperator), {})
+            instance = task(operator, service)
+            die_in_the_wait(instance, service)
+            die_in_the_wait(instance, service)
+            service.finish("FAILED")
+            die_in_the_wait(instance, service)
+            service.finish()
+            instance.attempt()
+    finally:
+        stats.initialize(factory=lambda: SimpleNamespace(incr=lambda *_, **__: None), export_legacy_names=False)
+    assert counted[ResumableMixin] == counted[ResumableJobMixin]
+    assert len(counted[ResumableMixin]) == 7
 
 
 # -- one body, two bases -----------------------------------------------------------------------------------------------
