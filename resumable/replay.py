@@ -36,6 +36,8 @@ class ReplayMixin(DurableBase):
     """What is left nevertheless: one clause, for the documentation."""
     wait_argument: ClassVar[str]
     """The provider's argument that tells whether ``execute`` waits for the job."""
+    goes_on_undeferred: ClassVar[bool] = False
+    """The provider's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
 
     @abstractmethod
     def seam(self, attempt: Attempt) -> AbstractContextManager[None]:
@@ -89,6 +91,8 @@ class ReplayMixin(DurableBase):
 
     def defer(self, *, trigger: Any, timeout: timedelta | float | None = None, **kwargs: Any) -> Any:
         """The provider's deferral, with our trigger, and ending in time for ``job_timeout``."""
+        if self.goes_on_undeferred and self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+            return None
         if self._failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
             raise self._failed_resume
         remaining = self._attempt.remaining if self._attempt is not None else None

@@ -77,6 +77,10 @@ class AwsReplay(ReplayMixin):
     """API calls that the provider makes before the submit and that must change nothing on a reattachment: then they are answered
     by `setup_response`, without a request."""
 
+    makes: ClassVar[tuple[str, ...]] = ()
+    """API calls by which the provider makes something under neither name nor token before the submit: they go out once, and a try
+    whose answer is lost fails, because the next one finds what was made."""
+
     looks: ClassVar[tuple[str, ...]] = ()
     """API calls by which the provider's ``execute`` looks at the job. The first one is where ``wait="reschedule"`` leaves an
     operator that has no ``wait_argument``."""
@@ -98,6 +102,9 @@ class AwsReplay(ReplayMixin):
     succeeded: ClassVar[frozenset[str]] = frozenset()
     failed: ClassVar[frozenset[str]] = frozenset()
     """The service's words for a job's state. One that is in no set is UNKNOWN, and waited out."""
+
+    stopping: ClassVar[frozenset[str]] = frozenset()
+    """Those of ``active`` that mean that the job was told to stop: a second cancel is then no error."""
 
     wait_argument: ClassVar[str] = ""
 
@@ -221,7 +228,19 @@ class AwsReplay(ReplayMixin):
 
     def cancel(self, handle: JobHandle) -> None:
         method, arguments = self.stop_call(handle)
-        getattr(self.hook.conn, method)(**arguments)
+        try:
+            getattr(self.hook.conn, method)(**arguments)
+        except ClientError:
+            if not self._needs_no_cancel(handle):
+                raise
+
+    def _needs_no_cancel(self, handle: JobHandle) -> bool:
+        """Whether a cancel was refused because there is nothing left to cancel: the services have no one code for that."""
+        try:
+            seen = self.observe(handle)
+        except Exception:
+            return False
+        return seen.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.GONE) or seen.detail in self.stopping
 
     def trigger(self, theirs: Any) -> Any:
         handle = self._attempt.handle if self._attempt is not None else None
@@ -281,6 +300,7 @@ class AwsReplay(ReplayMixin):
                 (f"before-call.{service}{operation}", call.answer_setup),
                 (f"after-call.{service}{operation}", call.accept_setup),
             ]
+        hooks += [(f"needs-retry.{service}{operation}", call.make_once) for operation in self.makes]
         hooks += [(f"before-call.{service}{operation}", call.leave) for operation in self.looks]
         for event, handler in hooks:
             events.register_first(event, handler)
@@ -426,12 +446,15 @@ class _Submit:
 
     @staticmethod
     def _answered(response: dict[str, Any], status: int = 200) -> tuple[_Answered, dict[str, Any]]:
-        return _Answered(status), {**response, "ResponseMetadata": {"HTTPStatusCode": status}}
+        metadata = {**response.get("ResponseMetadata", {}), "HTTPStatusCode": status}
+        return _Answered(status), {**response, "ResponseMetadata": metadata}
 
     def send_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         """Hold botocore back, which re-sends on time-outs and 5xx: without a token in the request, that makes a second job."""
-        if self._operator.certainty is not Certainty.FIND:
-            return
+        if self._operator.certainty is Certainty.FIND:
+            self.make_once(response, caught_exception, operation=operation)
+
+    def make_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):
             raise caught_exception
         if response is not None and (response[0].status_code >= 500 or response[0].status_code == _TIMED_OUT):

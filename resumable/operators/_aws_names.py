@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
+
+from botocore.exceptions import ClientError
 
 from resumable.attempt import Attempt
 from resumable.lifecycle import Submit
 from resumable.operators._aws import AwsReplay
+from resumable.record import JobRecord, Outcome
 
 SHORT_TOKEN = 24
 """Hex characters of a token where people read it: 96 bits tell any two submissions apart."""
+
+SUFFIX = 8
+"""Hex characters of a token after a name that others look for, which is to stay short."""
 
 
 class AwsNamedJob(AwsReplay):
@@ -24,6 +31,9 @@ class AwsNamedJob(AwsReplay):
     """The member of the request that holds it."""
 
     name_length: ClassVar[int]
+
+    name_id: ClassVar[str] = "name"
+    """The member of the handle's ids that holds it."""
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
@@ -38,13 +48,67 @@ class AwsNamedJob(AwsReplay):
     def name_for(self, attempt: Attempt, base: Any) -> str:
         """The name of the job there is or may be, else the author's with the token: an edit of a name must not make a second."""
         if attempt.handle is not None:
-            return self.ids(attempt.handle, "name")[0]
+            return self.ids(attempt.handle, self.name_id)[0]
         if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
             return str(attempt.record.place["name"])
+        return self.new_name(attempt, base)
+
+    def new_name(self, attempt: Attempt, base: Any) -> str:
+        """The name of a job that is yet to be."""
         return named(base, attempt.token, self.name_length)
 
     def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         return {"name": str(params[self.name_param])}
+
+
+class AwsOwnNamedJob(AwsNamedJob):
+    """
+    Jobs whose name the author chooses, because others look for them there; the service takes no name twice.
+
+    The first job of a task instance has the author's name, one that follows it has `SUFFIX` hex characters more. A name that is
+    taken may be taken by somebody else: the job is ours only if a submit of ours is in doubt and it began after that.
+    """
+
+    def new_name(self, attempt: Attempt, base: Any) -> str:
+        record, given = attempt.record, str(base)
+        if record is None or not self._is_used(record, given):
+            return given
+        name = named(given, attempt.token, self.name_length, SUFFIX)
+        self.log.info("resumable: a job of this task has the name %s, which %s takes once: now %s", given, self.service, name)
+        return name
+
+    def _is_used(self, record: JobRecord, given: str) -> bool:
+        """Whether a job of this task has the author's name. One that was refused has none; an edited name is free."""
+        if record.handle is not None:
+            last = self.ids(record.handle, self.name_id)[0]
+        else:
+            last = str(record.place.get("name"))
+            if record.outcome is Outcome.REJECTED and last == given:
+                return False
+        return last in (given, named(given, record.token, self.name_length, SUFFIX))
+
+    def may_be_ours(self, answer: Mapping[str, Any], began: datetime | None) -> bool:
+        """Whether the job that ``answer`` says has the name already can be of this submission: it began no earlier."""
+        attempt = self._attempt
+        if attempt is None or attempt.record is None or self._is_anothers(answer):
+            return False
+        ours = began is None or began >= self.oldest(attempt.record)
+        if not ours:
+            self.log.warning("resumable: the %s job of that name began before this submit, at %s: not ours", self.service, began)
+        return ours
+
+    def _is_anothers(self, answer: Mapping[str, Any]) -> bool:
+        """The very first request of a submission was answered with "taken": nothing of ours can have been there."""
+        sent_again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+        return self._attempt is not None and self._attempt.is_first_submit and not sent_again
+
+    def is_rejection(self, error: BaseException) -> bool:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in self.conflicts:
+                return self._is_anothers(cause.response)
+            cause = cause.__cause__ or cause.__context__
+        return super().is_rejection(error)
 
 
 def named(base: Any, token: str, length: int, digits: int = SHORT_TOKEN) -> str:

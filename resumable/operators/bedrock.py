@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Deliver
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -38,24 +37,13 @@ class _Bedrock(AwsReplay):
     service = "bedrock"
     asks_account = True
     wait_argument = "wait_for_completion"
+    goes_on_undeferred = True
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         params["clientRequestToken"] = token
 
     def is_missing(self, error: ClientError) -> bool:
         return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
-
-    def cancel(self, handle: JobHandle) -> None:
-        try:
-            super().cancel(handle)
-        except ClientError as e:
-            if e.response["Error"]["Code"] != "ConflictException":  # it has ended, or is stopping
-                raise
-
-    def defer(self, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
-            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
-        return super().defer(**kwargs)
 
 
 class _BedrockJob(_Bedrock, AwsNamedJob):
@@ -66,6 +54,7 @@ class _BedrockJob(_Bedrock, AwsNamedJob):
     conflicts = frozenset({"ConflictException"})
     name_argument = "job_name"
     active = frozenset({"Submitted", "Validating", "Scheduled", "InProgress", "Stopping"})
+    stopping = frozenset({"Stopping"})
     succeeded = frozenset({"Completed"})
     failed = frozenset({"Failed", "Stopped", "Expired", "PartiallyCompleted"})
 

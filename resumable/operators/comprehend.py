@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Deliver, JobState
+from resumable.lifecycle import JobState
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -31,6 +31,7 @@ class _Comprehend(AwsReplay):
     service = "comprehend"
     asks_account = True
     wait_argument = "wait_for_completion"
+    goes_on_undeferred = True
     token_lifetime = 3600.0
     doubt = "the request is repeated with the same `ClientRequestToken`; Comprehend answers with the job it has"
     window = "none known within an hour; an older doubt is refused (Comprehend does not say for how long it knows a token)"
@@ -47,11 +48,6 @@ class _Comprehend(AwsReplay):
 
     def is_missing(self, error: ClientError) -> bool:
         return error.response["Error"]["Code"] in ("JobNotFoundException", "ResourceNotFoundException")
-
-    def defer(self, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
-            return None  # nothing to wait for: the provider's execute goes on and returns the id
-        return super().defer(**kwargs)
 
 
 class ResumableComprehendStartPiiEntitiesDetectionJobOperator(_Comprehend, ComprehendStartPiiEntitiesDetectionJobOperator):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Deliver, Submit
+from resumable.lifecycle import Submit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -42,6 +42,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     operation = "InvokeRestApi"
     reach_fields = (*AwsReplay.reach_fields, "airflow_version")
     wait_argument = "wait_for_completion"
+    goes_on_undeferred = True
     conflicts = frozenset({"RestApiClientException"})
     doubt = "the run is triggered again under the same id; the environment's Airflow answers that it exists"
     window = "none known, unless somebody deletes the run before its answer is known"
@@ -141,11 +142,6 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         environment, path = self._path(handle)
         return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "PATCH", "Body": {"state": "failed"}}
-
-    def defer(self, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
-            return None  # nothing to wait for: the provider's execute goes on and returns the run
-        return super().defer(**kwargs)
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         raise NotImplementedError("the run's id is in the request already")

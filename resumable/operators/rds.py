@@ -1,36 +1,41 @@
-"""RDS snapshot exports that survive their worker: class A. The author's identifier is the export's for ever.
+"""RDS snapshots, copies and exports of them, that survive their worker: class A. The author's identifier is the job's for ever.
 
-Facts on the service (botocore's service model, API reference): an identifier that was used is answered with
-ExportTaskAlreadyExists, also when that export failed; the files lie in S3 under the identifier, which is why the first one of a
-task keeps it.
+Facts on the service (botocore's service model, API reference): an identifier that was used is answered with "already exists",
+also when that snapshot or export failed; a snapshot's ``SnapshotCreateTime`` is the copy's own where it is a copy; the files of
+an export lie in S3 under its identifier. Deleting a snapshot stops a copy that is under way; one that is being created cannot be
+deleted. Tags in a request keep RDS from copying those of the instance or of the source (run against AWS by moto's authors,
+``moto/rds/models.py``), so a mark is added only to tags that the author gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Submit
+from resumable.lifecycle import JobState
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
-    from airflow.providers.amazon.aws.operators.rds import RdsStartExportTaskOperator
+    from airflow.providers.amazon.aws.operators.rds import (
+        RdsCopyDbSnapshotOperator,
+        RdsCreateDbSnapshotOperator,
+        RdsStartExportTaskOperator,
+    )
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
-    from resumable.operators._aws_names import account_of, named
+    from resumable.operators._aws import TAG
+    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
 
-__all__ = ["ResumableRdsStartExportTaskOperator"]
+__all__ = ["ResumableRdsCopyDbSnapshotOperator", "ResumableRdsCreateDbSnapshotOperator", "ResumableRdsStartExportTaskOperator"]
 
-NAME_LENGTH = 60
 _GONE = frozenset({"ExportTaskNotFound", "ExportTaskNotFoundFault"})
 _ENDED_BADLY = frozenset({"failed", "canceled"})
 
 
-class ResumableRdsStartExportTaskOperator(AwsReplay, RdsStartExportTaskOperator):
+class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOperator):
     """
     `RdsStartExportTaskOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -42,46 +47,31 @@ class ResumableRdsStartExportTaskOperator(AwsReplay, RdsStartExportTaskOperator)
     service = "rds"
     operation = "StartExportTask"
     wait_argument = "wait_for_completion"
+    name_argument, name_param, name_id, name_length = "export_task_identifier", "ExportTaskIdentifier", "export", 60
     doubt = "the start is repeated under the same identifier; an export of that identifier and source, begun since, is taken up"
     window = "none known; an export that somebody else starts at the same moment under the same identifier is taken for ours"
     conflicts = frozenset({"ExportTaskAlreadyExists", "ExportTaskAlreadyExistsFault"})
     active = frozenset({"starting", "in_progress", "canceling"})
+    stopping = frozenset({"canceling"})
     succeeded = frozenset({"complete"})
     failed = _ENDED_BADLY
 
-    if TYPE_CHECKING:  # of the provider's operator
-        export_task_identifier: Any
-
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs, look = self.export_task_identifier, self.hook.get_export_task_state
+        look = self.hook.get_export_task_state
         self._account = account_of(self.source_arn) or self._account
-        self.export_task_identifier = self._identifier(attempt, theirs)
         self.hook.get_export_task_state = lambda name: self._unless_failed(name, look(name))
         try:
             with super().seam(attempt):
                 yield
         finally:
-            self.export_task_identifier = theirs
             del self.hook.get_export_task_state
-
-    def _identifier(self, attempt: Attempt, given: str) -> str:
-        if attempt.handle is not None:
-            return self.ids(attempt.handle, "export")[0]
-        if attempt.record is None:
-            return given
-        if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt:
-            return str(attempt.record.place["name"])
-        return named(given, attempt.token, NAME_LENGTH, 8)
 
     @staticmethod
     def _unless_failed(name: str, state: str) -> str:
         if state in _ENDED_BADLY:  # the provider waits for `complete` to the last of its attempts
             raise RuntimeError(f"The export task {name} is {state}.")
         return state
-
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"name": str(params["ExportTaskIdentifier"])}
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         """The identifier is in the request already."""
@@ -91,11 +81,10 @@ class ResumableRdsStartExportTaskOperator(AwsReplay, RdsStartExportTaskOperator)
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
         task = self._described(params["ExportTaskIdentifier"])
-        record = self._attempt.record if self._attempt is not None else None
-        if task is None or record is None or task.get("SourceArn") != params["SourceArn"]:
+        if task is None or task.get("SourceArn") != params["SourceArn"]:
             return None
-        began = task.get("TaskStartTime")
-        return {"export": params["ExportTaskIdentifier"]} if began is None or began >= self.oldest(record) else None
+        ours = self.may_be_ours(error, task.get("TaskStartTime"))
+        return {"export": params["ExportTaskIdentifier"]} if ours else None
 
     def _described(self, name: str) -> dict[str, Any] | None:
         tasks = self.hook.conn.describe_export_tasks(ExportTaskIdentifier=name)["ExportTasks"]
@@ -111,12 +100,139 @@ class ResumableRdsStartExportTaskOperator(AwsReplay, RdsStartExportTaskOperator)
     def is_missing(self, error: ClientError) -> bool:
         return error.response["Error"]["Code"] in _GONE
 
-    def cancel(self, handle: JobHandle) -> None:
-        try:
-            super().cancel(handle)
-        except ClientError as e:
-            if not e.response["Error"]["Code"].startswith("InvalidExportTaskState"):  # it has ended
-                raise
-
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_export_task", {"ExportTaskIdentifier": self.ids(handle, "export")[0]}
+
+
+class _Snapshot(AwsOwnNamedJob):
+    """Snapshots of an instance or of a cluster: two sets of API calls, told apart by ``db_type``, and in a handle by ``type``."""
+
+    service = "rds-snapshot"
+    asks_account = True
+    wait_argument = "wait_for_completion"
+    name_id = "snapshot"
+    doubt = (
+        "the request is repeated under the same identifier; a snapshot of it is taken up if it has our tag, or, where the author "
+        "gives no tags, if it is of the same database and was begun since"
+    )
+    window = (
+        "none known with `tags`; without, a snapshot that somebody else makes of the same database at the same moment under the "
+        "same identifier is taken for ours"
+    )
+    conflicts = frozenset({"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"})
+    active = frozenset({"creating", "copying", "pending"})
+    succeeded = frozenset({"available"})
+    failed = frozenset({"failed", "incompatible-restore", "incompatible-parameters", "deleting", "deleted"})
+
+    name_params: ClassVar[Mapping[str, str]]
+    """By type of the database, the member of the request that holds the snapshot's identifier."""
+
+    if TYPE_CHECKING:  # of the provider's operators
+        db_type: Any
+
+    @property
+    def name_param(self) -> str:  # type: ignore[override]
+        return self.name_params[self.db_type.value]
+
+    @property
+    def name_length(self) -> int:  # type: ignore[override]
+        return 255 if self.db_type.value == "instance" else 63
+
+    def stamp(self, params: dict[str, Any], token: str) -> None:
+        if params.get("Tags"):
+            params["Tags"] = [*params["Tags"], {"Key": TAG, "Value": token}]
+
+    def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+        snapshot = response.get("DBSnapshot") or response.get("DBClusterSnapshot") or {}
+        self._account = account_of(snapshot.get("DBSnapshotArn") or snapshot.get("DBClusterSnapshotArn")) or self._account
+        return {"snapshot": self.wanted(params[self.name_param], "identifier"), "type": self.db_type.value}
+
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
+        ids = {"snapshot": params[self.name_param], "type": self.db_type.value}
+        found = self._described(self.handle(ids))
+        if found is None:
+            return None
+        if any(tag["Key"] == TAG for tag in params.get("Tags", ())):
+            ours = {"Key": TAG, "Value": token} in found.get("TagList", ())
+            if not ours:
+                self.log.warning("resumable: the snapshot %s exists, without the tag of this submit: not ours", ids["snapshot"])
+            return ids if ours else None
+        ours = self.is_of(found, params) and self.may_be_ours(error, found.get("SnapshotCreateTime"))
+        return ids if ours else None
+
+    def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        """Whether it is a snapshot of what ``params`` ask for."""
+        raise NotImplementedError
+
+    def _described(self, handle: JobHandle) -> dict[str, Any] | None:
+        name, kind = self.ids(handle, "snapshot", "type")
+        if kind == "instance":
+            found = self.hook.conn.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"]
+        else:
+            found = self.hook.conn.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=name)["DBClusterSnapshots"]
+        return dict(found[0]) if found else None
+
+    def response_of(self, handle: JobHandle) -> dict[str, Any]:
+        member = "DBSnapshot" if self.ids(handle, "type")[0] == "instance" else "DBClusterSnapshot"
+        return {member: self._described(handle) or {}}
+
+    def state_of(self, handle: JobHandle) -> str | None:
+        snapshot = self._described(handle)
+        return None if snapshot is None else str(snapshot["Status"]).lower()
+
+    def is_missing(self, error: ClientError) -> bool:
+        return str(error.response["Error"]["Code"]).startswith(("DBSnapshotNotFound", "DBClusterSnapshotNotFound"))
+
+
+class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperator):
+    """
+    `RdsCreateDbSnapshotOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The first snapshot of a task instance has the ``db_snapshot_identifier`` given. One that follows it, after a failure or a
+    clear, has 8 hex characters more: RDS takes no identifier twice. Where the author gives ``tags``, ``resumable-token`` is one
+    more of them. RDS cannot stop a snapshot that is being created: after a user's stop or a ``job_timeout`` it goes on and is
+    kept, and a clear meanwhile is refused, unless ``on_clear="reattach"``.
+    """
+
+    operation = ("CreateDBSnapshot", "CreateDBClusterSnapshot")
+    name_argument = "db_snapshot_identifier"
+    name_params = {"instance": "DBSnapshotIdentifier", "cluster": "DBClusterSnapshotIdentifier"}
+
+    def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        member = "DBInstanceIdentifier" if self.db_type.value == "instance" else "DBClusterIdentifier"
+        return bool(snapshot.get(member, "").lower() == params[member].lower())
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        raise NotImplementedError(f"RDS cannot stop {handle} while it is being created; it is kept")
+
+
+class ResumableRdsCopyDbSnapshotOperator(_Snapshot, RdsCopyDbSnapshotOperator):
+    """
+    `RdsCopyDbSnapshotOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    Identifiers and tags as with `ResumableRdsCreateDbSnapshotOperator`. Unlike the provider's, it stops the copy when a user
+    stops the task, by deleting what is there of it; a copy that is seen to be complete is not deleted.
+    """
+
+    operation = ("CopyDBSnapshot", "CopyDBClusterSnapshot")
+    name_argument = "target_db_snapshot_identifier"
+    name_params = {"instance": "TargetDBSnapshotIdentifier", "cluster": "TargetDBClusterSnapshotIdentifier"}
+
+    def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        wanted = params.get("SourceDBSnapshotIdentifier") or params["SourceDBClusterSnapshotIdentifier"]
+        # Shown of some copies only: of instances, where region or account differ.
+        source = snapshot.get("SourceDBSnapshotIdentifier") or snapshot.get("SourceDBClusterSnapshotArn") or wanted
+        return str(source).lower().endswith(str(wanted).lower())
+
+    def cancel(self, handle: JobHandle) -> None:
+        seen = self.observe(handle)
+        if seen.state is JobState.ACTIVE:
+            super().cancel(handle)
+        elif seen.state in (JobState.UNKNOWN, JobState.FOREIGN):
+            raise RuntimeError(f"{handle} is {seen}, and only a copy that is under way may be deleted")
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        name, kind = self.ids(handle, "snapshot", "type")
+        if kind == "instance":
+            return "delete_db_snapshot", {"DBSnapshotIdentifier": name}
+        return "delete_db_cluster_snapshot", {"DBClusterSnapshotIdentifier": name}
