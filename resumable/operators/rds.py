@@ -190,8 +190,8 @@ class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperato
 
     The first snapshot of a task instance has the ``db_snapshot_identifier`` given. One that follows it, after a failure or a
     clear, has 8 hex characters more: RDS takes no identifier twice. Where the author gives ``tags``, ``resumable-token`` is one
-    more of them. RDS cannot stop a snapshot that is being created: after a user's stop or a ``job_timeout`` it goes on and is
-    kept, and a clear meanwhile is refused, unless ``on_clear="reattach"``.
+    more of them. RDS cannot stop a snapshot that is being created: after a user's stop it goes on and is kept, a clear
+    meanwhile is refused unless ``on_clear="reattach"``, and so is a ``job_timeout``.
     """
 
     operation = ("CreateDBSnapshot", "CreateDBClusterSnapshot")
@@ -201,6 +201,9 @@ class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperato
     def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
         member = "DBInstanceIdentifier" if self.db_type.value == "instance" else "DBClusterIdentifier"
         return bool(snapshot.get(member, "").lower() == params[member].lower())
+
+    def _can_stop(self) -> bool:
+        return False
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         raise NotImplementedError(f"RDS cannot stop {handle} while it is being created; it is kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,12 +23,18 @@ from airflow.providers.amazon.aws.operators.comprehend import (
     ComprehendCreateDocumentClassifierOperator,
     ComprehendStartPiiEntitiesDetectionJobOperator,
 )
+from airflow.providers.amazon.aws.operators.datasync import DataSyncOperator
 from airflow.providers.amazon.aws.operators.glue import (
     GlueDataQualityRuleRecommendationRunOperator,
     GlueDataQualityRuleSetEvaluationRunOperator,
 )
 from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
-from airflow.providers.amazon.aws.operators.rds import RdsStartExportTaskOperator
+from airflow.providers.amazon.aws.operators.quicksight import QuickSightCreateIngestionOperator
+from airflow.providers.amazon.aws.operators.rds import (
+    RdsCopyDbSnapshotOperator,
+    RdsCreateDbSnapshotOperator,
+    RdsStartExportTaskOperator,
+)
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerAutoMLOperator,
     SageMakerProcessingOperator,
@@ -38,7 +45,18 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 )
 from airflow.providers.amazon.aws.operators.step_function import StepFunctionStartExecutionOperator
 
-from resumable.operators import appflow, bedrock, comprehend, glue_data_quality, mwaa, rds, sagemaker, step_function
+from resumable.operators import (
+    appflow,
+    bedrock,
+    comprehend,
+    datasync,
+    glue_data_quality,
+    mwaa,
+    quicksight,
+    rds,
+    sagemaker,
+    step_function,
+)
 from tests.services import aws_jobs as services
 from tests.services.aws_jobs import AwsJobs
 
@@ -47,7 +65,7 @@ class JobsBench:
     """
     Args:
         server: the service.
-        calls: the operations that submit, look at, and stop a job.
+        calls: the operations that submit, look at, and stop a job; the last one is empty where nothing stops it.
         arguments: of the operator, given what an edit changes.
     """
 
@@ -82,8 +100,17 @@ class JobsBench:
         for job in self.server.running():
             self.server.finish(job, "A_STATE_OF_NEXT_YEAR")
 
+    def another_task(self) -> None:
+        """What comes next is another task, with a name of its own: let the one that all have here be free for it."""
+        if self.server.author_names:
+            self.server.forget()
+
     def cancels(self) -> int:
         return self.server.count(self._stop)
+
+    @property
+    def can_stop(self) -> bool:
+        return bool(self._stop)
 
 
 def bench(
@@ -250,6 +277,42 @@ def _export(word: str) -> dict[str, Any]:
     }
 
 
+def _snapshot(word: str) -> dict[str, Any]:
+    return {"db_type": "instance", "db_identifier": word.replace(" ", "-"), "db_snapshot_identifier": "nightly"}
+
+
+def _cluster_snapshot(word: str) -> dict[str, Any]:
+    return {**_snapshot(word), "db_type": "cluster", "tags": {"team": "data"}}
+
+
+def _copy(word: str) -> dict[str, Any]:
+    source = word.replace(" ", "-")
+    return {"db_type": "instance", "source_db_snapshot_identifier": source, "target_db_snapshot_identifier": "copy"}
+
+
+def _cluster_copy(word: str) -> dict[str, Any]:
+    return {**_copy(word), "db_type": "cluster", "tags": {"team": "data"}}
+
+
+def _ingestion(word: str) -> dict[str, Any]:
+    refresh = "FULL_REFRESH" if word == "as written" else "INCREMENTAL_REFRESH"
+    return {"data_set_id": "sales", "ingestion_id": "nightly", "ingestion_type": refresh, "check_interval": 0}
+
+
+def transfer(word: str) -> dict[str, Any]:
+    ends = {"source_location_uri": "s3://from", "destination_location_uri": "s3://to"}
+    includes = {"Includes": [{"FilterType": "SIMPLE_PATTERN", "Value": f"/{word}"}]}
+    waits = {"wait_interval_seconds": 0, "max_iterations": 10**6}
+    return {**ends, "update_task_kwargs": {"Name": "nightly"}, "task_execution_kwargs": includes, **waits}
+
+
+@contextlib.contextmanager
+def datasync_with_a_task(environ: Any) -> Iterator[JobsBench]:
+    with bench(services.DataSync, *DATASYNC, transfer)(environ) as desk:
+        desk.server.seed()
+        yield desk
+
+
 def _flow(word: str) -> dict[str, Any]:
     return {"flow_name": word.replace(" ", "-"), "poll_interval": 0, "max_attempts": 10**6}
 
@@ -270,7 +333,10 @@ def _dag_run(word: str) -> dict[str, Any]:
 
 QUICK = {"waiter_delay": 0, "waiter_max_attempts": 1_000_000}
 APPFLOW = ("StartFlow", "DescribeFlowExecutionRecords", "CancelFlowExecutions")
+DATASYNC = ("StartTaskExecution", "DescribeTaskExecution", "CancelTaskExecution")
 BOTH: tuple[dict[str, Any], ...] = ({}, {"deferrable": True})
+DEFERS = "deferrable" in inspect.signature(QuickSightCreateIngestionOperator.__init__).parameters
+"""Whether QuickSight's operator of this provider can: the older ones cannot."""
 
 CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
     (
@@ -437,6 +503,48 @@ CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
         bench(services.RdsExports, "StartExportTask", "DescribeExportTasks", "CancelExportTask", _export),
         ({},),
     ),
+    (
+        "rds-snapshot",
+        rds.ResumableRdsCreateDbSnapshotOperator,
+        renamed(RdsCreateDbSnapshotOperator, db_snapshot_identifier="theirs"),
+        bench(services.RdsSnapshots, "CreateDBSnapshot", "DescribeDBSnapshots", "", _snapshot),
+        ({},),
+    ),
+    (
+        "rds-cluster-snapshot",
+        rds.ResumableRdsCreateDbSnapshotOperator,
+        renamed(RdsCreateDbSnapshotOperator, db_snapshot_identifier="theirs"),
+        bench(services.RdsSnapshots, "CreateDBClusterSnapshot", "DescribeDBClusterSnapshots", "", _cluster_snapshot),
+        ({},),
+    ),
+    (
+        "rds-copy",
+        rds.ResumableRdsCopyDbSnapshotOperator,
+        renamed(RdsCopyDbSnapshotOperator, target_db_snapshot_identifier="theirs"),
+        bench(services.RdsCopies, "CopyDBSnapshot", "DescribeDBSnapshots", "DeleteDBSnapshot", _copy),
+        ({},),
+    ),
+    (
+        "rds-cluster-copy",
+        rds.ResumableRdsCopyDbSnapshotOperator,
+        renamed(RdsCopyDbSnapshotOperator, target_db_snapshot_identifier="theirs"),
+        bench(
+            services.RdsCopies,
+            "CopyDBClusterSnapshot",
+            "DescribeDBClusterSnapshots",
+            "DeleteDBClusterSnapshot",
+            _cluster_copy,
+        ),
+        ({},),
+    ),
+    (
+        "quicksight-ingestion",
+        quicksight.ResumableQuickSightCreateIngestionOperator,
+        renamed(QuickSightCreateIngestionOperator, ingestion_id="theirs"),
+        bench(services.QuickSight, "CreateIngestion", "DescribeIngestion", "CancelIngestion", _ingestion),
+        BOTH if DEFERS else ({},),
+    ),
+    ("datasync", datasync.ResumableDataSyncOperator, DataSyncOperator, datasync_with_a_task, ({},)),
     *(
         (
             f"appflow-{name}",

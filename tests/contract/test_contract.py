@@ -77,8 +77,19 @@ def die_in_the_wait(instance: TaskInstance, bench: Bench) -> None:
     assert bench.jobs() == bench.active() == 1
 
 
+def can_stop(bench: Bench) -> bool:
+    return bool(getattr(bench, "can_stop", True))
+
+
+def refuses_beside_a_job_that_nothing_stops(instance: TaskInstance, bench: Bench) -> None:
+    with pytest.raises(AirflowFailException, match="Nothing was submitted, the job runs on"):
+        instance.attempt()
+    assert (bench.active(), bench.jobs()) == (1, 1)
+
+
 def undisturbed(case: Case, bench: Bench) -> tuple[Any, dict[str, Any], list[str]]:
     bench.at_once()
+    getattr(bench, "another_task", lambda: None)()
     instance = task(case, bench)
     result = instance.attempt()
     return result, dict(instance.xcoms), list(instance.effects.done)
@@ -245,6 +256,9 @@ def test_a_clear_while_the_job_runs_cancels_it_before_the_next_is_submitted(case
     instance = task(case, bench)
     die_in_the_wait(instance, bench)
     instance.clear()
+    if not can_stop(bench):
+        refuses_beside_a_job_that_nothing_stops(instance, bench)
+        return
     seen: list[int] = []
 
     def listen(effect: str) -> None:
@@ -277,6 +291,9 @@ def test_an_edit_of_a_running_job_follows_the_policy(case: Case, bench: Bench, p
         if bench.jobs() == jobs and (jobs == 2 or effect == "store.set"):
             bench.finish()
 
+    if cancels and not can_stop(bench):
+        refuses_beside_a_job_that_nothing_stops(instance, bench)
+        return
     instance.attempt(listener=listen)
     assert (bench.jobs(), bench.cancels()) == (jobs, cancels)
 
@@ -404,6 +421,11 @@ def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) ->
     assert adapter is not None
     assert record.handle is not None
     assert adapter.observe(record.handle).state is JobState.ACTIVE
+    if not can_stop(bench):
+        with pytest.raises(NotImplementedError):
+            adapter.cancel(record.handle)
+        assert (bench.active(), bench.jobs()) == (1, 1)
+        return
     adapter.cancel(record.handle)
     assert (bench.active(), bench.cancels()) == (0, 1)
 
@@ -412,6 +434,8 @@ def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) ->
 def test_a_job_over_its_job_timeout_is_cancelled_and_the_task_fails_for_good(case: Case, bench: Bench, wait: str) -> None:
     if case.deferrable and wait == "reschedule":
         pytest.skip("two ways to give the slot back exclude each other")
+    if not can_stop(bench):
+        pytest.skip("nothing stops the job, so a job_timeout is refused")
     instance = task(case, bench, resume_policy={"job_timeout": 3600, "wait": wait, "wait_interval": 60})
     die_in_the_wait(instance, bench)
     long_ago = datetime.now(timezone.utc) - timedelta(hours=2)

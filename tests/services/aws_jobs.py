@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from xml.sax.saxutils import escape
@@ -64,6 +65,8 @@ class AwsJobs(ServiceServer):
     stopped: ClassVar[str]
     missing: ClassVar[AwsError]
     """What a look at an unknown job is answered with."""
+    author_names: ClassVar[bool] = False
+    """A job's name is the author's, and taken once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +182,7 @@ class AwsJobs(ServiceServer):
                 return Response(text, e.status, content_type="text/xml")
             return json_response(self.error_answer(e), e.status)
         if is_query:
-            return _xml(operation, answer)
+            return _xml(operation, answer, self._model.operation_model(operation).output_shape)
         return json_response(answer, int(self._model.operation_model(operation).http.get("responseCode", 200)))
 
 
@@ -191,15 +194,17 @@ def _route(operation: Any) -> tuple[str, str, re.Pattern[str]]:
     return operation.name, operation.http["method"], re.compile(pattern)
 
 
-def _xml(operation: str, answer: dict[str, Any]) -> Response:
-    def written(value: Any) -> str:
+def _xml(operation: str, answer: dict[str, Any], shape: Any = None) -> Response:
+    def written(value: Any, shape: Any) -> str:
         if isinstance(value, dict):
-            return "".join(f"<{k}>{written(v)}</{k}>" for k, v in value.items())
+            members = shape.members if shape else {}
+            return "".join(f"<{k}>{written(v, members.get(k))}</{k}>" for k, v in value.items())
         if isinstance(value, list):
-            return "".join(f"<ExportTask>{written(v)}</ExportTask>" for v in value)  # the one list there is
+            name = shape.member.serialization.get("name", "member")
+            return "".join(f"<{name}>{written(v, shape.member)}</{name}>" for v in value)
         return escape(str(value))
 
-    body = f"<{operation}Result>{written(answer)}</{operation}Result>"
+    body = f"<{operation}Result>{written(answer, shape)}</{operation}Result>"
     return Response(f"<{operation}Response>{body}</{operation}Response>", 200, content_type="text/xml")
 
 
@@ -548,6 +553,7 @@ class RdsExports(AwsJobs):
     """Exports of snapshots, by identifier."""
 
     api = "rds"
+    author_names = True
     active, succeeded, failed, stopped = "IN_PROGRESS", "COMPLETE", "FAILED", "CANCELED"
     missing = AwsError("ExportTaskNotFound", "The export task does not exist", 404)
 
@@ -567,6 +573,222 @@ class RdsExports(AwsJobs):
         began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.created))
         names = {"ExportTaskIdentifier": job.id, "SourceArn": job.body["SourceArn"], "S3Bucket": job.body["S3BucketName"]}
         return {**names, "Status": job.state, "TaskStartTime": began}
+
+
+class RdsSnapshots(AwsJobs):
+    """
+    Snapshots of instances and of clusters, by identifier, whatever its case. One that is being created cannot be deleted; tags in
+    the request keep those of the database away (moto's authors against AWS).
+
+    Attributes:
+        inherited: the tags that a snapshot gets of its database, or of its source.
+    """
+
+    api = "rds"
+    author_names = True
+    active, succeeded, failed, stopped = "creating", "available", "failed", "deleted"
+    missing = AwsError("DBSnapshotNotFound", "The snapshot does not exist", 404)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inherited: dict[str, str] = {}
+
+    def _create(self, kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        if name.lower() in self._known:
+            code = "DBSnapshotAlreadyExists" if kind == "DBSnapshot" else "DBClusterSnapshotAlreadyExistsFault"
+            raise AwsError(code, f"Cannot create the snapshot because a snapshot with the identifier {name} already exists.")
+        return {kind: self._shown(kind, self.add(name.lower(), body))}
+
+    def _shown(self, kind: str, job: Job) -> dict[str, Any]:
+        given = dict(_pairs(job.body, "Tags.Tag"))
+        database = "DBInstanceIdentifier" if kind == "DBSnapshot" else "DBClusterIdentifier"
+        resource = "snapshot" if kind == "DBSnapshot" else "cluster-snapshot"
+        return {
+            f"{kind}Identifier": job.id,
+            database: job.body.get(database, "db"),
+            "Status": job.state,
+            "SnapshotCreateTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.created)),
+            f"{kind}Arn": f"arn:aws:rds:{REGION}:{ACCOUNT}:{resource}:{job.id}",
+            "TagList": [{"Key": key, "Value": value} for key, value in (given or self.inherited).items()],
+        }
+
+    def _delete(self, kind: str, name: str) -> dict[str, Any]:
+        job = self.get(name.lower())
+        if job.state == "creating":
+            code = "InvalidDBSnapshotState" if kind == "DBSnapshot" else "InvalidDBClusterSnapshotStateFault"
+            raise AwsError(code, "Cannot delete the snapshot because it is not currently in the available or failed state.")
+        self.finish(job, self.stopped)
+        return {kind: self._shown(kind, self._known.pop(name.lower()))}
+
+    def create_db_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._create("DBSnapshot", body["DBSnapshotIdentifier"], body)
+
+    def create_db_cluster_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._create("DBClusterSnapshot", body["DBClusterSnapshotIdentifier"], body)
+
+    def copy_db_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._create("DBSnapshot", body["TargetDBSnapshotIdentifier"], body)
+
+    def copy_db_cluster_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._create("DBClusterSnapshot", body["TargetDBClusterSnapshotIdentifier"], body)
+
+    def describe_db_snapshots(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"DBSnapshots": [self._shown("DBSnapshot", self.get(body["DBSnapshotIdentifier"].lower()))]}
+
+    def describe_db_cluster_snapshots(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["DBClusterSnapshotIdentifier"].lower())
+        return {"DBClusterSnapshots": [self._shown("DBClusterSnapshot", job)]}
+
+    def delete_db_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._delete("DBSnapshot", body["DBSnapshotIdentifier"])
+
+    def delete_db_cluster_snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._delete("DBClusterSnapshot", body["DBClusterSnapshotIdentifier"])
+
+
+class RdsCopies(RdsSnapshots):
+    """Copies, which are stopped by deleting them."""
+
+    active = "copying"
+
+
+def _pairs(body: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Key and Value of each member of a list, as the query protocol writes it."""
+    for number in itertools.count(1):
+        if f"{prefix}.{number}.Key" not in body:
+            return
+        yield body[f"{prefix}.{number}.Key"], body[f"{prefix}.{number}.Value"]
+
+
+class QuickSight(AwsJobs):
+    """Ingestions of data sets, by id."""
+
+    api = "quicksight"
+    author_names = True
+    active, succeeded, failed, stopped = "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
+    missing = AwsError("ResourceNotFoundException", "Ingestion is not found", 404)
+
+    @staticmethod
+    def _key(body: dict[str, Any]) -> str:
+        return f"{body['AwsAccountId']}/{body['DataSetId']}/{body['IngestionId']}"
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        arn = f"arn:aws:quicksight:{REGION}:{ACCOUNT}:dataset/{job.body['DataSetId']}/ingestion/{job.body['IngestionId']}"
+        return {"Arn": arn, "IngestionId": job.body["IngestionId"], "IngestionStatus": job.state}
+
+    def create_ingestion(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self._key(body) in self._known:
+            raise AwsError("ResourceExistsException", f"Ingestion {body['IngestionId']} already exists", 409)
+        return {**self._shown(self.add(self._key(body), body)), "RequestId": "r"}
+
+    def describe_ingestion(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(self._key(body))
+        return {"Ingestion": {**self._shown(job), "CreatedTime": job.created}, "RequestId": "r"}
+
+    def cancel_ingestion(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(self._key(body))
+        if job.state != self.active:
+            raise AwsError("InvalidParameterValueException", "the ingestion has ended")  # [assumed]
+        self.stop(self._key(body))
+        return {"IngestionId": job.body["IngestionId"], "RequestId": "r"}
+
+
+class DataSync(AwsJobs):
+    """
+    Executions of tasks between locations; lists come in pages of two [assumed], and with a task goes what is known of its
+    executions [assumed]. A task runs one execution at a time [boto]. Errors are all of one kind [boto].
+
+    Attributes:
+        locations, tasks: by ARN, what they were made of.
+        list_lag: seconds for which neither list nor task shows a new execution.
+    """
+
+    api = "datasync"
+    active, succeeded, failed, stopped = "TRANSFERRING", "SUCCESS", "ERROR", "ERROR"
+    missing = AwsError("InvalidRequestException", "Request parameters are not valid: the task execution is not found.")
+    prefix = f"arn:aws:datasync:{REGION}:{ACCOUNT}"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locations: dict[str, str] = {}
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.list_lag = 0.0
+
+    def seed(self) -> str:
+        """A task between s3://from/ and s3://to/."""
+        ends = [self.create_location_s3({"S3BucketArn": f"arn:aws:s3:::{end}"})["LocationArn"] for end in ("from", "to")]
+        return str(self.create_task({"SourceLocationArn": ends[0], "DestinationLocationArn": ends[1]})["TaskArn"])
+
+    def create_location_s3(self, body: dict[str, Any]) -> dict[str, Any]:
+        arn = f"{self.prefix}:location/loc-{self.number():017x}"
+        self.locations[arn] = f"s3://{body['S3BucketArn'].rpartition(':')[2]}/"
+        return {"LocationArn": arn}
+
+    def list_locations(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._page("Locations", [{"LocationArn": a, "LocationUri": u} for a, u in self.locations.items()], body)
+
+    @staticmethod
+    def _page(name: str, found: list[Any], body: dict[str, Any]) -> dict[str, Any]:
+        start = int(body.get("NextToken") or 0)
+        return {name: found[start : start + 2], **({"NextToken": str(start + 2)} if len(found) > start + 2 else {})}
+
+    def create_task(self, body: dict[str, Any]) -> dict[str, Any]:
+        arn = f"{self.prefix}:task/task-{self.number():017x}"
+        self.tasks[arn] = body
+        return {"TaskArn": arn}
+
+    def _task(self, arn: str) -> dict[str, Any]:
+        if arn not in self.tasks:
+            raise AwsError("InvalidRequestException", "Request parameters are not valid: the task is not found.")
+        return self.tasks[arn]
+
+    def list_tasks(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._page("Tasks", [{"TaskArn": arn, "Status": "AVAILABLE"} for arn in self.tasks], body)
+
+    def describe_task(self, body: dict[str, Any]) -> dict[str, Any]:
+        task, shown = self._task(body["TaskArn"]), self._of(body["TaskArn"])
+        latest = {"CurrentTaskExecutionArn": shown[-1].id} if shown else {}
+        ends = {name: task[name] for name in ("SourceLocationArn", "DestinationLocationArn")}
+        return {"TaskArn": body["TaskArn"], "Status": "AVAILABLE", **ends, **latest}
+
+    def update_task(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._task(body["TaskArn"]).update(body)
+        return {}
+
+    def delete_task(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._task(body["TaskArn"])
+        for job in self._of(body["TaskArn"]):
+            self._known.pop(job.id)
+        del self.tasks[body["TaskArn"]]
+        return {}
+
+    def _of(self, task: str) -> list[Job]:
+        shown = [job for job in self._known.values() if time.time() - job.created >= self.list_lag]
+        return [self._now(job) for job in shown if job.id.startswith(task)]
+
+    def start_task_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._task(body["TaskArn"])
+        if any(self._now(job).state == self.active for job in self._known.values() if job.id.startswith(body["TaskArn"])):
+            raise AwsError("InvalidRequestException", "the task has an execution that is in progress")  # [assumed]
+        return {"TaskExecutionArn": self.add(f"{body['TaskArn']}/execution/exec-{self.number():017x}", body).id}
+
+    def list_task_executions(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._task(body["TaskArn"])
+        found = [{"TaskExecutionArn": job.id, "Status": job.state} for job in self._of(body["TaskArn"])]
+        return self._page("TaskExecutions", found, body)
+
+    def list_tags_for_resource(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"Tags": self.get(body["ResourceArn"]).body.get("Tags", [])}
+
+    def describe_task_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["TaskExecutionArn"])
+        return {"TaskExecutionArn": job.id, "Status": job.state, "Result": {"ErrorDetail": job.reason}}
+
+    def cancel_task_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self.get(body["TaskExecutionArn"]).state != self.active:
+            raise AwsError("InvalidRequestException", "the task execution cannot be cancelled in its status")  # [assumed]
+        self.stop(body["TaskExecutionArn"])
+        return {}
 
 
 class Appflow(AwsJobs):
