@@ -1,6 +1,6 @@
 """DataSync task executions that survive their worker: class C. StartTaskExecution knows no token, so it is a tag, and looked up.
 
-Facts on the service (botocore's service model): an execution can be tagged when it is started, which needs the permission
+Facts on the service (botocore's service model): an execution can be tagged when it is started, which may need the permission
 ``datasync:TagResource``; ListTaskExecutions shows ARNs and states of a task's executions, ListTagsForResource the tags of one;
 a task runs one execution at a time. Every error is an InvalidRequestException; that of something unknown has "not found" in its
 message (Terraform's AWS provider tells it by that).

@@ -38,7 +38,10 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
     goes_on_undeferred = True
     name_argument, name_param, name_id, name_length = "ingestion_id", "IngestionId", "ingestion", 128
     doubt = "the request is repeated under the same id; an ingestion of that id, created since, is taken up"
-    window = "none known; an ingestion that somebody else starts at the same moment under the same id is taken for ours"
+    window = (
+        "none known; an ingestion that somebody else starts under the same id while a request is in doubt, or in the 15 minutes "
+        "before, is taken for ours"
+    )
     conflicts = frozenset({"ResourceExistsException"})
     active = frozenset({"INITIALIZED", "QUEUED", "RUNNING"})
     succeeded = frozenset({"COMPLETED"})

@@ -49,7 +49,10 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
     wait_argument = "wait_for_completion"
     name_argument, name_param, name_id, name_length = "export_task_identifier", "ExportTaskIdentifier", "export", 60
     doubt = "the start is repeated under the same identifier; an export of that identifier and source, begun since, is taken up"
-    window = "none known; an export that somebody else starts at the same moment under the same identifier is taken for ours"
+    window = (
+        "none known; an export of that source which somebody else starts under the same identifier while a start is in doubt, or "
+        "in the 15 minutes before, is taken for ours"
+    )
     conflicts = frozenset({"ExportTaskAlreadyExists", "ExportTaskAlreadyExistsFault"})
     active = frozenset({"starting", "in_progress", "canceling"})
     stopping = frozenset({"canceling"})
@@ -116,8 +119,8 @@ class _Snapshot(AwsOwnNamedJob):
         "gives no tags, if it is of the same database and was begun since"
     )
     window = (
-        "none known with `tags`; without, a snapshot that somebody else makes of the same database at the same moment under the "
-        "same identifier is taken for ours"
+        "none known with `tags`; without, a snapshot of the database which somebody else makes under the same identifier while "
+        "a request is in doubt, or in the 15 minutes before, is taken for ours"
     )
     conflicts = frozenset({"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"})
     active = frozenset({"creating", "copying", "pending"})

@@ -109,7 +109,10 @@ def test_every_ready_made_operator_is_under_contract() -> None:
     for module in pkgutil.iter_modules(resumable.operators.__path__):
         if not module.name.startswith("_"):
             home = importlib.import_module(f"resumable.operators.{module.name}")
-            found |= {o for o in map(home.__dict__.get, home.__all__) if isinstance(o, type) and issubclass(o, DurableBase)}
+            durable = {n: o for n, o in vars(home).items() if isinstance(o, type) and issubclass(o, DurableBase)}
+            named = {n for n in durable if n.startswith("Resumable") and n != "ResumableMixin"}
+            assert named <= set(home.__all__)
+            found |= {o for n, o in durable.items() if n in home.__all__}
     assert found == {case.ours for case in CASES}
 
 

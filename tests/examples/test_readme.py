@@ -146,6 +146,11 @@ def test_readme_names_every_setting_of_a_policy() -> None:
     assert set(SETTINGS) <= named
 
 
+def test_readme_counts_the_amazon_operators_that_are_under_contract() -> None:
+    count = len({case.ours for case in CASES if "Databricks" not in case.ours.__name__})
+    assert f"[{count} operators](docs/operators.md)" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
