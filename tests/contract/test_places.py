@@ -1,0 +1,69 @@
+"""A token, a name, an id mean nothing in another account: no AWS operator submits there, or takes silence there for "gone"."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from resumable import ForeignJobError
+from resumable.lifecycle import Certainty
+from tests.contract.cases import CASES, Bench, Case
+from tests.contract.test_contract import die_in_the_wait, task
+from tests.support.runner import WorkerDied
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+ELSEWHERE = "999999999999"
+AWS = [case for case in CASES if hasattr(case.ours, "asks_account")]
+
+_real_sleep = time.sleep
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
+
+
+@pytest.fixture
+def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    with case.bench(monkeypatch) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("case", AWS, ids=str)
+def test_a_job_that_another_account_does_not_know_is_not_taken_for_gone(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    instance.record["place"]["account"] = ELSEWHERE
+    bench.forget()
+    with pytest.raises(ForeignJobError, match=ELSEWHERE):
+        instance.attempt()
+    assert bench.server.count(bench.submit) == 1
+
+
+@pytest.mark.parametrize("case", [case for case in AWS if case.ours.asks_account], ids=str)
+def test_a_doubt_of_another_account_submits_nothing_here(case: Case, bench: Bench) -> None:
+    instance = task(case, bench)
+
+    def listen(effect: str) -> None:
+        instance.effects.dead = effect == f"http {bench.submit}"
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+    instance.record["place"]["account"] = ELSEWHERE
+    if case.ours.certainty is Certainty.FIND:
+        bench.forget()
+    with pytest.raises(ForeignJobError, match=ELSEWHERE):
+        instance.attempt()
+    assert bench.server.count(bench.submit) == 1
+
+
+def test_every_operator_is_under_contract_in_every_mode_that_it_has() -> None:
+    def can_defer(operator: type) -> bool:
+        inits = [vars(c)["__init__"] for c in operator.__mro__ if "__init__" in vars(c)]
+        return any("deferrable" in inspect.signature(init).parameters for init in inits)
+
+    assert {case.ours for case in CASES if can_defer(case.ours)} == {case.ours for case in CASES if case.deferrable}
