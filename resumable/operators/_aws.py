@@ -81,6 +81,9 @@ class AwsReplay(ReplayMixin):
     """API calls by which the provider makes something under neither name nor token before the submit: they go out once, and a try
     whose answer is lost fails, because the next one finds what was made."""
 
+    unkept: ClassVar[frozenset[str]] = frozenset()
+    """Members of the request that let whoever reads them act: in no record. A repeated request has those of its own try."""
+
     looks: ClassVar[tuple[str, ...]] = ()
     """API calls by which the provider's ``execute`` looks at the job. The first one is where ``wait="reschedule"`` leaves an
     operator that has no ``wait_argument``."""
@@ -420,8 +423,10 @@ class _Submit:
         self._check_account()
         account = {"account": operator._account} if operator._account else {}
         repeatable = operator.certainty is Certainty.RESEND
-        token, sent = attempt.intend(params if repeatable else None, where={**account, **operator.where(params)})
-        stamped = copy.deepcopy(sent if repeatable else params)
+        kept = {name: value for name, value in params.items() if name not in operator.unkept}
+        token, sent = attempt.intend(kept if repeatable else None, where={**account, **operator.where(params)})
+        unkept = {name: value for name, value in params.items() if name in operator.unkept}
+        stamped = copy.deepcopy({**sent, **unkept} if repeatable else params)
         operator.stamp(stamped, token)
         self._params = stamped
         return stamped

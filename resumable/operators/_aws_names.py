@@ -94,8 +94,16 @@ class AwsOwnNamedJob(AwsNamedJob):
             return False
         ours = began is None or began >= self.oldest(attempt.record)
         if not ours:
-            self.log.warning("resumable: the %s job of that name began before this submit, at %s: not ours", self.service, began)
+            self.say_not_ours(f"it began before the submit in doubt, at {began}")
         return ours
+
+    def say_not_ours(self, why: str) -> None:
+        self.log.warning(
+            "resumable: %s has a job of that name which is not ours: %s. Nothing was submitted. Free the name there, or, if no "
+            "job of ours is to be seen, delete the task state key 'resumable' of this task instance",
+            self.service,
+            why,
+        )
 
     def _is_anothers(self, answer: Mapping[str, Any]) -> bool:
         """The very first request of a submission was answered with "taken": nothing of ours can have been there."""

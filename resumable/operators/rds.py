@@ -158,7 +158,7 @@ class _Snapshot(AwsOwnNamedJob):
         if any(tag["Key"] == TAG for tag in params.get("Tags", ())):
             ours = {"Key": TAG, "Value": token} in found.get("TagList", ())
             if not ours:
-                self.log.warning("resumable: the snapshot %s exists, without the tag of this submit: not ours", ids["snapshot"])
+                self.say_not_ours(f"the snapshot {ids['snapshot']} has not the tag of this submit")
             return ids if ours else None
         ours = self.is_of(found, params) and self.may_be_ours(error, found.get("SnapshotCreateTime"))
         return ids if ours else None
@@ -221,6 +221,7 @@ class ResumableRdsCopyDbSnapshotOperator(_Snapshot, RdsCopyDbSnapshotOperator):
     """
 
     operation = ("CopyDBSnapshot", "CopyDBClusterSnapshot")
+    unkept = frozenset({"PreSignedUrl"})
     name_argument = "target_db_snapshot_identifier"
     name_params = {"instance": "TargetDBSnapshotIdentifier", "cluster": "TargetDBClusterSnapshotIdentifier"}
 

@@ -267,3 +267,26 @@ def test_how_an_ingestion_is_waited_for_is_no_part_of_its_spec(run):
     server.duration = 0
     instance.attempt()
     assert (len(server.all), server.count("CancelIngestion")) == (1, 0)
+
+
+def test_a_signed_url_is_in_no_record_and_in_every_request(run):
+    server, instance = run("rds-copy", pre_signed_url="https://signed")
+    die_after(instance, "http CopyDBSnapshot")
+    assert instance.record["params"]["TargetDBSnapshotIdentifier"] == "copy"
+    assert "signed" not in str(instance.data)
+    server.duration = 0
+    instance.attempt()
+    assert [call.body["PreSignedUrl"] for call in server.calls("CopyDBSnapshot")] == ["https://signed"] * 2
+    assert len(server.all) == 1
+
+
+@UNTAGGED
+def test_a_name_that_another_has_is_told_with_what_to_do(run, name, caplog, capsys):
+    server, instance = run(name)
+    die_after(instance, "store.set")
+    somebody_elses(server, name, instance).created -= 3600
+    with pytest.raises(Exception, match="(?i)exists"):
+        instance.attempt()
+    said = caplog.text + capsys.readouterr().out  # by version of Airflow
+    assert "which is not ours: it began before" in said
+    assert "delete the task state key" in said
