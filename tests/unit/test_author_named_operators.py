@@ -7,6 +7,9 @@ import time
 import pytest
 from botocore import xform_name
 
+from resumable import ConfigurationError
+from resumable.mixin import DurableBase
+from resumable.operators.rds import ResumableRdsCreateDbSnapshotOperator
 from resumable.record import JobHandle
 from resumable.sweep import adapter_of
 from tests.contract import aws_jobs
@@ -237,6 +240,13 @@ def test_a_clear_while_a_snapshot_is_created_is_refused_and_on_clear_reattach_wa
     with pytest.raises(AirflowFailException, match="Nothing was submitted, the job runs on"):
         instance.attempt()
     assert (len(server.all), server.count("DeleteDBSnapshot")) == (1, 0)
+
+
+@pytest.mark.skipif(not hasattr(DurableBase, "_can_stop"), reason="the check itself is another branch's")
+def test_a_job_timeout_is_refused_where_nothing_stops_the_job():
+    given = {"db_type": "instance", "db_identifier": "db", "db_snapshot_identifier": "nightly"}
+    with pytest.raises(ConfigurationError, match="job_timeout"):
+        ResumableRdsCreateDbSnapshotOperator(task_id="task", **given, resume_policy={"job_timeout": 3600})
 
 
 def test_a_cancel_of_what_has_ended_is_no_error_and_of_what_runs_is_one(run):
