@@ -172,7 +172,8 @@ class SignalWatch(ABC):
         try:
             return self._settle(stop, state)
         except BaseException as e:  # whatever it is, the main thread waits to be told, and nobody else would hear of it
-            self._log.warning("resumable: told to stop, %s (state %s), and that went wrong: the job may run on: %r", stop.value, state, e)
+            say = "resumable: told to stop, %s (state %s), and that went wrong: the job may run on: %r"
+            self._log.warning(say, stop.value, state, e)
             return stop
 
     def _leave(self, stop: Stop) -> None:
