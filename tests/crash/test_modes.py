@@ -15,7 +15,7 @@ import pytest
 from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash import test_stops as stops
-from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, Remote, _operation
+from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
 from tests.crash.test_stops import LATENCIES, Task, _deferred
 from tests.services import Hold, Refuse
 
@@ -140,6 +140,19 @@ def a_task_marked_skipped_between_two_looks_cancels_its_job_once(t: Task) -> Non
     t.state("up_for_reschedule")
     t.mark("skipped")
     t.cancelled("marked between two looks", 90)
+    assert (t.jobs, t.cancels) == (1, 1)
+
+
+@scenario("emr")
+def a_mark_whose_worker_is_killed_in_the_submit_cancels_the_job_once(t: Task) -> None:
+    hold = Hold()
+    t.remote.service(t.kind).fault(_operation(SUBMIT, t.kind), hold, text=t.run_id)
+    t.start()
+    hold.wait_reached(120)
+    t.airflow.kill_worker(t.attempt(1))
+    t.mark("failed")
+    hold.release(drop=True)
+    t.cancelled("marked, worker killed in the submit", 120)
     assert (t.jobs, t.cancels) == (1, 1)
 
 

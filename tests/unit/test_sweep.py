@@ -24,6 +24,7 @@ class Cloud:
 
     states: dict[int, str] = {}
     cancelled: list[tuple[int, str]] = []
+    token: str | None = None
 
 
 class Train(ResumableMixin, compat.base_operator()):
@@ -62,6 +63,15 @@ class Train(ResumableMixin, compat.base_operator()):
         Cloud.cancelled.append((external_id, self.conn_id))
 
 
+class Findable(Train):
+    """One whose service can be asked for the token of a job."""
+
+    settle_time = 0.0
+
+    def find_job(self, token: str, context: Any) -> Any:
+        return 7 if token == Cloud.token else None
+
+
 class Table:
     """Open records in memory."""
 
@@ -93,7 +103,7 @@ def row(kept: JobRecord, state: str = "success", tries: bool = True, number: int
 
 @pytest.fixture(autouse=True)
 def cloud() -> None:
-    Cloud.states, Cloud.cancelled = {7: "RUNNING"}, []
+    Cloud.states, Cloud.cancelled, Cloud.token = {7: "RUNNING"}, [], None
 
 
 @pytest.mark.parametrize(
@@ -165,6 +175,26 @@ def test_a_submit_in_doubt_and_an_operator_out_of_reach_are_reported_by_name(cap
     assert Sweep(table).run() == {"left": 2}
     assert "job with token tttt" in caplog.text
     assert "Train 7 of dag run2 job" in caplog.text
+
+
+def in_doubt(**changes: Any) -> JobRecord:
+    reach = {"operator": f"{__name__}:Findable", "conn_id": "trainer"}
+    return record(service="Findable", handle=None, reach=reach, **changes)
+
+
+def test_a_submit_in_doubt_is_looked_up_where_it_can_be_and_its_job_is_stopped() -> None:
+    Cloud.token = "t" * 48
+    table = Table(row(in_doubt()))
+    assert Sweep(table).run() == {"stopped": 1}
+    assert Cloud.cancelled == [(7, "trainer")]
+    assert JobRecord.from_json(table.written[1]).handle == JobHandle("Findable", 7)
+
+
+def test_a_submit_in_doubt_whose_job_is_not_seen_stays_open_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table(row(in_doubt()))
+    assert Sweep(table).run() == {"left": 1}
+    assert (Cloud.cancelled, table.written) == ([], {})
+    assert "job with token tttt" in caplog.text
 
 
 def test_one_unreadable_record_does_not_keep_the_others_from_being_settled(caplog: pytest.LogCaptureFixture) -> None:
