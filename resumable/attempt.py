@@ -29,7 +29,7 @@ from resumable.lifecycle import (
 )
 from resumable.policy import OnFinalFailure, ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.remote import JobAdapter, Remote, has_ended
+from resumable.remote import LOOKS, JobAdapter, Remote, has_ended
 from resumable.stores.base import RecordStore, SupersededError
 
 RECOVERIES = 3
@@ -387,9 +387,9 @@ class Attempt:
             self.leave("job_timeout, and the operator cannot stop it")
         self._was_overdue = is_told or self.cannot_cancel
 
-    def observe(self) -> Observation:
+    def observe(self, looks: int = LOOKS) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
-        return self._remote.look(self._known_handle())
+        return self._remote.look(self._known_handle(), looks)
 
     # -- the decision loop --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.remote import JobAdapter
+from resumable.remote import LOOKS, WAIT_LOOKS, JobAdapter
 from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
@@ -222,7 +222,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             return goes_on
         if attempt.handle is None:
             return False
-        seen = attempt.observe()
+        seen = attempt.observe(WAIT_LOOKS if self._waits() else LOOKS)
         if self._waits() and self.is_wait_trouble(error) and trouble.can_go_on(seen):
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
@@ -257,6 +257,11 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 attempt.leave("on_final_failure=leave")
             elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
                 attempt.close(Outcome.CANCELLED)
+            if seen.state is JobState.UNKNOWN and not compat.is_final(error):
+                raise LostSightError(
+                    f"{handle} cannot be seen any more ({seen}). It is taken neither for failed nor for ended; the lines above "
+                    "say what became of it. Check the connection and the service; a next try goes on from the record."
+                ) from error
 
     def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
         """The way out of an attempt that was told to stop; the job has been dealt with."""

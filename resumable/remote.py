@@ -22,6 +22,9 @@ from resumable.record import JobHandle, JobRecord, Outcome
 LOOKS = 14
 """Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
 
+WAIT_LOOKS = 64
+"""The same while a task waits for its job, where a try has all to lose: about half an hour."""
+
 STOP_LOOKS = 24
 """Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
 
@@ -90,11 +93,11 @@ class Remote:
             self._has_warned = True
             return Observation(JobState.UNKNOWN, repr(e))
 
-    def look(self, handle: JobHandle) -> Observation:
-        """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
-        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
+    def look(self, handle: JobHandle, looks: int = LOOKS) -> Observation:
+        """Look until the state is known; UNKNOWN after ``looks`` in vain."""
+        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, looks)
 
-    def find(self, record: JobRecord, since: float) -> JobHandle | None:
+    def find(self, record: JobRecord, since: float, looks: int = LOOKS) -> JobHandle | None:
         """
         The job that carries the record's token, None if there is none: believed no sooner than the adapter's ``settle`` after
         ``since``, when the submit was under way last.
@@ -104,7 +107,7 @@ class Remote:
         """
         ask = Retrying(
             retry=retry_if_exception_type(Exception),
-            stop=stop_after_attempt(LOOKS),
+            stop=stop_after_attempt(looks),
             wait=BACK_OFF,
             sleep=self._sleep,
             reraise=True,

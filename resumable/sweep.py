@@ -31,6 +31,9 @@ from resumable.record import JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote
 from resumable.stores.table import Row, RunId, TaskId, TaskStateTable
 
+LOOKUPS = 2
+"""Tries to look an unanswered submit up: other jobs wait for the sweep, and the next one tries again."""
+
 _OUTCOMES = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED, JobState.GONE: Outcome.GONE}
 
 
@@ -118,7 +121,7 @@ class Sweep:
         remote = Remote(adapter, log=self._log, clock=time.time, sleep=time.sleep)
         if (moved := remote.elsewhere(record)) is not None:
             raise RuntimeError(f"the connection points elsewhere: {moved}")
-        found = remote.find(record, record.intended_at)
+        found = remote.find(record, record.intended_at, LOOKUPS)
         return None if found is None else record.with_handle(found, record.intended_at)
 
     def _stop(self, row: Row, record: JobRecord) -> str:

@@ -244,22 +244,48 @@ def test_outside_of_a_server_process_nothing_is_noted(noted: list[Any], monkeypa
     assert noted == []
 
 
+class Calm:
+    """A `listener.Reaper` whose time passes only while it sleeps; ``settles`` says whether a sweep settles everything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.swept, self.settles = 0.0, [], lambda: True
+        self.reaper = listener.Reaper()
+        monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
+        monkeypatch.setattr(listener.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(listener.time, "sleep", self.sleep)
+        monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
+        monkeypatch.setattr(listener.TaskStateTable, "ended", lambda table, runs: iter([1]))
+        monkeypatch.setattr(listener, "_sweep", self.sweep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def sweep(self, runs: Any, by_user: Any) -> bool:
+        self.swept.append((self.now, runs, by_user))
+        return self.settles()
+
+
 def test_a_run_is_swept_no_sooner_than_its_delay_after_the_last_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits, swept = [0.0], [], []
-    reaper = listener.Reaper()
-    monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
-    monkeypatch.setattr(listener.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
-    monkeypatch.setattr(listener.TaskStateTable, "ended", lambda self, runs: iter([1]))
-    monkeypatch.setattr(listener, "_sweep", lambda runs, by_user: swept.append((now[0], runs, by_user)))
+    calm = Calm(monkeypatch)
+    calm.reaper.note(("dag", "a"), ("job", -1))
+    calm.now = 10.0
+    calm.reaper.note(("dag", "b"))
+    calm.reaper._work()
+    assert calm.swept == [(15.0, {("dag", "a")}, {("dag", "a", "job", -1)}), (25.0, {("dag", "b")}, set())]
 
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        now[0] += seconds
 
-    monkeypatch.setattr(listener.time, "sleep", sleep)
-    reaper.note(("dag", "a"), ("job", -1))
-    now[0] = 10.0
-    reaper.note(("dag", "b"))
-    reaper._work()
-    assert swept == [(15.0, {("dag", "a")}, {("dag", "a", "job", -1)}), (25.0, {("dag", "b")}, set())]
+def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calm = Calm(monkeypatch)
+    calm.settles = lambda: len(calm.swept) > 2
+    calm.reaper.note(("dag", "a"), ("job", -1))
+    calm.reaper._work()
+    assert [at for at, _, _ in calm.swept] == [15.0, 45.0, 105.0]
+    assert all(by_user == {("dag", "a", "job", -1)} for _, _, by_user in calm.swept)
+
+    calm.swept, calm.settles = [], lambda: False
+    calm.reaper.note(("dag", "b"))
+    calm.reaper._work()
+    assert 25 * 60 < calm.swept[-1][0] - calm.swept[0][0] < 35 * 60
+    assert "by hand" in caplog.text
