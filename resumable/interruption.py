@@ -150,7 +150,9 @@ class SignalWatch(ABC):
         told = select.poll()  # select() knows no descriptor above 1023
         told.register(self._reader, select.POLLIN)
         while not told.poll(_DEADLINE_PAUSE * 1000):
-            if self._is_open and self._is_overdue():
+            if not self._is_open:  # the main thread was interrupted while it closed
+                return False
+            if self._is_overdue():
                 self._leave(Stop.JOB_TIMEOUT)
                 return False
         return os.read(self._reader, 1) == _STOP

@@ -57,7 +57,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         log: Any
 
     _was_told_early = False
-    _is_at_work = False
+    _is_at_work = _is_over = False
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
     _authored_spec: str | None = None
@@ -145,7 +145,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 self._timed_out(context, attempt)  # on_kill follows; the matter is settled here
                 raise
             finally:
-                self._interruption, self._was_told_early = None, False
+                self._interruption, self._was_told_early, self._is_over = None, False, True
                 attempt.flush()
             self._succeeded(context, attempt)
             return result
@@ -330,7 +330,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         From here on Airflow's signal handler calls ours, whatever ``on_kill`` the operator's classes have: those cancel the job,
         and an eviction is no reason to. What they do is kept for the stops that are meant for the job (`_stop_job`).
         """
-        self._is_at_work = True
+        self._is_at_work, self._is_over = True, False
         self._hear_of_sigterm()
 
     def _hear_of_sigterm(self) -> None:
@@ -339,6 +339,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _on_sigterm(self) -> None:
         if self._interruption is not None:
             self._interruption.notice()
+            return
+        if self._is_over:  # Airflow calls on_kill also after an execution_timeout
             return
         self._was_told_early = True
         if not self._is_at_work and self._has_own_on_kill():

@@ -42,7 +42,6 @@ for run, kinds in (
     (stops.a_worker_that_lost_the_api_server_leaves_the_job_to_the_retry, ["custom"]),
     (stops.a_task_marked_failed_cancels_its_job_once, ["custom"]),
     (stops.a_clear_while_running_stops_the_old_job_before_the_new_one, ["custom"]),
-    (stops.wait_reschedule_holds_no_slot_between_looks_and_uses_no_try, ["custom"]),
     (stops.a_task_marked_failed_between_two_looks_cancels_its_job_once, ["custom"]),
     (stops.execution_timeout_cancels_the_job, ["custom"]),
     (stops.execution_timeout_with_detach_leaves_the_job_to_the_retry, ["emr", "custom"]),
@@ -61,6 +60,17 @@ def a_custom_operator_whose_worker_is_killed_is_followed_by_a_retry_that_reattac
     t.until("the reattachment", lambda: "reattached" in t.log(2))
     row = t.end()
     assert (row["try_number"], t.jobs, t.cancels) == (2, 1, 0)
+    assert t.airflow.xcoms(t.dag_id, t.run_id, "job")["return_value"] == int(t.remote.ids(t.kind, t.run_id)[0])
+
+
+@scenario("custom")
+def a_custom_operator_with_wait_reschedule_holds_no_slot_between_looks_and_uses_no_try(t: Task) -> None:
+    t.start("_reschedule")
+    t.attempt(1)
+    t.state("up_for_reschedule")
+    t.attempt(3)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
     assert t.airflow.xcoms(t.dag_id, t.run_id, "job")["return_value"] == int(t.remote.ids(t.kind, t.run_id)[0])
 
 

@@ -317,6 +317,19 @@ def test_before_execute_the_operators_own_on_kill_is_called_as_ever():
     assert called == [1]
 
 
+def test_the_on_kill_that_follows_an_execution_timeout_is_no_stop_of_a_later_attempt_in_the_same_process():
+    service = Service()
+    service.on_poll = time_out
+    instance = task(WithCancel, service)
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    operator = instance.made[0]
+    operator.on_kill()
+    instance.make = lambda: operator  # as dag.test() goes on
+    service.on_poll = service.finish
+    assert instance.attempt()["rows"] == 7
+
+
 def test_an_on_kill_that_exits_does_not_keep_cancel_job_from_being_called():
     class Exits(WithCancel):
         def on_kill(self):
@@ -344,3 +357,5 @@ def test_a_stop_that_comes_while_the_watch_is_closed_leaves_no_thread_that_signa
     with pytest.raises(AirflowRescheduleException):
         task(WithCancel, service).attempt()
     assert not opened[0]._is_open
+    opened[0]._thread.join(30)
+    assert not opened[0]._thread.is_alive()
