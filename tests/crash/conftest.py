@@ -38,5 +38,6 @@ def airflow(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
         "TEST_EMR_CLUSTER": remote.cluster,
         "AIRFLOW__CORE__PARALLELISM": "24",
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
+        "TEST_TIMEOUT_SECONDS": "15",  # a retry has to reattach, and its job to be ended, within it
     }
     return start_airflow(dags, env=env, triggerer=True)

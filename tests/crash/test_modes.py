@@ -96,7 +96,8 @@ def a_process_that_was_given_up_and_wakes_up_touches_neither_job_nor_record(t: T
     t.start()
     first = t.in_the_wait()
     t.airflow.signal_worker(first, signal.SIGSTOP)
-    t.in_the_wait(2)
+    t.attempt(2)
+    t.until("the reattachment", lambda: "reattached" in t.log(2))
     record = t.record
     t.airflow.signal_worker(first, signal.SIGCONT)
     t.until("the end of the first worker", lambda: task_process(first) is None)

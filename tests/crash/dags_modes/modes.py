@@ -24,7 +24,7 @@ EVERY: dict[str, tuple[Any, dict[str, Any]]] = {
 POLLING, DEFERRABLE = ("databricks", "emr", "custom"), ("databricks_deferrable", "emr_deferrable")
 RESCHEDULE: dict[str, Any] = {"wait": "reschedule", "wait_interval": 10}
 OVERDUE = {"job_timeout": 12.0}
-TIMEOUT, LONG = timedelta(seconds=8), timedelta(seconds=45)
+TIMEOUT, LONG = timedelta(seconds=15), timedelta(seconds=45)
 """LONG: a run whose task has to have reached the triggerer, or its second look, by then."""
 NOTED: dict[str, Any] = {"pre_execute": note_attempt, "retry_delay": timedelta(seconds=1)}
 
