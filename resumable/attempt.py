@@ -27,9 +27,9 @@ from resumable.lifecycle import (
     decide,
     is_cleared,
 )
-from resumable.policy import OnFinalFailure, ResumePolicy
+from resumable.policy import OnFinalFailure, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.remote import LOOKS, JobAdapter, Remote, has_ended
+from resumable.remote import JobAdapter, Remote, has_ended
 from resumable.stores.base import RecordStore, SupersededError
 
 RECOVERIES = 3
@@ -61,6 +61,8 @@ class Attempt:
         try_number: Airflow's, for the log lines.
         may_record: whether parameters may be kept in task state (no secrets in them).
         reach: how another process reaches the job, see `JobRecord.reach`.
+        count: is told of each decision, for a metric: ``fresh_submit``, ``repeated_submit``, ``terminal_resubmit``,
+            ``reconnect_attempt``, ``reconnect_success``, ``already_succeeded``, ``cancelled``.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Attempt:
         try_number: int = 1,
         may_record: Callable[[Any], bool] = lambda _: True,
         reach: Mapping[str, Any] | None = None,
+        count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class Attempt:
         self.owner = uuid.uuid4().hex[:12]
         self._records, self._try, self._may_record, self._reach = records, try_number, may_record, reach
         self._log = log or logging.getLogger("resumable")
+        self._count = count
         self._clock = clock
         self._remote = Remote(adapter, log=self._log, clock=clock, sleep=sleep or time.sleep)
         self.seen: Observation | None = None
@@ -163,6 +167,9 @@ class Attempt:
                     "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
                 )
             self._number = record.attempt + 1
+            self._is_next_look = self.policy.wait is Wait.RESCHEDULE and record.try_number == self._try
+            if record.handle is not None and not self._is_next_look:
+                self._count("reconnect_attempt")
         self._settle()
 
     def resume(self) -> None:
@@ -358,6 +365,7 @@ class Attempt:
             self._log.warning("resumable: could not cancel %s (%s), it may run on: %r. Stop it there.", handle, why, e)
             return False
         self._log.info("resumable: cancelled %s: %s", self._named(), why)
+        self._count("cancelled")
         return True
 
     def has_ended(self) -> bool:
@@ -387,9 +395,9 @@ class Attempt:
             self.leave("job_timeout, and the operator cannot stop it")
         self._was_overdue = is_told or self.cannot_cancel
 
-    def observe(self, looks: int = LOOKS) -> Observation:
+    def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
-        return self._remote.look(self._known_handle(), looks)
+        return self._remote.look(self._known_handle())
 
     # -- the decision loop --------------------------------------------------------------------------------------------
 
@@ -397,6 +405,7 @@ class Attempt:
     """Set by the signal handler: whatever the reason of the stop, this attempt submits nothing any more."""
 
     _intended = False
+    _is_next_look = False  # of a task that waits by being rescheduled: no reconnect
     _has_repeated = False
     _recoveries = 0
     _lost_at = 0.0
@@ -432,6 +441,7 @@ class Attempt:
         return replace(self.claim, certainty=Certainty.FIND if has_find else Certainty.EXPIRED)
 
     def _plan_submit(self, plan: Submit) -> None:
+        self._count("repeated_submit" if plan.in_doubt else "terminal_resubmit" if plan.submission else "fresh_submit")
         if self.record is not None:
             say = self._log.warning if plan.warn else self._log.info
             say(
@@ -452,6 +462,8 @@ class Attempt:
         self.plan, self.seen = decision, observation
         if not mine or self._unsaved:
             self._keep()
+        if not self._is_next_look:
+            self._count("reconnect_success" if isinstance(decision, Reattach) else "already_succeeded")
         verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"
         self._say(verb, decision.reason, observation)
 
@@ -516,6 +528,7 @@ class Attempt:
         self.record = self._owned(self._known_record())
         self._records.save(self.record)  # an attempt that was given up learns it here, before it cancels
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
+        self._count("cancelled")
         self._remote.stop(self._known_handle(), decision.reason)
 
     def _known_record(self) -> JobRecord:

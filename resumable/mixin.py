@@ -8,7 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
@@ -19,7 +19,7 @@ from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.remote import LOOKS, WAIT_LOOKS, JobAdapter
+from resumable.remote import JobAdapter
 from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
@@ -175,7 +175,12 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
             reach=self._reach(),
+            count=self._count,
         )
+
+    def _count(self, event: str) -> None:
+        with suppress(Exception):  # a metric never fails a task
+            compat.count(event, type(self).__name__)
 
     def _reach(self) -> dict[str, Any] | None:
         """How the job is reached when no process holds the task: this class and the attributes that ``reach_fields`` names."""
@@ -222,7 +227,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             return goes_on
         if attempt.handle is None:
             return False
-        seen = attempt.observe(WAIT_LOOKS if self._waits() else LOOKS)
+        seen = attempt.observe()
         if self._waits() and self.is_wait_trouble(error) and trouble.can_go_on(seen):
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
@@ -274,6 +279,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 seconds,
                 job,
             )
+            self._count("handed_back")
             raise compat.hand_back(seconds)
         if stop is Stop.JOB_TIMEOUT:
             raise _overdue(attempt)

@@ -19,11 +19,8 @@ from resumable.errors import LostSightError, RefusedError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord, Outcome
 
-LOOKS = 14
-"""Looks at a job whose state cannot be learned, before the attempt gives up: about five minutes with the waits between."""
-
-WAIT_LOOKS = 64
-"""The same while a task waits for its job, where a try has all to lose: about half an hour."""
+LOOKS = 65
+"""Looks at a job whose state cannot be learned, before the attempt gives up: about half an hour with the waits between."""
 
 STOP_LOOKS = 24
 """Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
@@ -93,9 +90,9 @@ class Remote:
             self._has_warned = True
             return Observation(JobState.UNKNOWN, repr(e))
 
-    def look(self, handle: JobHandle, looks: int = LOOKS) -> Observation:
-        """Look until the state is known; UNKNOWN after ``looks`` in vain."""
-        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, looks)
+    def look(self, handle: JobHandle) -> Observation:
+        """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
+        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
 
     def find(self, record: JobRecord, since: float, looks: int = LOOKS) -> JobHandle | None:
         """

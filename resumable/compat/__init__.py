@@ -139,7 +139,7 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
     accessor = context.get("task_state_store")
     is_run = is_run_by_airflow(context)
     if accessor is not None:
-        store = TaskStateStore(accessor)
+        store = TaskStateStore(accessor, _first_of("NEVER_EXPIRE", "airflow.sdk") if has_task_state() else timedelta.max)
         return AfterUpgrade(store, VariableStore(task, variables())) if is_run and _goes_on(context) else store
     if not is_run:
         from resumable.stores.memory import MemoryStore
@@ -252,6 +252,12 @@ def generation(context: Mapping[str, Any]) -> Generation:
         run_started=started.isoformat() if started else None,
         retries=getattr(context.get("task"), "retries", None),
     )
+
+
+def count(event: str, operator: str) -> None:
+    """Add one to Airflow's metric ``resumable_job.<event>``, as Airflow 3.3's own mixin names and tags its own."""
+    stats = _first_of("Stats", "airflow.sdk.observability.stats", "airflow.observability.stats", "airflow.stats")
+    stats.incr(f"resumable_job.{event}", tags={"operator": operator})
 
 
 def is_last_try(context: Mapping[str, Any]) -> bool:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from resumable.stores.base import StateStore, SupersededError
+
+OPEN = frozenset({"submitting", "submitted", "making", "made"})
+"""States of a value that names something which may still be there: a job, or what `once` made."""
 
 
 class TaskStateStore:
     """
     ``context["task_state_store"]``.
+
+    Airflow's clean-up (``airflow state-store clean``) takes a value away ``[state_store] default_retention_days`` after it was
+    written, 30 by default, and does not ask whether its job still runs. So values in an `OPEN` state are written to stay; they
+    go with their DAG run. All others follow the deployment's setting.
+
+    Args:
+        accessor: the store in the task's context.
+        forever: Airflow's word for a retention without an end (``airflow.sdk.NEVER_EXPIRE``).
 
     Airflow gives a task instance a new id with every try and every clear, and its server refuses writes under an old id
     (404). So a process that was given up cannot overwrite what its successor wrote. A *read* under an old id looks like
@@ -19,15 +31,16 @@ class TaskStateStore:
     fences_writes = True
     outlives_success = True
 
-    def __init__(self, accessor: Any) -> None:
-        self._accessor = accessor
+    def __init__(self, accessor: Any, forever: timedelta) -> None:
+        self._accessor, self._forever = accessor, forever
 
     def get(self, key: str) -> Any:
         return self._accessor.get(key)
 
     def set(self, key: str, value: Any) -> None:
+        is_open = isinstance(value, dict) and value.get("state") in OPEN
         try:
-            self._accessor.set(key, value)
+            self._accessor.set(key, value, **({"retention": self._forever} if is_open else {}))
         except Exception as e:
             if _is_not_found(e):
                 raise SupersededError(

@@ -244,7 +244,7 @@ class Conductor:
             yield from self._mark(task, disruption)
 
     def _in_the_submit(self, task: Task, disruption: Disruption, hold: Hold) -> Script:
-        yield from self._until(task, "its submit", lambda: _is_reached(hold))
+        yield from self._until_held(task, "its submit", hold)
         # one that died in a restart was held for long: if it came now, it would be later than EMR's lookup waits for
         is_late = disruption.when == "late" and task.process is not None
         try:
@@ -259,7 +259,7 @@ class Conductor:
             hold = Hold()
             task.holds.append(hold)
             self.cloud.service(task.key).fault("*", hold, text=str(task.active[0].ids[0]))
-            yield from self._until(task, "a look", lambda: _is_reached(hold))
+            yield from self._until_held(task, "a look", hold)
             try:
                 yield from self._strike(task, disruption)
             finally:
@@ -383,6 +383,10 @@ class Conductor:
             if waited > self._patience or has_ended or self.seconds > self._limit:
                 tail = f"{task.key} is {task.state} at try {task.row.get('try_number')}, attempt {len(task.attempts)}"
                 raise Stuck(f"waited {waited:.0f} s for {what}; {tail}")
+
+    def _until_held(self, task: Task, what: str, hold: Hold) -> Script:
+        yield from self._until(task, what, lambda: _is_reached(hold))
+        yield  # the attempt that is held was noted before, perhaps after the last look
 
     def _polls(self, task: Task) -> bool:
         return task.key.mode == "poll" or (task.key.mode == "reschedule" and self.dag_id == "theirs")

@@ -290,6 +290,7 @@ def new_attempt(
     sleep: Callable[[float], None] | None = None,
     try_number: int = 1,
     may_record: Callable[[Any], bool] = lambda _: True,
+    count: Callable[[str], None] = lambda _: None,
     **policy: Any,
 ) -> Attempt:
     """Return an attempt at `TASK` against the doubles."""
@@ -303,6 +304,7 @@ def new_attempt(
         log=log or Lines(),
         try_number=try_number,
         may_record=may_record,
+        count=count,
         clock=service.clock,
         sleep=pause,
     )

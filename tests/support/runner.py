@@ -71,7 +71,7 @@ class StateStoreDouble:
     def get(self, key: str, default: Any = None) -> Any:
         return self._effects.run("store.get", lambda: self._answer("get", lambda: self._data.get(key, default)))
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         assert value is not None
         text = json.dumps(value)
         self._effects.run("store.set", lambda: self._answer("set", lambda: self._data.update({key: json.loads(text)})))

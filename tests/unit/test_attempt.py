@@ -374,16 +374,46 @@ def test_the_time_to_settle_begins_when_the_answer_was_lost():
     assert len(bench.service.jobs) == 1
 
 
+def test_each_decision_is_counted_once_under_upstreams_names(bench):
+    counted = []
+    bench.start(count=counted.append)
+    bench.start(count=counted.append)
+    bench.service.finish(0, JobState.FAILED)
+    bench.start(count=counted.append)
+    bench.service.finish(1, JobState.SUCCEEDED)
+    bench.start(count=counted.append)
+    assert counted == [
+        "fresh_submit",
+        *("reconnect_attempt", "reconnect_success"),
+        *("reconnect_attempt", "terminal_resubmit"),
+        *("reconnect_attempt", "already_succeeded"),
+    ]
+
+
+def test_a_repeated_submit_and_a_cancel_are_counted(bench):
+    counted = []
+    bench.die_in_submit()
+    bench.start(count=counted.append).cancel("a test")
+    assert counted == ["repeated_submit", "reconnect_success", "cancelled"]
+
+
+def test_the_looks_of_a_task_that_is_rescheduled_are_not_counted_as_reconnects(bench):
+    counted = []
+    for try_number in (1, 1, 1, 2):
+        bench.start(count=counted.append, wait="reschedule", try_number=try_number)
+    assert counted == ["fresh_submit", "reconnect_attempt", "reconnect_success"]
+
+
 # -- looking -------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_cannot_be_seen_is_looked_at_for_minutes_and_then_left_to_the_next_try(bench):
+def test_a_job_that_cannot_be_seen_is_looked_at_for_half_an_hour_and_then_left_to_the_next_try(bench):
     bench.start()
     bench.service.faults.arm("observe", times=99)
     with pytest.raises(LostSightError) as caught:
         bench.start()
     assert bench.service.count("observe") == LOOKS
-    assert 120 < sum(bench.clock.slept) < 900
+    assert 1500 < sum(bench.clock.slept) < 2400
     assert caught.value.retryable
     assert len(bench.service.active()) == 1
     assert bench.service.count("submit") == 1

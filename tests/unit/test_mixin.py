@@ -9,13 +9,14 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy, compat
 from resumable.operators.databricks import ResumableDatabricksOperator
-from resumable.remote import WAIT_LOOKS
+from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
 from tests.support.names import DAG, STOPPED, AirflowException, AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
@@ -180,6 +181,31 @@ def die_in_doubt(instance, service, *, before=False):
     with pytest.raises(WorkerDied):
         instance.attempt()
     service.start, service.on_submit, service.on_poll = start, lambda: None, service.finish
+
+
+@pytest.mark.skipif(not compat.has_task_state(), reason="Airflow's own mixin counts nothing there")
+def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(service, monkeypatch):
+    from airflow.sdk.observability import stats
+
+    counted = {}
+    service.ids = itertools.count(1)  # to Airflow's, 0 is no id
+    backend = SimpleNamespace(incr=lambda name, tags, **_: counted[base].append((name, tags)))
+    stats.initialize(factory=lambda: backend, export_legacy_names=False)
+    try:
+        for base in (ResumableJobMixin, ResumableMixin):
+            counted[base] = []
+            operator = type("TrainOperator", (SixMethods, base, BaseOperator), {})
+            instance = task(operator, service)
+            die_in_the_wait(instance, service)
+            die_in_the_wait(instance, service)
+            service.finish("FAILED")
+            die_in_the_wait(instance, service)
+            service.finish()
+            instance.attempt()
+    finally:
+        stats.initialize(factory=lambda: SimpleNamespace(incr=lambda *_, **__: None), export_legacy_names=False)
+    assert counted[ResumableMixin] == counted[ResumableJobMixin]
+    assert len(counted[ResumableMixin]) == 7
 
 
 # -- one body, two bases -----------------------------------------------------------------------------------------------
@@ -724,7 +750,7 @@ def unseen(service, looks):
 
 
 def test_a_wait_that_cannot_see_its_job_for_half_an_hour_goes_on_where_it_can_again(service):
-    service.on_poll = lambda: unseen(service, WAIT_LOOKS - 1) or setattr(service, "on_poll", service.finish)
+    service.on_poll = lambda: unseen(service, LOOKS - 1) or setattr(service, "on_poll", service.finish)
     instance = task(WithCancel, service)
     assert instance.attempt()["of"] == 0
     assert len(service.tokens) == 1

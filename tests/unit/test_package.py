@@ -9,6 +9,8 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import airflow
@@ -325,6 +327,18 @@ def test_a_ready_made_operator_is_an_instance_of_the_providers(operator, argumen
     task = operator(task_id="task", **arguments)
     assert isinstance(task, theirs)
     assert theirs.__module__.startswith("airflow.providers.")
+
+
+def test_a_release_has_every_module_in_its_source_and_in_the_wheel_made_of_it(tmp_path):
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        pytest.skip("building needs uv")
+    subprocess.run([uv, "build", "--quiet", "--out-dir", tmp_path, ROOT], check=True, timeout=120)
+    (wheel,), (source,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    modules = {str(file.relative_to(ROOT)) for file in (ROOT / "resumable").rglob("*.py")}
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")} == modules
+    with tarfile.open(source) as packed:
+        assert modules <= {name.partition("/")[2] for name in packed.getnames()}
 
 
 def serialization():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +13,7 @@ from resumable import compat
 from resumable.compat import _three, _two
 from resumable.errors import StateStoreError
 from resumable.identity import Generation, TaskIdentity
-from resumable.record import KEY, JobHandle, JobRecord
+from resumable.record import KEY, JobHandle, JobRecord, Outcome
 from resumable.stores import MemoryStore, RecordStore, SupersededError
 from resumable.stores.object_storage import ObjectStorageStore
 from resumable.stores.task_state import AfterUpgrade
@@ -213,6 +214,9 @@ def test_a_supervisor_connection_without_a_lock_is_given_one():
 class Accessor(MemoryStore):
     """``context["task_state_store"]``."""
 
+    def set(self, key, value, *, retention=None):
+        super().set(key, value)
+
 
 def context(**more):
     ti = types.SimpleNamespace(dag_id="etl", run_id="run", task_id="train", map_index=-1, try_number=1)
@@ -279,6 +283,23 @@ def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
 
     with pytest.raises(StateStoreError):
         RecordStore(AfterUpgrade(MemoryStore(), Down()), sleep=lambda _: None).load()
+
+
+def test_airflows_clean_up_leaves_the_record_of_a_job_that_may_run(monkeypatch):
+    context_of_tasks = pytest.importorskip("airflow.sdk.execution_time.context")
+    if not compat.has_task_state():
+        pytest.skip("this Airflow has no task state store")
+    from airflow.sdk.execution_time import task_runner
+
+    sent = []
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", types.SimpleNamespace(send=sent.append), raising=False)
+    accessor = context_of_tasks.TaskStateStoreAccessor(uuid.uuid4(), None)
+    store = compat.state_store(context(task_state_store=accessor))
+    submitting = record()
+    submitted = submitting.with_handle(JobHandle("demo", 7), 1.0)
+    for one in (submitting, submitted, submitted.closed(Outcome.SUCCEEDED, 2.0)):
+        RecordStore(store).save(one)
+    assert [message.expires_at is None for message in sent] == [True, True, False]
 
 
 # -- when it is deleted ------------------------------------------------------------------------------------------------
