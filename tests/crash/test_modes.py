@@ -63,6 +63,27 @@ def a_custom_operator_whose_worker_is_killed_is_followed_by_a_retry_that_reattac
     assert t.airflow.xcoms(t.dag_id, t.run_id, "job")["return_value"] == int(t.remote.ids(t.kind, t.run_id)[0])
 
 
+@scenario("databricks", "emr")
+def an_eviction_before_execute_has_begun_submits_nothing_and_uses_no_try(t: Task) -> None:
+    t.start("_dawdles")
+    t.airflow.signal_worker(t.attempt(1), signal.SIGTERM)
+    t.state("up_for_reschedule")
+    assert t.jobs == 0
+    t.in_the_wait(2)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
+
+
+@scenario("databricks")
+def a_task_marked_failed_before_execute_has_begun_submits_nothing(t: Task) -> None:
+    t.start("_dawdles")
+    first = t.attempt(1)
+    t.mark("failed")
+    t.until("the end of the worker", lambda: task_process(first) is None)
+    assert t.state("failed")["state"] == "failed"
+    assert t.jobs == 0
+
+
 @scenario("custom")
 def a_custom_operator_with_wait_reschedule_holds_no_slot_between_looks_and_uses_no_try(t: Task) -> None:
     t.start("_reschedule")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +41,14 @@ def make(name: str, suffix: str = "", policy: Settings = None, dag: Settings = N
     globals()[made.dag_id] = made
 
 
+def note_and_dawdle(context: Any) -> None:
+    """Give a test the time to stop a task whose ``execute`` has not begun."""
+    note_attempt(context)
+    time.sleep(5)
+
+
+make("databricks", "_dawdles", pre_execute=note_and_dawdle)
+make("emr", "_dawdles", pre_execute=note_and_dawdle)
 make("custom", retries=3)
 make("custom", "_r0")
 make("custom", "_gives_up", {"on_final_failure": "leave"}, gives_up=True)
