@@ -404,9 +404,15 @@ def _is_looked_at_by_the_trigger(t: Task) -> None:
 
 
 @pytest.fixture(scope="module")
-def running(airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in SCENARIOS.items()}
+def running(airflow: Airflow, remote: Remote, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """The scenarios that were asked for (-k), all begun, some at a time."""
+    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    chosen = {name: SCENARIOS[name] for name in SCENARIOS if name in asked}
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
     for what, seconds in sorted(LATENCIES.items()):
         print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
 
