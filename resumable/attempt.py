@@ -36,6 +36,10 @@ RECOVERIES = 3
 """Lost answers in a row that one attempt clears up by looking for the job, before it leaves that to the next."""
 
 
+OVERDUE_PAUSE = 30.0
+"""Seconds between two requests to stop a job that is over its ``job_timeout``, while the service does not take them."""
+
+
 class Again(BaseException):
     """Raised out of the provider's code when the submit's answer shows that another submission is due: execute once more.
 
@@ -89,7 +93,8 @@ class Attempt:
         self.seen: Observation | None = None
         self._unsaved = False
         self._number = 1
-        self._overdue, self._was_overdue = threading.Lock(), False
+        self._overdue, self._was_overdue, self._ask_overdue_at = threading.Lock(), False, 0.0
+        self.cannot_cancel = False
 
     # -- what the glue asks -------------------------------------------------------------------------------------------
 
@@ -97,6 +102,11 @@ class Attempt:
     def handle(self) -> JobHandle | None:
         """The job that this attempt watches: set only by a submit or a reattachment, never by a mere look."""
         return self.record.handle if self.record and not isinstance(self.plan, Submit | None) else None
+
+    @property
+    def known_job(self) -> JobHandle | None:
+        """The job that this attempt watches or, while it is still being looked at, the one of the record."""
+        return None if self.record is None or isinstance(self.plan, Submit) else self.record.handle
 
     @property
     def replays(self) -> bool:
@@ -343,7 +353,7 @@ class Attempt:
 
     def cancel(self, why: str) -> bool:
         """Ask the service to stop the job of this attempt. True if the request went through; never raises."""
-        handle = None if self.record is None or isinstance(self.plan, Submit) else self.record.handle
+        handle = self.known_job
         if handle is None:
             doubt = "its submit was not answered: the next attempt looks for it" if self.in_doubt else "none was submitted"
             self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
@@ -351,6 +361,7 @@ class Attempt:
         try:
             self.adapter.cancel(handle)
         except Exception as e:
+            self.cannot_cancel = isinstance(e, NotImplementedError)
             self._log.warning("resumable: could not cancel %s (%s), it may run on: %r. Stop it there.", handle, why, e)
             return False
         self._log.info("resumable: cancelled %s: %s", self._named(), why)
@@ -362,14 +373,27 @@ class Attempt:
         handle = None if self.record is None else self.record.handle
         return handle is not None and has_ended(self._remote.observe(handle))
 
-    def stop_if_overdue(self) -> bool:
-        """Cancel a job that still runs after its ``job_timeout``, once. True if this attempt told it to stop."""
+    def stop_if_overdue(self, stop: Callable[[str], bool] | None = None) -> bool:
+        """
+        Stop a job that still runs after its ``job_timeout``, once; by ``stop``, or else by `cancel`.
+
+        Returns:
+            Whether the task is to end: this attempt told the job to stop, or the operator has no way to.
+        """
         with self._overdue:  # the main thread and the one that stands by for signals both ask
-            if not self._was_overdue and self.is_overdue and not has_ended(self._remote.observe(self._known_handle())):
-                self._was_overdue = self.cancel(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
-                if self._was_overdue:
-                    self.close(Outcome.CANCELLED)
+            if not self._was_overdue and self.is_overdue and self._clock() >= self._ask_overdue_at:
+                self._ask_overdue_at = self._clock() + OVERDUE_PAUSE
+                if not has_ended(self._remote.observe(self._known_handle())):
+                    self._stop_overdue(stop or self.cancel)
             return self._was_overdue
+
+    def _stop_overdue(self, stop: Callable[[str], bool]) -> None:
+        is_told = stop(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
+        if is_told:
+            self.close(Outcome.CANCELLED)
+        elif self.cannot_cancel:
+            self.leave("job_timeout, and the operator cannot stop it")
+        self._was_overdue = is_told or self.cannot_cancel
 
     def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
@@ -529,10 +553,13 @@ class Attempt:
 
     def _keep(self) -> None:
         assert self.record is not None
+        self._unsaved = True  # also if `Interrupted` comes in between
         try:
             self._records.save(self.record)
+        except SupersededError:
+            self._unsaved = False
+            raise
         except StateStoreError as e:
-            self._unsaved = True
             self._log.warning(
                 "resumable: the record of %s could not be written; the job runs on and the write is tried again at later looks. "
                 "If this worker dies before, the token finds the job. %s",

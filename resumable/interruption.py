@@ -17,7 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HANDLE_PATIENCE = 2.5
-"""Seconds that a submit under way may take to answer, of the five between SIGTERM and SIGKILL."""
+"""Seconds after a SIGTERM that a submit under way may take to answer, before the task leaves its job to the next attempt."""
+
+CANCEL_PATIENCE = 4.0
+"""The same where the job is to be cancelled: nobody may come after, and SIGKILL comes after five."""
+
+_STOP, _END = b"!", b"."
 
 _PAUSE = 0.02
 _DEADLINE_PAUSE = 1.0
@@ -91,6 +96,7 @@ class SignalWatch(ABC):
         self._stop: Stop | None = None
         self._may_raise = False
         self._is_open = False
+        self._told_at = 0.0
 
     def __enter__(self) -> Self:
         self._is_open = True
@@ -99,7 +105,9 @@ class SignalWatch(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-        os.close(self._writer)  # the thread reads end-of-file and leaves, unless it is at work
+        with suppress(OSError):  # the thread has left
+            os.write(self._writer, _END)  # an end-of-file alone would not come while a forked child holds the pipe
+        os.close(self._writer)
         self._thread.join(_JOIN)  # so that none of its signals comes after the end
 
     def close(self) -> None:
@@ -108,12 +116,12 @@ class SignalWatch(ABC):
 
     def notice(self) -> None:
         """Called by the signal handler: takes no lock; raises only when the thread has made sure that it may."""
-        if self._may_raise and self._stop is not None:
+        if self._is_open and self._may_raise and self._stop is not None:  # open: the thread may have been about to allow it
             self._may_raise = False
             raise Interrupted(self._stop)
         if self._is_open and self._stop is None:
             self._halt()
-            os.write(self._writer, b"!")
+            os.write(self._writer, _STOP)
 
     # -- for subclasses -----------------------------------------------------------------------------------------------
 
@@ -139,19 +147,36 @@ class SignalWatch(ABC):
 
     def _is_signalled(self) -> bool:
         """Wait for a signal or for the end of the work (False), and for its deadline meanwhile."""
-        while not select.select([self._reader], [], [], _DEADLINE_PAUSE)[0]:
-            if self._is_open and self._overdue():
+        told = select.poll()  # select() knows no descriptor above 1023
+        told.register(self._reader, select.POLLIN)
+        while not told.poll(_DEADLINE_PAUSE * 1000):
+            if not self._is_open:  # the main thread was interrupted while it closed
+                return False
+            if self._is_overdue():
                 self._leave(Stop.JOB_TIMEOUT)
                 return False
-        return bool(os.read(self._reader, 1))
+        return os.read(self._reader, 1) == _STOP
+
+    def _is_overdue(self) -> bool:
+        try:
+            return self._overdue()
+        except Exception as e:
+            self._log.warning("resumable: the job could not be held to its job_timeout yet: %r", e)
+            return False
 
     def _settled(self) -> Stop:
+        self._told_at = time.monotonic()
         try:
             state = self._own_state()
             stop = why(state)
         except Exception as e:
             state, stop = repr(e), Stop.UNKNOWN
-        return self._settle(stop, state)
+        try:
+            return self._settle(stop, state)
+        except BaseException as e:  # whatever it is, the main thread waits to be told, and nobody else would hear of it
+            say = "resumable: told to stop, %s (state %s), and that went wrong: the job may run on: %r"
+            self._log.warning(say, stop.value, state, e)
+            return stop
 
     def _leave(self, stop: Stop) -> None:
         """Raise `Interrupted` in the main thread, again if somebody's ``except BaseException`` swallows it."""
@@ -197,10 +222,10 @@ class Interruption(SignalWatch):
         self._attempt.is_halted = True
 
     def _overdue(self) -> bool:
-        return self._attempt.stop_if_overdue()
+        return self._attempt.stop_if_overdue(self._cancel)
 
     def _settle(self, stop: Stop, state: str | None) -> Stop:
-        self._await_answer()
+        self._await_answer(CANCEL_PATIENCE if cancels(stop, self._attempt.policy) else HANDLE_PATIENCE)
         if stop is Stop.BY_USER and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
         if cancels(stop, self._attempt.policy):
@@ -212,7 +237,7 @@ class Interruption(SignalWatch):
             say("resumable: told to stop, %s (state %s): %s is left running", stop.value, state, job)
         return stop
 
-    def _await_answer(self) -> None:
-        until = time.monotonic() + HANDLE_PATIENCE
+    def _await_answer(self, patience: float) -> None:
+        until = self._told_at + patience
         while self._is_open and self._attempt.in_doubt and time.monotonic() < until:
             time.sleep(_PAUSE)

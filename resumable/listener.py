@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from resumable import compat
@@ -27,6 +28,9 @@ except ImportError:  # importing this module must not fail where there is no Air
 
 log = logging.getLogger("resumable.listener")
 
+REPETITIONS = 6
+"""Sweeps of one run that are tried again, each after twice as long: for about half an hour with the default delay."""
+
 
 class Reaper:
     """Has each run swept ``[resumable] sweep_delay`` seconds after it was noted last."""
@@ -35,6 +39,7 @@ class Reaper:
         self._lock = threading.Lock()
         self._due: dict[RunId, float] = {}
         self._by_user: set[TaskId] = set()
+        self._failures: Counter[RunId] = Counter()
         self._thread: threading.Thread | None = None
 
     def note(self, run: RunId, task: tuple[str, int] | None = None) -> None:
@@ -52,10 +57,26 @@ class Reaper:
             time.sleep(wait)
             runs, by_user = self._take_due()
             try:
-                if any(True for _ in TaskStateTable().ended(runs)):
-                    _sweep(runs, by_user)
+                is_settled = not any(True for _ in TaskStateTable().ended(runs)) or _sweep(runs, by_user)
             except Exception as e:
-                log.warning("resumable: %s not swept, python -m resumable.sweep does it by hand: %r", sorted(runs), e)
+                log.warning("resumable: %s not swept: %r", sorted(runs), e)
+                is_settled = False
+            self._count(runs, by_user, is_settled)
+
+    def _count(self, runs: set[RunId], by_user: set[TaskId], is_settled: bool) -> None:
+        """Have what was not settled swept once more, later."""
+        with self._lock:
+            for run in runs:
+                self._failures[run] += not is_settled
+                failures = self._failures[run]
+                if is_settled or failures > REPETITIONS:
+                    del self._failures[run]
+                    if not is_settled:
+                        log.warning("resumable: %s was not swept; python -m resumable.sweep does it by hand", run)
+                    continue
+                due = time.monotonic() + compat.sweep_delay() * 2**failures
+                self._due[run] = min(due, self._due.get(run, due))
+                self._by_user |= {task for task in by_user if task[:2] == run}
 
     def _until_due(self) -> float | None:
         """Seconds until the first run is due; None, and the thread ends, if there is none."""
@@ -74,10 +95,11 @@ class Reaper:
         return runs, by_user
 
 
-def _sweep(runs: set[RunId], by_user: set[TaskId]) -> None:
+def _sweep(runs: set[RunId], by_user: set[TaskId]) -> bool:
+    """Sweep in a process of its own; whether every job could be settled."""
     wanted = json.dumps({"runs": sorted(runs), "by_user": sorted(by_user)})
     command = [sys.executable, "-m", "resumable.sweep", "--only"]
-    subprocess.run(command, input=wanted, text=True, check=False, env={**os.environ})
+    return subprocess.run(command, input=wanted, text=True, check=False, env={**os.environ}).returncode == 0
 
 
 _reaper = Reaper()

@@ -57,6 +57,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         log: Any
 
     _was_told_early = False
+    _is_at_work = _is_over = False
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
     _authored_spec: str | None = None
@@ -72,7 +73,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         if not isinstance(durable, bool):
             msg = f"durable={durable!r} is neither True nor False. Nothing was submitted. Give a bool."
             raise ConfigurationError(msg)
-        policy = ResumePolicy.of(resume_policy).resolved(compat.configured_policy())
+        given = ResumePolicy.of(resume_policy)
+        policy = given.resolved(compat.configured_policy())
         if durable:
             compat.require_store()
         super().__init__(**kwargs)
@@ -80,6 +82,14 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         self.resume_policy = policy
         if durable and policy.wait is Wait.RESCHEDULE:
             self._check_reschedule()
+        if durable and given.job_timeout is not None and not self._can_stop():
+            raise ConfigurationError(
+                f"job_timeout={given.deadline:g} needs a way to stop the job, and {type(self).__name__} has none. Nothing was "
+                "submitted. Implement cancel_job, or leave job_timeout out."
+            )
+
+    def _can_stop(self) -> bool:
+        return True
 
     def _check_reschedule(self) -> None:
         floor = compat.hand_back_seconds()
@@ -116,26 +126,26 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
-            self._was_told_early = False
             self._take_over_on_kill()
             attempt = self._attempt = self._new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
-            lock = compat.request_lock()
+            watch = Interruption(attempt, why, request_lock=compat.request_lock(), log=self.log, cancel=self._stop_job)
             try:
-                with Interruption(attempt, why, request_lock=lock, log=self.log, cancel=self._stop_job) as self._interruption:
+                with watch as self._interruption:
                     if self._was_told_early:
-                        self._interruption.notice()
+                        watch.notice()
                     self._begin(attempt)
-                    if attempt.stop_if_overdue():
+                    if attempt.stop_if_overdue(self._stop_job):
                         raise _overdue(attempt)
                     result = self._repeat(context, attempt, body)
             except Interrupted as e:
+                watch.close()  # it may have come while the watch was being closed
                 self._leave(attempt, e.stop)
             except compat.task_timeout():
                 self._timed_out(context, attempt)  # on_kill follows; the matter is settled here
                 raise
             finally:
-                self._interruption = None
+                self._interruption, self._was_told_early, self._is_over = None, False, True
                 attempt.flush()
             self._succeeded(context, attempt)
             return result
@@ -211,7 +221,10 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             if self.is_rejection(error):
                 attempt.rejected()
                 return False
-            return attempt.recover(error)
+            goes_on = attempt.recover(error)
+            if not goes_on:
+                self._warn_of_doubt(context, attempt, repr(error))
+            return goes_on
         if attempt.handle is None:
             return False
         seen = attempt.observe()
@@ -249,6 +262,11 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 attempt.leave("on_final_failure=leave")
             elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
                 attempt.close(Outcome.CANCELLED)
+            if seen.state is JobState.UNKNOWN and not compat.is_final(error):
+                raise LostSightError(
+                    f"{handle} cannot be seen any more ({seen}). It is taken neither for failed nor for ended; the lines above "
+                    "say what became of it. Check the connection and the service; a next try goes on from the record."
+                ) from error
 
     def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
         """The way out of an attempt that was told to stop; the job has been dealt with."""
@@ -273,30 +291,43 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         )
 
     def _timed_out(self, context: Any, attempt: Attempt) -> None:
-        if attempt.handle is None:
+        job = attempt.known_job
+        if attempt.in_doubt:
+            self._warn_of_doubt(context, attempt, "execution_timeout")
+        if job is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
             if attempt.owns_record() and self._stop_job("execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
         elif not compat.is_last_try(context):
-            self.log.warning(
-                "resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", attempt.handle
-            )
+            self.log.warning("resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", job)
         else:
             self.log.warning(
                 "resumable: execution_timeout on the last try, %s is left running, on_timeout=detach; stop it in the service if "
                 "it is not wanted",
-                attempt.handle,
+                job,
             )
             attempt.leave("on_timeout=detach")
+
+    def _warn_of_doubt(self, context: Any, attempt: Attempt, why: str) -> None:
+        """The try ends with a submit that was not answered."""
+        then = "look for it in the service" if compat.is_last_try(context) else "the next try clears that up"
+        self.log.warning(
+            "resumable: the submit to %s was not answered (%s), a job with token %s may be running: %s",
+            attempt.adapter.service,
+            why,
+            attempt.token,
+            then,
+        )
 
     def _look_again_later(self, attempt: Attempt, seen: Observation) -> None:
         """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
         if seen.state not in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN):
             return
-        if attempt.stop_if_overdue():
+        if attempt.stop_if_overdue(self._stop_job):
             raise _overdue(attempt)
-        raise compat.hand_back(min(self.resume_policy.interval, attempt.remaining or self.resume_policy.interval))
+        interval = self.resume_policy.interval
+        raise compat.hand_back(max(compat.hand_back_seconds(), min(interval, attempt.remaining or interval)))
 
     # -- a stop -------------------------------------------------------------------------------------------------------
 
@@ -305,13 +336,21 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         From here on Airflow's signal handler calls ours, whatever ``on_kill`` the operator's classes have: those cancel the job,
         and an eviction is no reason to. What they do is kept for the stops that are meant for the job (`_stop_job`).
         """
+        self._is_at_work, self._is_over = True, False
+        self._hear_of_sigterm()
+
+    def _hear_of_sigterm(self) -> None:
         vars(self)["on_kill"] = self._on_sigterm
 
     def _on_sigterm(self) -> None:
         if self._interruption is not None:
             self._interruption.notice()
-        else:
-            self._was_told_early = True
+            return
+        if self._is_over:  # Airflow calls on_kill also after an execution_timeout
+            return
+        self._was_told_early = True
+        if not self._is_at_work and self._has_own_on_kill():
+            type(self).on_kill(self)  # type: ignore[attr-defined]
 
     def _has_own_on_kill(self) -> bool:
         """Whether the author of the operator wrote an ``on_kill``."""
@@ -326,7 +365,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
             try:
                 type(self).on_kill(self)  # type: ignore[attr-defined]
-            except Exception as e:
+            except (Exception, SystemExit) as e:
                 self.log.warning("resumable: on_kill failed: %r", e)
             if attempt.has_ended():
                 return True
@@ -338,6 +377,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         """Called for plain and for mapped tasks, right before templates are rendered: the last sight of what the author wrote."""
         if parent is self:
             self._authored_spec = fingerprint(self._spec_values())
+            if self.durable:
+                self._hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
         super()._do_render_template_fields(parent, *args, **kwargs)  # type: ignore[misc]
 
     def _spec(self) -> str:
@@ -505,6 +546,9 @@ class ResumableMixin(DurableBase):
     def _has_own_on_kill(self) -> bool:
         return type(self).on_kill is not compat.base_operator().on_kill  # type: ignore[attr-defined]
 
+    def _can_stop(self) -> bool:
+        return type(self).cancel_job is not ResumableMixin.cancel_job or self._has_own_on_kill()
+
     @classmethod
     def _certainty(cls) -> Certainty:
         if cls.find_job is not ResumableMixin.find_job:
@@ -539,9 +583,11 @@ def _may_be_kept(value: Any) -> bool:
 
 
 def _overdue(attempt: Attempt) -> JobTimeoutError:
+    runs_on = "This operator cannot stop it (it has no cancel_job): it runs on. Stop it in the service"
     return JobTimeoutError(
         f"{attempt.record and attempt.record.handle} has run for longer than job_timeout={attempt.policy.deadline:g} s, counted "
-        "from its submission. It was told to stop. Clear the task to run it again, with a longer job_timeout if it needs one."
+        f"from its submission. {runs_on if attempt.cannot_cancel else 'It was told to stop'}. Clear the task to run it again, "
+        "with a longer job_timeout if it needs one."
     )
 
 

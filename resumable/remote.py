@@ -94,7 +94,7 @@ class Remote:
         """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
         return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
 
-    def find(self, record: JobRecord, since: float) -> JobHandle | None:
+    def find(self, record: JobRecord, since: float, looks: int = LOOKS) -> JobHandle | None:
         """
         The job that carries the record's token, None if there is none: believed no sooner than the adapter's ``settle`` after
         ``since``, when the submit was under way last.
@@ -104,7 +104,7 @@ class Remote:
         """
         ask = Retrying(
             retry=retry_if_exception_type(Exception),
-            stop=stop_after_attempt(LOOKS),
+            stop=stop_after_attempt(looks),
             wait=BACK_OFF,
             sleep=self._sleep,
             reraise=True,

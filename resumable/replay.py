@@ -122,11 +122,14 @@ class ReplayMixin(DurableBase):
             return result
 
     def _resumed_badly(self, context: Any, error: Exception) -> Any:
-        attempt = self._new_attempt(context)
+        attempt = self._attempt = self._new_attempt(context)
         attempt.resume()
         if attempt.record is None or attempt.record.handle is None:
             raise error
         seen = attempt.observe()
+        if seen.state is not JobState.SUCCEEDED and compat.is_out_of_time(context, self, error):
+            self._timed_out(context, attempt)
+            raise error
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
             self._failed_resume = error

@@ -26,10 +26,13 @@ from typing import Any
 
 from resumable import compat
 from resumable.errors import RecordError
-from resumable.lifecycle import JobState
+from resumable.lifecycle import Certainty, JobState
 from resumable.record import JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote
 from resumable.stores.table import Row, RunId, TaskId, TaskStateTable
+
+LOOKUPS = 2
+"""Tries to look an unanswered submit up: other jobs wait for the sweep, and the next one tries again."""
 
 _OUTCOMES = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED, JobState.GONE: Outcome.GONE}
 
@@ -98,6 +101,8 @@ class Sweep:
     def _settle(self, row: Row, by_user: bool) -> str:
         record = _record(row)
         found = verdict(record, row.state, has_tries_left=row.has_tries_left, by_user=by_user)
+        if found is Verdict.IN_DOUBT and (known := self._looked_up(record)) is not None:
+            return self._stop(row, known)
         job = record.handle or f"{record.service} job with token {record.token}"
         if found is Verdict.LEFT:
             self._log.debug("resumable: %s of %s (%s): %s", job, row, row.state, record.left)
@@ -107,6 +112,17 @@ class Sweep:
             self._log.warning(say, job, row, row.state, found.value)
             return "left"
         return self._stop(row, record)
+
+    def _looked_up(self, record: JobRecord) -> JobRecord | None:
+        """The record with the job of its unanswered submit, if the service can be asked for the token and has one."""
+        adapter = adapter_of(record.reach)
+        if adapter is None or adapter.certainty is not Certainty.FIND:
+            return None
+        remote = Remote(adapter, log=self._log, clock=time.time, sleep=time.sleep)
+        if (moved := remote.elsewhere(record)) is not None:
+            raise RuntimeError(f"the connection points elsewhere: {moved}")
+        found = remote.find(record, record.intended_at, LOOKUPS)
+        return None if found is None else record.with_handle(found, record.intended_at)
 
     def _stop(self, row: Row, record: JobRecord) -> str:
         assert record.handle is not None

@@ -384,6 +384,23 @@ def task_timeout() -> type[BaseException]:
     return _exception("AirflowTaskTimeout")
 
 
+def is_out_of_time(context: Mapping[str, Any], operator: Any, error: BaseException) -> bool:
+    """
+    Whether a deferral timed out because the task's ``execution_timeout`` is over.
+
+    Airflow does not apply it to a deferred task. But some of the provider's operators make it the time-out of their deferral.
+    """
+    limit, started = getattr(operator, "execution_timeout", None), getattr(context["ti"], "start_date", None)
+    if limit is None or started is None or "timeout" not in f"{type(error).__name__} {error}".lower():
+        return False
+    return isinstance(error, _deferral_errors()) and datetime.now(timezone.utc) - started >= limit
+
+
+def _deferral_errors() -> tuple[type[BaseException], ...]:
+    names = ("TaskDeferralError", "TaskDeferralTimeout") if has_sdk() else ("TaskDeferralError",)
+    return tuple(_exception(name) for name in names)
+
+
 def holds_secret(value: Any) -> bool:
     """Whether Airflow's secrets masker would hide anything in ``value``."""
     masker = ("airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker")

@@ -83,7 +83,15 @@ class Airflow:
         While the api-server restarts, about ten seconds, a running task may reach its heartbeat timeout; an
         outage of a chosen length is better made with `proxy.fail`.
         """
+        self.stop(name)
+        self.start(name)
+
+    def stop(self, name: str) -> None:
+        """Stop one service and all its processes."""
         self._services.stop([name])
+
+    def start(self, name: str) -> None:
+        """Start a service that was stopped."""
         self._start([name])
 
     def _start(self, names: list[str]) -> None:

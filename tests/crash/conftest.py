@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,16 @@ def remote() -> Iterator[Remote]:
 
 
 @pytest.fixture(scope="session")
-def airflow(start_airflow: Callable[..., Airflow], remote: Remote) -> Airflow:  # noqa: F811
+def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DAGs that every version of Airflow runs (`tests.versions`), and those of this folder alone."""
+    folder, here = tmp_path_factory.mktemp("dags"), Path(__file__).parent
+    for file in (here / "dags" / "jobs.py", here / "dags_modes" / "modes.py"):
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def airflow(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -> Airflow:  # noqa: F811
     env = {
         **remote.databricks.env(),
         **remote.emr.env(),
@@ -28,5 +38,6 @@ def airflow(start_airflow: Callable[..., Airflow], remote: Remote) -> Airflow:  
         "TEST_EMR_CLUSTER": remote.cluster,
         "AIRFLOW__CORE__PARALLELISM": "24",
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
+        "TEST_TIMEOUT_SECONDS": "15",  # a retry has to reattach, and its job to be ended, within it
     }
-    return start_airflow(Path(__file__).parent / "dags", env=env, triggerer=True)
+    return start_airflow(dags, env=env, triggerer=True)

@@ -64,12 +64,20 @@ class Remote:
     def _steps(self, run_id: str) -> list[Any]:
         return [s for s in self.emr.steps(self.cluster) if s.name.startswith(f"{run_id} ")]
 
+    def ids(self, kind: str, run_id: str) -> list[str]:
+        """The ids of the run's jobs at the service, as they stand in requests."""
+        found = self._steps(run_id) if kind.startswith("emr") else self._runs(run_id)
+        return [str(one.id if kind.startswith("emr") else one.run_id) for one in found]
+
     def service(self, kind: str) -> Any:
         return self.emr if kind.startswith("emr") else self.databricks
 
 
-SUBMIT = {"databricks": "runs/submit", "run_now": "run-now", "emr": "AddJobFlowSteps"}
-LOOK = {"databricks": "runs/get", "run_now": "runs/get", "emr": "DescribeStep"}
+SUBMIT = {"databricks": "runs/submit", "custom": "runs/submit", "run_now": "run-now", "emr": "AddJobFlowSteps"}
+LOOK = {"databricks": "runs/get", "custom": "runs/get", "run_now": "runs/get", "emr": "DescribeStep"}
+LOOK_FROM_AFAR = {**LOOK, "emr": "ListSteps"}
+"""How a trigger looks, and an attempt that only wants to know the state."""
+CANCEL = {"databricks": "runs/cancel", "custom": "runs/cancel", "run_now": "runs/cancel", "emr": "CancelSteps"}
 
 
 def _operation(table: dict[str, str], kind: str) -> str:

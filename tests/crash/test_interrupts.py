@@ -63,6 +63,9 @@ GIVEN_UP = ("restarting", "up_for_retry")
 
 MOMENTS = ("begin", "submit", "request", "wait")
 
+SLOW_SHARE = 0.06
+"""Of the cases, those whose submit is answered so late that a user's stop has little time left."""
+
 DAG, RUN, TASK = "etl", "manual__1", "train"
 
 TO_TASK: TypeAdapter[Any] = TypeAdapter(comms.ToTask)
@@ -100,7 +103,7 @@ class Case:
     def drawn(cls, number: int, flaw: str | None = None) -> Case:
         draw = random.Random(f"{SEED}/case/{number}/{flaw}")
         moment = draw.choice(MOMENTS)
-        slow = draw.uniform(0, 0.6)
+        slow = draw.uniform(2.6, 3.2) if draw.random() < SLOW_SHARE else draw.uniform(0, 0.6)
         longest = {"begin": draw.choice((0.001, 0.15)), "submit": slow, "request": 0.03, "wait": 0.5}[moment]
         return cls(
             number=number,
@@ -378,6 +381,10 @@ def raises_once() -> None:
     interruption.os = SimpleNamespace(**{**vars(os), "kill": first_only})
 
 
+def waits_for_an_answer_as_if_nobody_wanted_to_cancel() -> None:
+    interruption.CANCEL_PATIENCE = interruption.HANDLE_PATIENCE
+
+
 def takes_every_stop_for_an_eviction() -> None:
     interruption.why = lambda state: Stop.EVICTION
 
@@ -393,6 +400,7 @@ FLAWS: dict[str, Callable[[], None]] = {
         raises_in_the_handler,
         raises_without_the_lock,
         raises_once,
+        waits_for_an_answer_as_if_nobody_wanted_to_cancel,
         takes_every_stop_for_an_eviction,
         takes_every_stop_for_a_users,
     )
@@ -739,6 +747,11 @@ IN_A_REQUEST = {
         ("raises_in_the_handler", [SHIFTED], IN_A_REQUEST),
         ("raises_without_the_lock", [SHIFTED, STUCK], IN_A_REQUEST),
         ("raises_once", [STUCK], {"moment": "wait", "swallows": 2}),
+        (
+            "waits_for_an_answer_as_if_nobody_wanted_to_cancel",
+            ["lost stop"],
+            {"moment": "submit", "state": "failed", "slow_submit": 3.2, "delay": 0.05},
+        ),
         ("takes_every_stop_for_an_eviction", ["lost stop"], {"moment": "wait", "state": "failed"}),
         ("takes_every_stop_for_a_users", ["1 cancels instead of 0"], {"moment": "wait", "state": "running"}),
     ],

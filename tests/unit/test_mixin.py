@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy, compat
 from resumable.operators.databricks import ResumableDatabricksOperator
+from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
 from tests.support.names import DAG, STOPPED, AirflowException, AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
@@ -730,6 +731,38 @@ def test_with_durable_false_on_kill_is_the_operators_own(service, operator):
     with pytest.raises(JobFailedError):
         instance.attempt()
     assert service.cancelled == [0]
+
+
+# -- trouble while waiting ---------------------------------------------------------------------------------------------
+
+
+def unseen(service, looks):
+    """From now on the service does not tell a job's status, as often as that."""
+    status, left = service.status, [looks]
+
+    def refuse(job_id):
+        left[0] -= 1
+        if left[0] < 0:
+            return status(job_id)
+        raise ConnectionError("credentials have expired")
+
+    service.status = refuse
+
+
+def test_a_wait_that_cannot_see_its_job_for_half_an_hour_goes_on_where_it_can_again(service):
+    service.on_poll = lambda: unseen(service, LOOKS - 1) or setattr(service, "on_poll", service.finish)
+    instance = task(WithCancel, service)
+    assert instance.attempt()["of"] == 0
+    assert len(service.tokens) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_wait_that_has_lost_sight_of_its_job_for_good_says_so_and_leaves_it_running(service, retries):
+    service.on_poll = lambda: unseen(service, 10**6)
+    instance = task(WithCancel, service, retries=retries)
+    with pytest.raises(LostSightError, match="neither for failed nor for ended"):
+        instance.attempt()
+    assert (service.cancelled, service.active, len(service.tokens)) == ([], [0], 1)
 
 
 # -- execution_timeout, the last try -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Cloud:
 
     states: dict[int, str] = {}
     cancelled: list[tuple[int, str]] = []
+    token: str | None = None
 
 
 class Train(ResumableMixin, compat.base_operator()):
@@ -62,6 +63,15 @@ class Train(ResumableMixin, compat.base_operator()):
         Cloud.cancelled.append((external_id, self.conn_id))
 
 
+class Findable(Train):
+    """One whose service can be asked for the token of a job."""
+
+    settle_time = 0.0
+
+    def find_job(self, token: str, context: Any) -> Any:
+        return 7 if token == Cloud.token else None
+
+
 class Table:
     """Open records in memory."""
 
@@ -93,7 +103,7 @@ def row(kept: JobRecord, state: str = "success", tries: bool = True, number: int
 
 @pytest.fixture(autouse=True)
 def cloud() -> None:
-    Cloud.states, Cloud.cancelled = {7: "RUNNING"}, []
+    Cloud.states, Cloud.cancelled, Cloud.token = {7: "RUNNING"}, [], None
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,26 @@ def test_a_submit_in_doubt_and_an_operator_out_of_reach_are_reported_by_name(cap
     assert "Train 7 of dag run2 job" in caplog.text
 
 
+def in_doubt(**changes: Any) -> JobRecord:
+    reach = {"operator": f"{__name__}:Findable", "conn_id": "trainer"}
+    return record(service="Findable", handle=None, reach=reach, **changes)
+
+
+def test_a_submit_in_doubt_is_looked_up_where_it_can_be_and_its_job_is_stopped() -> None:
+    Cloud.token = "t" * 48
+    table = Table(row(in_doubt()))
+    assert Sweep(table).run() == {"stopped": 1}
+    assert Cloud.cancelled == [(7, "trainer")]
+    assert JobRecord.from_json(table.written[1]).handle == JobHandle("Findable", 7)
+
+
+def test_a_submit_in_doubt_whose_job_is_not_seen_stays_open_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table(row(in_doubt()))
+    assert Sweep(table).run() == {"left": 1}
+    assert (Cloud.cancelled, table.written) == ([], {})
+    assert "job with token tttt" in caplog.text
+
+
 def test_one_unreadable_record_does_not_keep_the_others_from_being_settled(caplog: pytest.LogCaptureFixture) -> None:
     broken = replace(row(record(), number=2), value='{"version": 99}')
     assert Sweep(Table(broken, row(record()))).run() == {"failed": 1, "stopped": 1}
@@ -198,6 +228,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     monkeypatch.setattr(listener._reaper, "note", lambda *args: found.append(args))
     monkeypatch.setattr(compat, "is_server", lambda: True)
+    monkeypatch.setattr(compat, "has_task_state", lambda: True)
     return found
 
 
@@ -214,22 +245,48 @@ def test_outside_of_a_server_process_nothing_is_noted(noted: list[Any], monkeypa
     assert noted == []
 
 
+class Calm:
+    """A `listener.Reaper` whose time passes only while it sleeps; ``settles`` says whether a sweep settles everything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.swept, self.settles = 0.0, [], lambda: True
+        self.reaper = listener.Reaper()
+        monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
+        monkeypatch.setattr(listener.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(listener.time, "sleep", self.sleep)
+        monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
+        monkeypatch.setattr(listener.TaskStateTable, "ended", lambda table, runs: iter([1]))
+        monkeypatch.setattr(listener, "_sweep", self.sweep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def sweep(self, runs: Any, by_user: Any) -> bool:
+        self.swept.append((self.now, runs, by_user))
+        return self.settles()
+
+
 def test_a_run_is_swept_no_sooner_than_its_delay_after_the_last_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits, swept = [0.0], [], []
-    reaper = listener.Reaper()
-    monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
-    monkeypatch.setattr(listener.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
-    monkeypatch.setattr(listener.TaskStateTable, "ended", lambda self, runs: iter([1]))
-    monkeypatch.setattr(listener, "_sweep", lambda runs, by_user: swept.append((now[0], runs, by_user)))
+    calm = Calm(monkeypatch)
+    calm.reaper.note(("dag", "a"), ("job", -1))
+    calm.now = 10.0
+    calm.reaper.note(("dag", "b"))
+    calm.reaper._work()
+    assert calm.swept == [(15.0, {("dag", "a")}, {("dag", "a", "job", -1)}), (25.0, {("dag", "b")}, set())]
 
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        now[0] += seconds
 
-    monkeypatch.setattr(listener.time, "sleep", sleep)
-    reaper.note(("dag", "a"), ("job", -1))
-    now[0] = 10.0
-    reaper.note(("dag", "b"))
-    reaper._work()
-    assert swept == [(15.0, {("dag", "a")}, {("dag", "a", "job", -1)}), (25.0, {("dag", "b")}, set())]
+def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calm = Calm(monkeypatch)
+    calm.settles = lambda: len(calm.swept) > 2
+    calm.reaper.note(("dag", "a"), ("job", -1))
+    calm.reaper._work()
+    assert [at for at, _, _ in calm.swept] == [15.0, 45.0, 105.0]
+    assert all(by_user == {("dag", "a", "job", -1)} for _, _, by_user in calm.swept)
+
+    calm.swept, calm.settles = [], lambda: False
+    calm.reaper.note(("dag", "b"))
+    calm.reaper._work()
+    assert 25 * 60 < calm.swept[-1][0] - calm.swept[0][0] < 35 * 60
+    assert "by hand" in caplog.text

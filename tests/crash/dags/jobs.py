@@ -1,4 +1,4 @@
-"""One DAG per operator, ours and the provider's own with the same arguments; the run's id names its jobs at the service."""
+"""One DAG per operator, ours and the provider's own with the same arguments."""
 
 from __future__ import annotations
 
@@ -13,31 +13,8 @@ from resumable import ResumePolicy
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.airflow.attempts import note_attempt
+from tests.crash.arguments import DATABRICKS, EMR, RUN_NOW
 from tests.support.names import DAG
-
-DATABRICKS: dict[str, Any] = {
-    "json": {"run_name": "{{ run_id }}", "notebook_task": {"notebook_path": "/nightly"}, "existing_cluster_id": "c"},
-    "polling_period_seconds": 1,
-}
-RUN_NOW: dict[str, Any] = {
-    "json": {"job_id": int(os.environ["TEST_DATABRICKS_JOB"]), "notebook_params": {"run": "{{ run_id }}"}},
-    "polling_period_seconds": 1,
-}
-EMR: dict[str, Any] = {
-    "job_flow_id": os.environ["TEST_EMR_CLUSTER"],
-    "steps": [
-        {
-            "Name": f"{{{{ run_id }}}} {part}",
-            "ActionOnFailure": "CONTINUE",
-            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["spark-submit", f"{part}.py"]},
-        }
-        for part in ("load", "count")
-    ],
-    "wait_for_completion": True,
-    "waiter_delay": 1,
-    "waiter_max_attempts": 600,
-    "aws_conn_id": None,
-}
 
 OPERATORS = (
     ("databricks", ResumableDatabricksOperator, DatabricksSubmitRunOperator, DATABRICKS),
