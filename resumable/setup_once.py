@@ -6,13 +6,15 @@ import inspect
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from resumable import compat
 from resumable.errors import ConfigurationError, StateStoreError
-from resumable.identity import Generation, Relation
+from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.interruption import Stop
 from resumable.stopping import StopGuard
 from resumable.stores.base import SupersededError
@@ -22,6 +24,11 @@ from resumable.task import CurrentTask
 T = TypeVar("T")
 
 VERSION = 1
+
+HEADER = 1000
+"""Bytes that a kept value needs besides what was made."""
+
+_locks: dict[tuple[TaskIdentity, str], threading.RLock] = {}
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _log = logging.getLogger("resumable")
@@ -54,7 +61,8 @@ def once(
         context: the task's context; the running task's by default.
 
     Raises:
-        ConfigurationError: no name, no running task, or a value that is no JSON: it is cleaned up.
+        ConfigurationError: no name.
+        AirflowFailException: no running task; or a value that is no JSON, too large, or holds a secret: it is cleaned up.
         StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
@@ -65,7 +73,10 @@ def once(
             f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a coroutine: "
             "await asyncio.to_thread(once, ...)"
         )
-    made: T = _Once(name, CurrentTask.find(context), create, cleanup).value()
+    with compat.airflow_errors():
+        task = CurrentTask.find(context)
+        with _locks.setdefault((task.identity, name), threading.RLock()):
+            made: T = _Once(name, task, create, cleanup).value()
     return made
 
 
@@ -129,14 +140,26 @@ class _Once:
         return f"{self._token[:40]}{int(time.time()) & 0xFFFFFFFF:08x}"
 
     def _check(self, value: Any) -> None:
+        outcome = "What it made is cleaned up if there is a cleanup"
         try:
-            if value is None or json.loads(json.dumps(value, allow_nan=False)) != value:
+            text = json.dumps(value, allow_nan=False)
+            if value is None or json.loads(text) != value:
                 raise ValueError
         except (TypeError, ValueError):
             raise ConfigurationError(
-                f"once {self._name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. What it made is "
-                "cleaned up if there is a cleanup. Return what identifies the resource: a string, a number, a list or a dict."
+                f"once {self._name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. {outcome}. "
+                "Return what identifies the resource: a string, a number, a list or a dict."
             ) from None
+        if len(text) > (limit := compat.value_limit() - HEADER):
+            raise ConfigurationError(
+                f"once {self._name!r}: create returned {len(text):,} bytes of JSON, task state takes {limit:,}. {outcome}. "
+                "Return what identifies the resource, and keep the rest there."
+            )
+        if compat.holds_secret(value):
+            raise ConfigurationError(
+                f"once {self._name!r}: create returned something that Airflow masks as a secret, and task state is kept in plain "
+                f"text. {outcome}. Return what identifies the resource, and take the secret from a connection in each try."
+            )
 
     def _data(self, state: str, token: str, value: Any = None) -> dict[str, Any]:
         return {
@@ -154,7 +177,7 @@ class _Once:
     # -- the clean-up -------------------------------------------------------------------------------------------------
 
     def _watch(self, value: Any) -> None:
-        if self._cleanup is None:
+        if self._cleanup is None or self._is_watched(value):
             return
 
         def told(stop: Stop) -> None:
@@ -169,6 +192,14 @@ class _Once:
         self._is_clean = False
         self._guard = StopGuard.join(self._task, told, interrupts=False)
         self._task.at_end(ended)
+
+    def _is_watched(self, value: Any) -> bool:
+        """Whether an earlier call in this attempt will clean it up; from now on one will."""
+        watched = vars(self._task.operator).setdefault("_resumable_once", {})
+        key = (self._task.identity, self._task.try_number, self._name)
+        is_watched = key in watched and watched[key] == value
+        watched[key] = value
+        return is_watched
 
     def _end(self, value: Any) -> None:
         if not self._is_clean and self._clean_up(value):

@@ -70,10 +70,15 @@ class CurrentTask:
         """``given`` with what it leaves out filled in, from airflow.cfg or the defaults."""
         return ResumePolicy.of(given).resolved(compat.configured_policy())
 
+    def after_success(self, callback: Callable[[], Any]) -> None:
+        """Have ``callback`` called in this process once Airflow has taken note of the task's success."""
+        compat.after_success(self.operator, self.context, callback)
+
     def at_end(self, callback: Callable[[bool], Any]) -> None:
         """
         Have ``callback(succeeded)`` called when the task ends for good: success, skip, or a failure that is not retried.
 
-        It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed.
+        It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed. What was
+        registered last is called first.
         """
         compat.at_end(self.operator, callback)

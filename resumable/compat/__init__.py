@@ -420,7 +420,8 @@ def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
     """
     Have ``callback(succeeded)`` called by this process when ``task`` ends for good: success, skip, or a failure without a retry.
 
-    It finds the task's context as the task did; Airflow's own callbacks do not.
+    It finds the task's context as the task did; Airflow's own callbacks do not. What was registered last is called first: it may
+    stand on what was made before it.
     """
     set_current_context = _first_of("set_current_context", "airflow.sdk.execution_time.context", "airflow.models.taskinstance")
 
@@ -431,8 +432,13 @@ def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
     for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
         present = getattr(task, kind, None) or ()
         callbacks = [present] if callable(present) else list(present)
-        succeeded = kind == "on_success_callback"
-        setattr(task, kind, [*callbacks, partial(call, succeeded=succeeded)])
+        ours = [one for one in callbacks if isinstance(one, _AtEnd)]
+        theirs = [one for one in callbacks if not isinstance(one, _AtEnd)]
+        setattr(task, kind, [*theirs, _AtEnd(call, succeeded=kind == "on_success_callback"), *ours])
+
+
+class _AtEnd(partial[None]):
+    """A callback of `at_end`."""
 
 
 def value_limit() -> int:
