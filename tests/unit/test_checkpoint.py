@@ -13,19 +13,17 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from resumable import (
     Checkpoint,
     ItemsFailedError,
-    LostSightError,
     RecordError,
     StateStoreError,
     once,
 )
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
+from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException, get_current_context
 from tests.support.runner import Effects, StateStoreDouble
 
 KEY = "resumable.checkpoint.files"
@@ -470,6 +468,7 @@ def stopped_task(task, monkeypatch):
     monkeypatch.setattr("resumable.compat.own_state", lambda context: task.state)
     monkeypatch.setattr("resumable.compat.request_lock", lambda: lock)
     monkeypatch.setattr("resumable.compat.SIGKILL_PATIENCE", 0)
+    monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "0")
     monkeypatch.setattr("resumable.stopping.ITEM_PATIENCE", 0.2)
     context_of = task.context
 
@@ -547,7 +546,7 @@ def test_an_eviction_of_a_coroutine_hands_the_task_back(stopped_task, slow):
 def test_a_stop_that_is_no_eviction_is_never_handed_back_and_calls_the_operators_on_kill(stopped_task, state):
     task = stopped_task
     task.state = state
-    with pytest.raises(LostSightError), task.checkpoint() as checkpoint:
+    with pytest.raises(STOPPED), task.checkpoint() as checkpoint:
         for item in checkpoint.items(ITEMS):
             if item == "f030":
                 signal.raise_signal(signal.SIGTERM)

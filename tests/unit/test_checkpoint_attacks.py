@@ -9,10 +9,10 @@ import threading
 import time
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from resumable import Checkpoint, ItemsFailedError, LostSightError, RecordError, once
+from resumable import Checkpoint, ItemsFailedError, RecordError, once
 from resumable.stores import SupersededError
+from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException
 from tests.unit.test_checkpoint import ITEMS, KEY, Cloud, WorkError, amap, stopped_task, task, until  # noqa: F401
 
 # ruff: noqa: F811
@@ -298,7 +298,7 @@ def test_a_clear_while_running_ends_quietly_though_the_state_is_closed_to_it(sto
         return found
 
     task.context = context
-    with pytest.raises(LostSightError), task.checkpoint(every=1000) as checkpoint:
+    with pytest.raises(STOPPED), task.checkpoint(every=1000) as checkpoint:
         for item in checkpoint.items(ITEMS):
             if item == "f030":
                 signal.raise_signal(signal.SIGTERM)
