@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from resumable import compat
 from resumable.errors import ConfigurationError, StateStoreError
 from resumable.identity import Generation, Relation, TaskIdentity
+from resumable.importing import path_of
 from resumable.interruption import Stop
 from resumable.stopping import StopGuard
 from resumable.stores.base import SupersededError
 from resumable.stores.owned import OwnedValue
+from resumable.stores.table import ONCE
 from resumable.task import CurrentTask
 
 T = TypeVar("T")
@@ -56,8 +58,10 @@ def once(
         name: of the value; a task may have several.
         create: makes it and returns what identifies it, a JSON value that is not None.
         cleanup: called with the value when the task ends for good in this process (success, skip, a failure that is not retried),
-            when a user ends or clears it while it runs, and before ``create`` after a clear. It may be called twice, also for
-            what is gone already. It is not called if the process of the last try is killed: a clear then makes up for it.
+            when a user ends or clears it while it runs, and before ``create`` after a clear; what was made last is cleaned up
+            first. It may be called twice, also for what is gone already. If no process of the task is left to call it (the last
+            try was killed, or a user ended the task between two tries), the sweep does: on Airflow 3.3 and later, without a
+            context, and if it is a function of a module that ``[resumable] cleanup_modules`` names.
         context: the task's context; the running task's by default.
 
     Raises:
@@ -83,7 +87,7 @@ def once(
 class _Once:
     def __init__(self, name: str, task: CurrentTask, create: Callable[..., Any], cleanup: Callable[[Any], Any] | None) -> None:
         self._name, self._task, self._create, self._cleanup = name, task, create, cleanup
-        self._stored: OwnedValue = task.value(f"resumable.once.{name}", f"once {name!r}", version=VERSION)
+        self._stored: OwnedValue = task.value(ONCE + name, f"once {name!r}", version=VERSION)
         self._token = task.identity.token(task.generation, int.from_bytes(f"once {name}".encode(), "big"))
         self._guard: StopGuard | None = None
         self._is_clean = False
@@ -93,7 +97,8 @@ class _Once:
         if kept is not None:
             kept = self._of_this_generation(kept)
         if kept is not None and kept["state"] == "made":
-            self._save({**kept, "try": self._task.try_number})  # an attempt that Airflow has given up learns it here
+            # an attempt that Airflow has given up learns it here
+            self._save({**kept, "try": self._task.try_number, "cleanup": self._cleanup_path()})
             _log.info("resumable: once %r: the value of an earlier try is used again, made %s", self._name, kept["made_at"])
             self._watch(kept["value"])
             return kept["value"]
@@ -167,9 +172,14 @@ class _Once:
             "value": value,
             "token": token,
             "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "cleanup": self._cleanup_path(),
             "generation": self._task.generation.to_json(),
             "try": self._task.try_number,
         }
+
+    def _cleanup_path(self) -> str | None:
+        """For the sweep."""
+        return None if self._cleanup is None else path_of(self._cleanup) or "a function of the DAG file"
 
     def _save(self, data: dict[str, Any]) -> None:
         self._stored.save(data)

@@ -14,3 +14,9 @@ def effect(what: str) -> None:
     line = f"{context['ti'].dag_id} {context['ti'].run_id} {what}\n"
     with (Path(os.environ["TEST_TARGET"]) / "effects").open("a", buffering=1) as file:
         file.write(line)
+
+
+def remove_anywhere(cluster: str) -> None:
+    """A clean-up that the sweep can call too, where there is no context."""
+    with (Path(os.environ["TEST_TARGET"]) / "removed").open("a") as file:
+        file.write(f"{cluster}\n")

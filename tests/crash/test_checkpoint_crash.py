@@ -50,6 +50,8 @@ def airflow(start_airflow: Callable[..., Airflow], target: Path, emr: EmrService
         "EXAMPLE_SOURCE": f"file://{target}/landing",
         "EXAMPLE_TARGET": f"file://{target}/clean",
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
+        "AIRFLOW__RESUMABLE__SWEEP_DELAY": "2",
+        "AIRFLOW__RESUMABLE__CLEANUP_MODULES": "tests.crash.effects",
     }
     (target / "clean").mkdir()
     return start_airflow(Path(__file__).parent / "checkpoint_dags", env=env)
@@ -128,6 +130,19 @@ def test_a_user_who_ends_the_task_ends_it(airflow, target):
     airflow.wait_until("the removal", lambda: "removed cluster-1" in effects(target, "resource", run_id), 20)
     assert airflow.task("resource", run_id, "job")["state"] == "failed"
     assert len(effects(target, "resource", run_id)) < COUNT
+
+
+@pytest.mark.skipif(not compat.has_task_state(), reason="the sweep needs a task state store")
+def test_what_a_killed_last_try_made_is_cleaned_up_by_the_sweep(airflow, target):
+    run_id = airflow.trigger("resource_r0", run_id="killed")
+    attempt = airflow.wait_attempt("resource_r0", run_id, "job", 1, 120)
+    kept = lambda: airflow.state_store("resource_r0", run_id, "job").get("resumable.once.cluster", {}).get("state")
+    airflow.wait_until("the note of the making", lambda: kept() == "made", 60)
+    airflow.kill_worker(attempt)
+    assert airflow.wait_run("resource_r0", run_id, 180) == "failed"
+    airflow.wait_until("the removal", (target / "removed").exists, 60)
+    assert (target / "removed").read_text() == "cluster-1\n"
+    airflow.wait_until("the note of it", lambda: kept() == "cleaned up", 20)
 
 
 # -- the examples as they are -----------------------------------------------------------------------------------------

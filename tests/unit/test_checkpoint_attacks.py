@@ -447,3 +447,21 @@ def test_a_value_that_is_asked_for_again_and_again_is_cleaned_up_once(task):
         once("c", cloud.create, cleanup=cloud.remove, context=context)
     task.end()
     assert len(cloud.removed) == 1
+
+
+def remove_somewhere(value): ...
+
+
+@pytest.mark.parametrize(
+    ("cleanup", "kept"),
+    [
+        (None, None),
+        (remove_somewhere, f"{__name__}:remove_somewhere"),
+        (lambda value: None, "a function of the DAG file"),
+        (Cloud().remove, "a function of the DAG file"),
+    ],
+)
+def test_the_sweep_is_told_which_function_cleans_up(task, cleanup, kept):
+    once("c", lambda: "x", cleanup=cleanup, context=task.context())
+    assert task.data["resumable.once.c"]["cleanup"] == kept
+    task.end()

@@ -9,7 +9,7 @@ from typing import Any
 
 from resumable import Checkpoint, compat, once
 from tests.airflow.attempts import note_attempt
-from tests.crash.effects import effect
+from tests.crash.effects import effect, remove_anywhere
 from tests.support.names import DAG, task
 
 COUNT = 400
@@ -86,3 +86,12 @@ with DAG("resource", schedule=None):
                 work(f"{item}@{cluster}")
 
     resource()
+
+with DAG("resource_r0", schedule=None):
+
+    @task(task_id="job", **{**COMMON, "retries": 0})
+    def resource_r0() -> None:
+        once("cluster", make, cleanup=remove_anywhere)
+        time.sleep(600)
+
+    resource_r0()
