@@ -10,7 +10,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from types import TracebackType
+from functools import partial
+from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from resumable import compat
@@ -184,13 +185,14 @@ class Checkpoint:
                 say = f"map: concurrency={concurrency!r} and tries={tries!r} must be 1 or more. Nothing was done."
                 raise ConfigurationError(say)
             listed = await self._off_loop(lambda: self._begin_items(items, key, work))
-            await self._work_all(listed, lambda item: _tried(work, item, tries), concurrency, goes_on=on_error == "collect")
+            attempt = partial(_begun, work) if tries == 1 else partial(_tried, work, tries)
+            await self._work_all(listed, attempt, concurrency, goes_on=on_error == "collect")
             if self._guard:
                 self._guard.check()
             self._completed()
 
     async def _work_all(
-        self, listed: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int, *, goes_on: bool
+        self, listed: Sequence[T], work: Callable[[T], Awaitable[Any]], concurrency: int, *, goes_on: bool
     ) -> None:
         progress = self._in_progress()
         undone = iter(progress.undone())
@@ -208,7 +210,8 @@ class Checkpoint:
                     self._note(listed[position], e)
                 else:
                     progress.mark(position)
-                    await self._written(writing)
+                    if progress.is_due or writing.locked():
+                        await self._written(writing)
 
         workers = [asyncio.ensure_future(worker()) for _ in range(concurrency)]
         try:
@@ -367,21 +370,22 @@ class Checkpoint:
     async def _written(self, writing: asyncio.Lock) -> None:
         """Write if it is due; whoever comes meanwhile waits, so that no more than one interval is ever unwritten."""
         progress = self._in_progress()
-        if writing.locked() or progress.is_due:
-            async with writing:
-                if progress.is_due:
-                    await self._off_loop(progress.write)
+        async with writing:
+            if progress.is_due:
+                await self._off_loop(progress.write)
 
     @property
     def _is_stopping(self) -> bool:
         return self._guard is not None and self._guard.reason is not None
 
     def _after_item(self) -> None:
-        progress = self._in_progress()
+        progress, guard = self._progress, self._guard
+        if progress is None or self._task is None:
+            progress = self._in_progress()  # says what is wrong
         if progress.is_due:
             progress.write()
-        if self._guard is not None and self._guard.reason is not None:
-            self._guard.check()
+        if guard is not None and guard.reason is not None:
+            guard.check()
 
     async def _after_item_off_loop(self) -> None:
         progress = self._in_progress()
@@ -458,15 +462,28 @@ class Items(Generic[T]):
             checkpoint._check_loop(is_async=False)
             listed = checkpoint._begin_items(self._items, self._key)
         progress = checkpoint._in_progress()
-        failed = progress.failed
-        for positions in self._groups(progress):
-            before = len(failed)
-            yield self._of(listed, positions)
+        yield from self._each(listed, progress) if self._size is None else self._lists(listed, progress)
+        checkpoint._completed()
+
+    def _each(self, listed: Sequence[Any], progress: Progress) -> Generator[Any, None, None]:
+        # The hot path: with trivial items this loop is what a checkpoint costs (tests/bench/checkpoint.py).
+        failed, mark, after_item = progress.failed, progress.mark, self._checkpoint._after_item
+        before = 0
+        for position in progress.undone():
+            yield listed[position]
             if len(failed) == before:
+                mark(position)
+            before = len(failed)
+            after_item()
+
+    def _lists(self, listed: Sequence[Any], progress: Progress) -> Generator[Any, None, None]:
+        for positions in self._groups(progress):
+            before = len(progress.failed)
+            yield self._of(listed, positions)
+            if len(progress.failed) == before:
                 for position in positions:
                     progress.mark(position)
-            checkpoint._after_item()
-        checkpoint._completed()
+            self._checkpoint._after_item()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         checkpoint = self._checkpoint
@@ -586,16 +603,20 @@ class _Names:
         return tuple((other.name, other.done) for other in self._open)
 
 
-async def _tried(work: Callable[[Any], Awaitable[Any]], item: Any, tries: int) -> None:
+def _begun(work: Callable[[Any], Awaitable[Any]], item: Any) -> Awaitable[Any]:
+    awaitable = work(item)
+    if type(awaitable) is not CoroutineType and not inspect.isawaitable(awaitable):
+        raise ConfigurationError(
+            f"map: {work!r} is no coroutine function. It was called for {item!r:.100}, which is not taken for done, and for few "
+            "others. Give an async def, or loop over checkpoint.items()."
+        )
+    return awaitable
+
+
+async def _tried(work: Callable[[Any], Awaitable[Any]], tries: int, item: Any) -> None:
     for number in range(1, tries + 1):
         try:
-            awaitable = work(item)
-            if not inspect.isawaitable(awaitable):
-                raise ConfigurationError(
-                    f"map: {work!r} is no coroutine function. It was called for {item!r:.100}, which is not taken for done, and "
-                    "for no other item. Give an async def, or loop over checkpoint.items()."
-                )
-            await awaitable
+            await _begun(work, item)
             return
         except Exception as e:
             if number == tries or _ends_all(e):

@@ -73,6 +73,7 @@ class Progress:
         self._kept = self._value.load()
         self._lock = threading.RLock()
         self._keys: KeyList | None = None
+        self._ranks: Sequence[int] | None = None
         self.flags = bytearray()
         self.total: int | None = None
         self.done = self.done_here = 0
@@ -119,7 +120,7 @@ class Progress:
         mean = int(kept["chunk"]) if kept else None
         with self._readable():
             self._keys = key_list = KeyList(keys, limit=self.s.limit - HEADER, mean=mean)
-        self.total = key_list.count
+        self.total, self._ranks = key_list.count, key_list.ranks
         self._check_room(key_list)
         self.flags = self._flags_of(kept, key_list) if kept else bytearray(self.total)
         known = set(committed(self.token)) if committed else ()
@@ -187,15 +188,16 @@ class Progress:
 
     def mark(self, position: int) -> None:
         """The item at ``position`` is done."""
-        assert self._keys is not None
-        self.flags[self._keys.rank(position)] = 1
+        ranks = self._ranks
+        self.flags[position if ranks is None else ranks[position]] = 1
         self.done += 1
         self.done_here += 1
         self._unwritten += 1
 
     def turn(self, cursor: Any) -> None:
         """A page is done; ``cursor`` is the next one's, None if it was the last."""
-        self.cursor, self._ended = cursor, cursor is None
+        self._ended = cursor is None  # first: a thread may write in between
+        self.cursor = cursor
         self.done += 1
         self.done_here += 1
         self._unwritten += 1
