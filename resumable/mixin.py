@@ -116,6 +116,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
             self._was_told_early = False
+            before = vars(self).get("on_kill")  # of a checkpoint that is open around the job
             self._take_over_on_kill()
             attempt = self._attempt = self._new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
@@ -135,6 +136,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 raise
             finally:
                 self._interruption = None
+                if before is not None:
+                    vars(self)["on_kill"] = before
                 attempt.flush()
             self._succeeded(context, attempt)
             return result

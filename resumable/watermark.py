@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -45,7 +46,8 @@ class Watermark:
 
     Each run is given its interval at its first attempt, and every later one, a retry as well as a clear, is given the same. The
     end of the block *proposes* the new mark; the next run commits it if Airflow has the task instance in state success. Until
-    then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped.
+    then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped. In a coroutine write
+    ``async with``.
 
     Args:
         name: of the mark; one asset, or one task, may have several.
@@ -126,6 +128,13 @@ class Watermark:
             opened = _Run(self, CurrentTask.find(self._context)).begin()
         self._open.append(opened)
         return opened
+
+    async def __aenter__(self) -> ReadInterval:
+        # In a thread: a request from the loop's own fails while another thread waits for its answer.
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Propose the new mark, if the block did not fail. Raises as `__enter__`; the next try then repeats the interval."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import date, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -158,3 +160,18 @@ def test_a_deployment_without_assets_state_is_told_what_to_do(airflow: Deploymen
     mark = Watermark("orders", start=0, asset=ASSET, context=context)
     with pytest.raises(AirflowFailException, match="leave asset= out"), mark:
         pytest.fail("read")
+
+
+def test_in_a_coroutine_no_store_is_asked_in_the_loops_thread(airflow: Deployment) -> None:
+    threads: set[threading.Thread] = set()
+    airflow.at = lambda call: threads.add(threading.current_thread())
+
+    async def load(run: str, until: int) -> tuple[int, int]:
+        async with opened(airflow, airflow.run(run), until=until) as mark:
+            mark.advance()
+        airflow.run(run).state = "success"
+        return mark.since, mark.until
+
+    assert [asyncio.run(load("a", 10)), asyncio.run(load("b", 20))] == [(0, 10), (10, 20)]
+    assert threads
+    assert threading.main_thread() not in threads
