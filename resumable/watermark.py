@@ -46,8 +46,8 @@ class Watermark:
 
     Each run is given its interval at its first attempt, and every later one, a retry as well as a clear, is given the same. The
     end of the block *proposes* the new mark; the next run commits it if Airflow has the task instance in state success. Until
-    then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped. In a coroutine write
-    ``async with``.
+    then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped.
+    In a coroutine write ``async with``.
 
     Args:
         name: of the mark; one asset, or one task, may have several.
