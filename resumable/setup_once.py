@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from resumable.stopping import StopGuard
 from resumable.stores.base import SupersededError
 from resumable.stores.owned import OwnedValue
 from resumable.stores.table import ONCE
-from resumable.task import CurrentTask
+from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
 
@@ -32,7 +31,6 @@ HEADER = 1000
 
 _locks: dict[tuple[TaskIdentity, str], threading.RLock] = {}
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _log = logging.getLogger("resumable")
 
 
@@ -70,8 +68,7 @@ def once(
         StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"once: name={name!r} is no name. Nothing was made. Give letters, digits and _ . - only.")
+    checked_name("once", name, "Nothing was made")
     if inspect.iscoroutinefunction(create) or inspect.iscoroutinefunction(cleanup):
         raise ConfigurationError(
             f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a coroutine: "

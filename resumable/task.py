@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,25 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.policy import ResumePolicy
 from resumable.stores.base import StateStore
 from resumable.stores.owned import OwnedValue
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def checked_name(what: str, name: Any, outcome: str) -> str:
+    """
+    ``name``, which is to be part of a key in every store.
+
+    Args:
+        what: whose it is, for the message.
+        name: anything.
+        outcome: what that means, for the message: "Nothing was done".
+
+    Raises:
+        ConfigurationError: it cannot be.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{what}: name={name!r} is no name. {outcome}. Give up to 100 letters, digits and _ . -")
+    return name
 
 
 @dataclass(frozen=True)

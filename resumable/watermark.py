@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ from resumable.identity import Relation
 from resumable.intervals import VERSION, Interval, Mark, Proposal, Value, ValueType, give, reached, repeat
 from resumable.stores.base import SupersededError, retried
 from resumable.stores.owned import OwnedValue
-from resumable.task import CurrentTask
+from resumable.task import CurrentTask, checked_name
 
 KEY = "resumable.watermark."
 """What the keys of a mark and of a run's interval begin with; the mark's name follows."""
@@ -27,7 +26,6 @@ KEY = "resumable.watermark."
 LOOKS = 6
 """How often a change of the mark is looked for, and written if it is not there, while other runs write over it."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _log = logging.getLogger("resumable")
 
 _END = object()
@@ -81,9 +79,8 @@ class Watermark:
         interval: tuple[Value, Value] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(f"Watermark: name={name!r} is no name. Nothing was read. Give letters, digits, _ . -")
-        self.name, self.asset, self.lag, self.overlap = name, asset, lag, overlap
+        self.name = checked_name("Watermark", name, "Nothing was read")
+        self.asset, self.lag, self.overlap = asset, lag, overlap
         self.kind = ValueType.of(start)
         self.start = self.kind.checked(start, "start")
         self.until = until if until is None or callable(until) else self.kind.checked(until, "until")

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -23,7 +22,7 @@ from resumable.errors import ConfigurationError, ItemsFailedError, ResumableErro
 from resumable.interruption import Interrupted, Stop
 from resumable.policy import ResumePolicy
 from resumable.stopping import StopGuard
-from resumable.task import CurrentTask
+from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +30,6 @@ R = TypeVar("R")
 NAMED_FAILURES = 20
 """Failed items that the log names one by one."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _log = logging.getLogger("resumable")
 
 
@@ -75,8 +73,6 @@ class Checkpoint:
         committed: Callable[[str], Iterable[Key]] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(f"Checkpoint: name={name!r} is no name. Nothing was done. Give letters, digits, _ . -")
         if every is not None and not _is_count(every):
             raise ConfigurationError(f"Checkpoint {name!r}: every={every!r} is no count. Nothing was done. Give 1 or more")
         if not _is_time(seconds):
@@ -84,7 +80,7 @@ class Checkpoint:
                 f"Checkpoint {name!r}: seconds={seconds!r} is no time between two writes. Nothing was done. Give seconds or a "
                 "timedelta, more than zero."
             )
-        self.name = name
+        self.name = checked_name("Checkpoint", name, "Nothing was done")
         self._every, self._spec, self._committed, self._context = every, spec, committed, context
         self._seconds = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
         self._policy = ResumePolicy.of(resume_policy)
@@ -282,7 +278,7 @@ class Checkpoint:
         setting = self._setting(task)
         self._names = _Names.of(task)
         self._names.enter(self)
-        self._task, self._is_complete = task, False
+        self._task, self._is_complete, self._errors, self._first_error = task, False, 0, None
         self._guard = StopGuard.join(task, self._told_to_stop, interrupts=True)
         return setting
 
