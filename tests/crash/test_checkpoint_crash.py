@@ -76,7 +76,7 @@ def killed(
         airflow.wait_until("some items", lambda: len(effects(target, dag_id, run_id)) >= wanted, 60)  # noqa: B023
         kill(attempt)
     assert airflow.wait_run(dag_id, run_id, 180) == "success"
-    counts = Counter(effects(target, dag_id, run_id))
+    counts = Counter(Path(effect).name for effect in effects(target, dag_id, run_id))
     repeated = sum(counts[item] - 1 for item in ITEMS if item in counts)
     print(f"{dag_id} {kill.__name__}: {times} kills, {repeated} effects repeated")
     return run_id, repeated
@@ -172,4 +172,5 @@ def test_the_example_of_a_cluster_makes_one_and_terminates_it_though_its_worker_
     airflow.wait_until("its end", lambda: emr.count("TerminateJobFlows") == 1, 20)
     assert emr.count("RunJobFlow") == 1
     done = [what for what in effects(target, "setup_once", run_id) if what.startswith("done")]
-    assert done == ["done customers", "done orders", "done payments"]
+    assert list(dict.fromkeys(done)) == ["done customers", "done orders", "done payments"]
+    assert len(done) <= 4, "a table that took less than the ten seconds between two writes may be done again"
