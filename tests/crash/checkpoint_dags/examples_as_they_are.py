@@ -39,3 +39,5 @@ if compat.has_task_state():
         for task in dag.tasks:
             job: Any = task
             job._pre_execute_hook, job.retry_delay = note_attempt, timedelta(seconds=1)
+else:
+    none = DAG("examples_of_a_later_airflow", schedule=None)  # the harness waits for a DAG of each file
