@@ -89,6 +89,11 @@ class TaskIdentity:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:48]
 
+    def is_mapped_beside(self, other: TaskIdentity) -> bool:
+        """Whether both are of one mapped task in one DAG run."""
+        same = (self.dag_id, self.run_id, self.task_id) == (other.dag_id, other.run_id, other.task_id)
+        return same and self.map_index != other.map_index
+
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
         return f"{self.dag_id}.{self.task_id}{mapped} {self.run_id}"

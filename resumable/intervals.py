@@ -78,14 +78,20 @@ class ValueType:
             return _READERS[self.names[0]](data)
         return tuple(_READERS[name](part) for name, part in zip(self.names, data, strict=True))
 
-    def minus(self, value: Value, step: Any) -> Value:
-        return value - step
+    def minus(self, value: Value, step: Any, *, least: Value) -> Value:
+        """``value`` less ``step``, but not less than ``least``."""
+        try:
+            return max(least, value - step)
+        except OverflowError:  # before the year 1
+            return least
 
     def accepts_step(self, step: Any) -> bool:
-        """Whether ``step`` can be subtracted: a timedelta from times, a whole number from ints."""
+        """Whether ``step`` can be subtracted: a timedelta from datetimes, whole days from dates, a whole number from ints."""
         if self.is_tuple:
             return False
-        if self.names[0] in ("datetime", "date"):
+        if self.names[0] == "date":
+            return isinstance(step, timedelta) and step == timedelta(days=step.days)  # Python cuts off the rest
+        if self.names[0] == "datetime":
             return isinstance(step, timedelta)
         return self.names[0] == "int" and isinstance(step, Integral) and not isinstance(step, bool)
 
@@ -130,7 +136,7 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
 
 
 def _read_datetime(data: str) -> datetime:
-    value = datetime.fromisoformat(data)
+    value = datetime.fromisoformat(data.replace("Z", "+00:00"))  # Python 3.10 does not read the Z that a person may write
     if value.tzinfo is None:
         raise ValueError(f"{data!r} has no time zone")
     return value.astimezone(timezone.utc)
@@ -305,7 +311,7 @@ def give(mark: Value, *, start: Value, until: Value | None, overlap: Any, kind: 
 
     It never begins later than the mark, whatever ``start`` was changed to, and never ends before it.
     """
-    since = mark if overlap is None else min(mark, max(start, kind.minus(mark, overlap)))
+    since = mark if overlap is None else min(mark, kind.minus(mark, overlap, least=start))
     return Interval(mark, since, None if until is None else max(until, mark))
 
 

@@ -80,12 +80,23 @@ def sweep_from_task(conn_id: str = "airflow_api", *, dry_run: bool = False) -> l
 def _reason(state: str | None, value: Any) -> str | None:
     if state == GONE:
         return "its DAG run is gone"
-    if state == "success" and isinstance(value, dict) and value.get("state") == "succeeded":
+    if state == "success" and isinstance(value, dict) and _is_settled(value):
         return "its task has succeeded"
     return None
 
 
+def _is_settled(value: Mapping[str, Any]) -> bool:
+    """Whether nothing stands open in what is kept of a task that has succeeded: no job, and nothing that `once` made."""
+    if "job" in value or "service" in value:
+        return value.get("state") == "succeeded"
+    if "made_at" in value:
+        return value.get("state") != "made" or not value.get("cleanup")
+    return value.get("state") == "succeeded" or bool({"kind", "ids", "moves"} & set(value))  # a checkpoint, its list, an interval
+
+
 def _open_job(value: Any) -> str:
+    if isinstance(value, dict) and value.get("state") == "made" and value.get("cleanup"):
+        return f"; once made {value.get('value')!r:.200}, and nobody has cleaned it up: look there"
     if not isinstance(value, dict) or value.get("state") not in ("submitting", "submitted"):
         return ""
     job = f"{value.get('service')} {value.get('job') or 'job with token ' + str(value.get('token'))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from resumable import compat
 from resumable.attempt import Again, Attempt
 from resumable.errors import ConfigurationError, JobNotFound, JobTimeoutError, LostSightError, RefusedError, ResumableError
 from resumable.identity import fingerprint
+from resumable.importing import path_of
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
@@ -27,7 +27,6 @@ Body = Callable[[Attempt], Any]
 QUICK_FAILURES = 5
 """Waits that may fail one right after the other while the job runs, before the try fails."""
 
-_DAG_FILES = ("__main__", "unusual_prefix_")
 """Modules that no other process can import by name: Airflow gives those of DAG files such a prefix."""
 
 QUICK = 60.0
@@ -126,6 +125,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
+            before = vars(self).get("on_kill")  # of a checkpoint that is open around the job
             self._take_over_on_kill()
             attempt = self._attempt = self._new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
@@ -146,6 +146,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
                 raise
             finally:
                 self._interruption, self._was_told_early, self._is_over = None, False, True
+                if before is not None:
+                    vars(self)["on_kill"] = before
                 attempt.flush()
             self._succeeded(context, attempt)
             return result
@@ -567,10 +569,8 @@ class ResumableMixin(DurableBase):
 def _import_path(cls: type) -> str | None:
     """``module:Class`` of the nearest class that another process can import and use: not one of a DAG file or of a function."""
     for klass in cls.__mro__:
-        module, name = klass.__module__, klass.__qualname__
-        is_usable = issubclass(klass, DurableBase) and not inspect.isabstract(klass)
-        if is_usable and getattr(sys.modules.get(module), name, None) is klass and not module.startswith(_DAG_FILES):
-            return f"{module}:{name}"
+        if issubclass(klass, DurableBase) and not inspect.isabstract(klass) and (path := path_of(klass)):
+            return path
     return None
 
 

@@ -38,6 +38,11 @@ def get_provider_info() -> dict[str, Any]:
                         "Airflow Variables before.",
                         "",
                     ),
+                    "cleanup_modules": _option(
+                        "Modules, separated by commas, whose functions the sweep may call to clean up what once() made for a "
+                        "task that has no process any more. It calls them where the API server or the scheduler runs.",
+                        "",
+                    ),
                     "store_path": _option(
                         "Where resumable.stores.object_storage.ObjectStorageStore keeps records, e.g. s3://aws_default@bucket/state.",
                         "",

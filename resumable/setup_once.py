@@ -5,25 +5,32 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from resumable import compat
 from resumable.errors import ConfigurationError, StateStoreError
-from resumable.identity import Generation, Relation
+from resumable.identity import Generation, Relation, TaskIdentity
+from resumable.importing import path_of
 from resumable.interruption import Stop
 from resumable.stopping import StopGuard
 from resumable.stores.base import SupersededError
 from resumable.stores.owned import OwnedValue
-from resumable.task import CurrentTask
+from resumable.stores.table import ONCE
+from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
 
 VERSION = 1
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+HEADER = 1000
+"""Bytes that a kept value needs besides what was made."""
+
+_locks: dict[tuple[TaskIdentity, str], threading.RLock] = {}
+
 _log = logging.getLogger("resumable")
 
 
@@ -49,30 +56,35 @@ def once(
         name: of the value; a task may have several.
         create: makes it and returns what identifies it, a JSON value that is not None.
         cleanup: called with the value when the task ends for good in this process (success, skip, a failure that is not retried),
-            when a user ends or clears it while it runs, and before ``create`` after a clear. It may be called twice, also for
-            what is gone already. It is not called if the process of the last try is killed: a clear then makes up for it.
+            when a user ends or clears it while it runs, and before ``create`` after a clear; what was made last is cleaned up
+            first. It may be called twice, also for what is gone already. If no process of the task is left to call it (the last
+            try was killed, or a user ended the task between two tries), the sweep does: on Airflow 3.3 and later, without a
+            context, and if it is a function of a module that ``[resumable] cleanup_modules`` names.
         context: the task's context; the running task's by default.
 
     Raises:
-        ConfigurationError: no name, no running task, or a value that is no JSON: it is cleaned up.
+        ConfigurationError: no name.
+        AirflowFailException: no running task; or a value that is no JSON, too large, or holds a secret: it is cleaned up.
         StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"once: name={name!r} is no name. Nothing was made. Give letters, digits and _ . - only.")
+    checked_name("once", name, "Nothing was made")
     if inspect.iscoroutinefunction(create) or inspect.iscoroutinefunction(cleanup):
         raise ConfigurationError(
             f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a coroutine: "
             "await asyncio.to_thread(once, ...)"
         )
-    made: T = _Once(name, CurrentTask.find(context), create, cleanup).value()
+    with compat.airflow_errors():
+        task = CurrentTask.find(context)
+        with _locks.setdefault((task.identity, name), threading.RLock()):
+            made: T = _Once(name, task, create, cleanup).value()
     return made
 
 
 class _Once:
     def __init__(self, name: str, task: CurrentTask, create: Callable[..., Any], cleanup: Callable[[Any], Any] | None) -> None:
         self._name, self._task, self._create, self._cleanup = name, task, create, cleanup
-        self._stored: OwnedValue = task.value(f"resumable.once.{name}", f"once {name!r}", version=VERSION)
+        self._stored: OwnedValue = task.value(ONCE + name, f"once {name!r}", version=VERSION)
         self._token = task.identity.token(task.generation, int.from_bytes(f"once {name}".encode(), "big"))
         self._guard: StopGuard | None = None
         self._is_clean = False
@@ -82,7 +94,8 @@ class _Once:
         if kept is not None:
             kept = self._of_this_generation(kept)
         if kept is not None and kept["state"] == "made":
-            self._save({**kept, "try": self._task.try_number})  # an attempt that Airflow has given up learns it here
+            # an attempt that Airflow has given up learns it here
+            self._save({**kept, "try": self._task.try_number, "cleanup": self._cleanup_path()})
             _log.info("resumable: once %r: the value of an earlier try is used again, made %s", self._name, kept["made_at"])
             self._watch(kept["value"])
             return kept["value"]
@@ -129,14 +142,26 @@ class _Once:
         return f"{self._token[:40]}{int(time.time()) & 0xFFFFFFFF:08x}"
 
     def _check(self, value: Any) -> None:
+        outcome = "What it made is cleaned up if there is a cleanup"
         try:
-            if value is None or json.loads(json.dumps(value, allow_nan=False)) != value:
+            text = json.dumps(value, allow_nan=False)
+            if value is None or json.loads(text) != value:
                 raise ValueError
         except (TypeError, ValueError):
             raise ConfigurationError(
-                f"once {self._name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. What it made is "
-                "cleaned up if there is a cleanup. Return what identifies the resource: a string, a number, a list or a dict."
+                f"once {self._name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. {outcome}. "
+                "Return what identifies the resource: a string, a number, a list or a dict."
             ) from None
+        if len(text) > (limit := compat.value_limit() - HEADER):
+            raise ConfigurationError(
+                f"once {self._name!r}: create returned {len(text):,} bytes of JSON, task state takes {limit:,}. {outcome}. "
+                "Return what identifies the resource, and keep the rest there."
+            )
+        if compat.holds_secret(value):
+            raise ConfigurationError(
+                f"once {self._name!r}: create returned something that Airflow masks as a secret, and task state is kept in plain "
+                f"text. {outcome}. Return what identifies the resource, and take the secret from a connection in each try."
+            )
 
     def _data(self, state: str, token: str, value: Any = None) -> dict[str, Any]:
         return {
@@ -144,9 +169,14 @@ class _Once:
             "value": value,
             "token": token,
             "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "cleanup": self._cleanup_path(),
             "generation": self._task.generation.to_json(),
             "try": self._task.try_number,
         }
+
+    def _cleanup_path(self) -> str | None:
+        """For the sweep."""
+        return None if self._cleanup is None else path_of(self._cleanup) or "a function of the DAG file"
 
     def _save(self, data: dict[str, Any]) -> None:
         self._stored.save(data)
@@ -154,7 +184,7 @@ class _Once:
     # -- the clean-up -------------------------------------------------------------------------------------------------
 
     def _watch(self, value: Any) -> None:
-        if self._cleanup is None:
+        if self._cleanup is None or self._is_watched(value):
             return
 
         def told(stop: Stop) -> None:
@@ -169,6 +199,14 @@ class _Once:
         self._is_clean = False
         self._guard = StopGuard.join(self._task, told, interrupts=False)
         self._task.at_end(ended)
+
+    def _is_watched(self, value: Any) -> bool:
+        """Whether an earlier call in this attempt will clean it up; from now on one will."""
+        watched = vars(self._task.operator).setdefault("_resumable_once", {})
+        key = (self._task.identity, self._task.try_number, self._name)
+        is_watched = key in watched and watched[key] == value
+        watched[key] = value
+        return is_watched
 
     def _end(self, value: Any) -> None:
         if not self._is_clean and self._clean_up(value):

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from resumable import compat
@@ -17,9 +18,6 @@ from resumable.task import CurrentTask
 ITEM_PATIENCE = 10.0
 """Seconds that the item under way may take to its end when the worker goes away, before it is interrupted."""
 
-SIGKILL_PATIENCE = 10.0
-"""Seconds to wait for the SIGKILL that Airflow has announced (it comes after five)."""
-
 _PAUSE = 0.02
 
 _log = logging.getLogger("resumable")
@@ -29,14 +27,16 @@ class StopGuard(SignalWatch):
     """
     Stands by while anything of ours is open in one attempt of a task: all share one guard.
 
-    On an eviction everything open is written at once, and the item under way may come to its end. Otherwise the operator's own
-    ``on_kill`` is called, as Airflow would.
+    On an eviction everything open is written at once, and the item under way may come to its end. Otherwise, and if nothing that
+    is open gets the task out of its work, the operator's own ``on_kill`` is called, as Airflow would.
     """
 
     _of: dict[int, StopGuard] = {}
 
-    def __init__(self, operator: Any, own_state: Callable[[], str | None]) -> None:
-        super().__init__(own_state, request_lock=compat.request_lock(), log=_log)
+    def __init__(self, operator: Any, context: Mapping[str, Any]) -> None:
+        super().__init__(lambda: compat.own_state(context), request_lock=compat.request_lock(), log=_log)
+        self._context = context
+        self._signals: AbstractContextManager[None] | None = None
         self.reason: Stop | None = None
         self._operator = operator
         self._members: list[Callable[[Stop], None]] = []
@@ -50,20 +50,25 @@ class StopGuard(SignalWatch):
         Have ``told`` called, in a thread, when the task is told to stop; with ``interrupts``, get the main thread out of its work
         then (`Interrupted`, or in a coroutine a cancel). `leave` it afterwards.
 
-        None where no signal arrives (not the main thread), or where the operator of a job has taken the signals over.
+        None where there is no getting out of the work (not the main thread), or where the operator of a job has taken the signals
+        over.
         """
         operator = task.operator
-        if threading.current_thread() is not threading.main_thread() or getattr(operator, "_interruption", None) is not None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if (interrupts and not is_main) or getattr(operator, "_interruption", None) is not None:
             return None
         guard = cls._of.get(id(operator))
         if guard is None:
-            guard = cls._of[id(operator)] = cls(operator, lambda: compat.own_state(task.context))
+            guard = cls._of[id(operator)] = cls(operator, task.context)
             vars(operator)["on_kill"] = guard.notice
             guard.__enter__()
         guard._members.append(told)
         if not interrupts:
             return guard
         guard._interrupted.append(told)
+        if guard._signals is None:
+            guard._signals = compat.sigterm_calls(guard.notice)
+            guard._signals.__enter__()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -92,6 +97,8 @@ class StopGuard(SignalWatch):
         else:
             vars(self._operator)["on_kill"] = self._own_on_kill
         self.__exit__()
+        if self._signals is not None:
+            self._signals.__exit__(None, None, None)
 
     def check(self) -> None:
         """Between two items: raises `Interrupted` if the task is to stop."""
@@ -104,7 +111,7 @@ class StopGuard(SignalWatch):
         The way out of an attempt that was told to stop.
 
         Raises:
-            AirflowRescheduleException: on an eviction; LostSightError: otherwise.
+            AirflowRescheduleException: on an eviction; LostSightError, on Airflow 2 AirflowTaskTerminated: otherwise.
         """
         stop = self.reason or Stop.UNKNOWN
         if stop is Stop.EVICTION:
@@ -114,15 +121,17 @@ class StopGuard(SignalWatch):
                 stop.value,
                 seconds,
             )
-            raise compat.hand_back(seconds)
+            with compat.airflow_errors(self._context):
+                raise compat.hand_back(seconds)
         if stop is not Stop.UNKNOWN:
-            time.sleep(SIGKILL_PATIENCE)  # an exception would run the failure callbacks of a task that did not fail
+            compat.end_stopped_task(taken_over=stop is Stop.SUPERSEDED)
         raise LostSightError(f"Told to stop, {stop.value}. Progress is kept; if Airflow starts the task again, it goes on there.")
 
     def _settle(self, stop: Stop, state: str | None) -> Stop:
         self.reason = stop
         _log.info("resumable: told to stop, %s (state %s)", stop.value, state)
-        for told in list(self._members):
+        is_handed_back = stop is Stop.EVICTION and bool(self._interrupted)
+        for told in reversed(list(self._members)):
             try:
                 told(stop)
             except Exception as e:
@@ -131,7 +140,7 @@ class StopGuard(SignalWatch):
             until = time.monotonic() + ITEM_PATIENCE
             while self._interrupted and time.monotonic() < until:
                 time.sleep(_PAUSE)
-        if self._interrupted or stop is not Stop.EVICTION:
+        if self._interrupted or not is_handed_back:
             self._call_own_on_kill()
         return stop
 

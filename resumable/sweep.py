@@ -9,6 +9,8 @@ that misses (the API server died just then), run it now and then where Airflow's
     python -m resumable.sweep [--dry-run]
 
 It never touches a job that its task left running on purpose, nor one that it cannot reach for certain.
+
+What `once` made for such a task is cleaned up as well, by functions of the modules that ``[resumable] cleanup_modules`` names.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
-from importlib import import_module
 from typing import Any
 
 from resumable import compat
 from resumable.errors import RecordError
+from resumable.importing import found_at
 from resumable.lifecycle import Certainty, JobState
-from resumable.record import JobRecord, Outcome
+from resumable.record import KEY, JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote
 from resumable.stores.table import Row, RunId, TaskId, TaskStateTable
 
@@ -86,7 +88,8 @@ class Sweep:
         Sweep ``runs``, or everything; ``by_user`` are the tasks that a user is known to have ended.
 
         Returns:
-            How many records came to which end: ``stopped``, ``ended`` (the job was no longer running), ``left``, ``failed``.
+            How many records came to which end: ``stopped``, ``ended`` (the job was no longer running), ``cleaned up``, ``left``,
+            ``failed``.
         """
         counts: Counter[str] = Counter()
         for row in list(self._table.ended(runs)):
@@ -99,6 +102,8 @@ class Sweep:
         return counts
 
     def _settle(self, row: Row, by_user: bool) -> str:
+        if row.key != KEY:
+            return self._clean_up(row)
         record = _record(row)
         found = verdict(record, row.state, has_tries_left=row.has_tries_left, by_user=by_user)
         if found is Verdict.IN_DOUBT and (known := self._looked_up(record)) is not None:
@@ -151,6 +156,27 @@ class Sweep:
         self._write(row, record, Outcome.CANCELLED)
         return "stopped"
 
+    def _clean_up(self, row: Row) -> str:
+        kept = row.data
+        made = f"{kept['value']!r:.200}, which once made for {row} (key {row.key!r})"
+        cleanup = cleanup_of(kept["cleanup"])
+        if cleanup is None:
+            self._log.warning(
+                "resumable: %s is still there: the task is %s, no process cleaned up, and the sweep may not call %s. Remove it "
+                "by hand, or put the clean-up into a module that [resumable] cleanup_modules names",
+                made,
+                row.state,
+                kept["cleanup"],
+            )
+            return "left"
+        if self._dry_run or not self._table.is_unchanged(row):
+            self._log.info("resumable: not cleaned up %s (%s)", made, row.state)
+            return "left"
+        cleanup(kept["value"])
+        self._log.info("resumable: cleaned up %s: the task is %s", made, row.state)
+        self._table.write(row, {**kept, "state": "cleaned up"})
+        return "cleaned up"
+
     def _write(self, row: Row, record: JobRecord, outcome: Outcome) -> None:
         if not self._dry_run:
             self._table.write(row, record.closed(outcome, time.time()).to_json())
@@ -167,15 +193,23 @@ def adapter_of(reach: Mapping[str, Any] | None) -> JobAdapter | None:
     """The adapter of the operator that the record names; None if it cannot be imported here."""
     if not reach:
         return None
-    module, _, name = str(reach["operator"]).partition(":")
-    try:
-        found: Any = import_module(module)
-    except ImportError:
-        return None
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found = found_at(str(reach["operator"]))
     at_a_distance: Callable[[Mapping[str, Any]], JobAdapter] | None = getattr(found, "at_a_distance", None)
     return at_a_distance(reach) if at_a_distance else None
+
+
+def cleanup_of(path: str) -> Callable[[Any], Any] | None:
+    """
+    The clean-up that a record of `once` names; None if it cannot be imported here, or is of no module that airflow.cfg names.
+
+    A task can write any name into its state, and this process may do more than a task may: so the deployment says which.
+    """
+    module = path.partition(":")[0]
+    allowed = [one.strip() for one in (compat.setting("cleanup_modules") or "").split(",")]
+    if not any(one and (module == one or module.startswith(f"{one}.")) for one in allowed):
+        return None
+    found = found_at(path)
+    return found if callable(found) else None
 
 
 def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys.stdin) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,25 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.policy import ResumePolicy
 from resumable.stores.base import StateStore
 from resumable.stores.owned import OwnedValue
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def checked_name(what: str, name: Any, outcome: str) -> str:
+    """
+    ``name``, which is to be part of a key in every store.
+
+    Args:
+        what: whose it is, for the message.
+        name: anything.
+        outcome: what that means, for the message: "Nothing was done".
+
+    Raises:
+        ConfigurationError: it cannot be.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{what}: name={name!r} is no name. {outcome}. Give up to 100 letters, digits and _ . -")
+    return name
 
 
 @dataclass(frozen=True)
@@ -70,10 +90,15 @@ class CurrentTask:
         """``given`` with what it leaves out filled in, from airflow.cfg or the defaults."""
         return ResumePolicy.of(given).resolved(compat.configured_policy())
 
+    def after_success(self, callback: Callable[[], Any]) -> None:
+        """Have ``callback`` called in this process once Airflow has taken note of the task's success."""
+        compat.after_success(self.operator, self.context, callback)
+
     def at_end(self, callback: Callable[[bool], Any]) -> None:
         """
         Have ``callback(succeeded)`` called when the task ends for good: success, skip, or a failure that is not retried.
 
-        It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed.
+        It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed. What was
+        registered last is called first.
         """
         compat.at_end(self.operator, callback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from resumable.identity import Relation
 from resumable.intervals import VERSION, Interval, Mark, Proposal, Value, ValueType, give, reached, repeat
 from resumable.stores.base import SupersededError, retried
 from resumable.stores.owned import OwnedValue
-from resumable.task import CurrentTask
+from resumable.task import CurrentTask, checked_name
 
 KEY = "resumable.watermark."
 """What the keys of a mark and of a run's interval begin with; the mark's name follows."""
@@ -44,13 +45,15 @@ class Watermark:
     Each run is given its interval at its first attempt, and every later one, a retry as well as a clear, is given the same. The
     end of the block *proposes* the new mark; the next run commits it if Airflow has the task instance in state success. Until
     then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped.
+    In a coroutine write ``async with``.
 
     Args:
         name: of the mark; one asset, or one task, may have several.
         start: where the first run begins, exclusive. Its type is the type of all values: an aware datetime, a date, an int, a str
             (compared by code points), or a tuple of these.
         asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets``, and in ``outlets`` if it
-            makes its events. Without one the mark belongs to the task and is kept in an Airflow Variable.
+            makes its events. Without one the mark belongs to the task and is kept in an Airflow Variable. Mapped tasks give each
+            a name of its own: ``f"orders-{shop}"``.
         until: the end of the interval, inclusive: a value, or a callable that is asked once in each run. Without it and without
             ``lag`` the interval is open, and ``advance`` has to say how far the run has come.
         lag: for a mark of datetimes, ``until`` is now less this timedelta. Give it the time that a row may take from its
@@ -76,9 +79,8 @@ class Watermark:
         interval: tuple[Value, Value] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"Watermark: name={name!r} is no name. Nothing was read. Give a string.")
-        self.name, self.asset, self.lag, self.overlap = name, asset, lag, overlap
+        self.name = checked_name("Watermark", name, "Nothing was read")
+        self.asset, self.lag, self.overlap = asset, lag, overlap
         self.kind = ValueType.of(start)
         self.start = self.kind.checked(start, "start")
         self.until = until if until is None or callable(until) else self.kind.checked(until, "until")
@@ -98,7 +100,7 @@ class Watermark:
             if step is not None and not (self.kind.accepts_step(step) and step >= type(step)(0)):
                 raise ConfigurationError(
                     f"Watermark {self.name}: {which}={step!r} cannot be taken off a {self.kind}. Nothing was read. Give a "
-                    "timedelta for times, a whole number for ints, not less than zero."
+                    "timedelta for datetimes, one of whole days for dates, a whole number for ints, not less than zero."
                 )
 
     def _given(self, interval: Any, what: str) -> tuple[Value, Value]:
@@ -123,6 +125,13 @@ class Watermark:
             opened = _Run(self, CurrentTask.find(self._context)).begin()
         self._open.append(opened)
         return opened
+
+    async def __aenter__(self) -> ReadInterval:
+        # In a thread: a request from the loop's own fails while another thread waits for its answer.
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Propose the new mark, if the block did not fail. Raises as `__enter__`; the next try then repeats the interval."""
@@ -199,6 +208,8 @@ class _Run:
 
     def end(self, read: ReadInterval) -> None:
         given, to = read._interval, read._to
+        if not getattr(self._task.store, "outlives_success", True):
+            self._task.after_success(self._own.delete)
         if not given.moves:
             return
         if to is None or to <= given.mark:
@@ -211,8 +222,6 @@ class _Run:
             _log.info("resumable: watermark %s: %s is proposed; it counts once this task has succeeded", self.name, to)
         else:
             _log.info("resumable: watermark %s stays: it has come past %s already", self.name, to)
-        if not getattr(self._task.store, "outlives_success", True):
-            self._task.at_end(lambda *_: self._own.delete())
 
     # -- this run's interval ------------------------------------------------------------------------------------------
 
@@ -222,7 +231,9 @@ class _Run:
             given = Interval(outside[0], *outside, moves=False, generation=generation)
             self._save_own(given)
             return self._opened(given, "given from outside; the mark stays", is_repeat=False)
-        mark = self._committed(self._load_or_begin())
+        begun = self._load_or_begin()
+        self._check_alone(begun)
+        mark = self._committed(begun)
         if (earlier := mark.proposal_of(self._identity)) is not None:  # task state was cleared since
             given = Interval(earlier.mark, earlier.since, earlier.until, earlier.until, generation=generation)
             self._save_own(given)
@@ -317,11 +328,22 @@ class _Run:
 
     def _propose(self, proposal: Proposal) -> bool:
         def add(mark: Mark) -> Mark:
+            self._check_alone(mark)
             is_there = mark.proposal_of(proposal.task) == proposal
             return mark if is_there or mark.value >= proposal.until else mark.proposing(proposal)
 
         mark = self._update(add, Mark(proposal.mark))
         return bool(mark.value < proposal.until)
+
+    def _check_alone(self, mark: Mark) -> None:
+        """Refuse a mark that another mapped task of this run moves too: what one of them failed to read would be skipped."""
+        other = next((p.task for p in mark.proposals if p.task.is_mapped_beside(self._identity)), None)
+        if other is not None:
+            raise ConfigurationError(
+                f"Watermark {self.name}: the mapped tasks {other.map_index} and {self._identity.map_index} of this run share the "
+                "mark, and what one of them fails to read would be skipped when another succeeds. The mark is not moved by this "
+                'one. Give each a name of its own, e.g. Watermark(f"orders-{shop}", ...).'
+            )
 
     def _update(self, change: Callable[[Mark], Mark], if_none: Mark) -> Mark:
         """

@@ -24,7 +24,7 @@ async def clean(path: str) -> None:
     await asyncio.to_thread(copy)
 
 
-with DAG("checkpointed_files", schedule="@daily", catchup=False, doc_md=__doc__):
+with DAG("checkpointed_files", schedule="@daily", catchup=False, doc_md=__doc__) as dag:
 
     @task(retries=3, retry_delay=timedelta(minutes=1))
     async def clean_files() -> int:

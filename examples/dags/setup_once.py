@@ -10,15 +10,31 @@ from airflow.sdk import DAG, task
 
 from resumable import Checkpoint, once
 
-CLUSTER: dict[str, Any] = {"Name": "nightly", "ReleaseLabel": "emr-7.9.0", "Instances": {"InstanceCount": 3}}
+CLUSTER: dict[str, Any] = {
+    "ReleaseLabel": "emr-7.9.0",
+    "Applications": [{"Name": "Spark"}],
+    "Instances": {
+        "MasterInstanceType": "m5.xlarge",
+        "SlaveInstanceType": "m5.xlarge",
+        "InstanceCount": 3,
+        "KeepJobFlowAliveWhenNoSteps": True,
+    },
+    "JobFlowRole": "EMR_EC2_DefaultRole",
+    "ServiceRole": "EMR_DefaultRole",
+}
+ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 TABLES = ["customers", "orders", "payments"]
 
 
-def create_cluster() -> str:
-    return str(EmrHook(aws_conn_id="aws_default").create_job_flow(CLUSTER)["JobFlowId"])
+def create_cluster(token: str) -> str:
+    """EMR has no idempotency token, so it is in the name: a try that died before the answer came is made up for by a look."""
+    emr = EmrHook(aws_conn_id="aws_default")
+    name = f"nightly-{token}"
+    return emr.get_cluster_id_by_name(name, ALIVE) or str(emr.create_job_flow({**CLUSTER, "Name": name})["JobFlowId"])
 
 
 def delete_cluster(cluster: str) -> None:
+    """It may be gone already: EMR does not mind."""
     EmrHook(aws_conn_id="aws_default").get_conn().terminate_job_flows(JobFlowIds=[cluster])
 
 
@@ -26,7 +42,7 @@ def load(table: str, cluster: str) -> None:
     print(f"load {table} on {cluster}")
 
 
-with DAG("setup_once", schedule="@daily", catchup=False, doc_md=__doc__):
+with DAG("setup_once", schedule="@daily", catchup=False, doc_md=__doc__) as dag:
 
     @task(retries=3, retry_delay=timedelta(minutes=1))
     def load_tables() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from resumable.checkpoint.done import Key, KeyList, coarsened, decoded, encoded, most_items, size
 from resumable.errors import ConfigurationError, RefusedError, StateStoreError
 from resumable.identity import Generation, Relation
 from resumable.policy import OnChange, OnClear, ResumePolicy
-from resumable.stores.base import SupersededError
+from resumable.stores.base import SupersededError, retried
 from resumable.stores.owned import OwnedValue
+
+T = TypeVar("T")
 
 VERSION = 1
 
@@ -49,6 +52,7 @@ class Setting:
     log: Any
     every: int | None = None
     seconds: float = 10.0
+    token: str = ""
     objects: Objects | None = None
     clock: Callable[[], float] = time.time
 
@@ -69,6 +73,7 @@ class Progress:
         self._kept = self._value.load()
         self._lock = threading.RLock()
         self._keys: KeyList | None = None
+        self._ranks: Sequence[int] | None = None
         self.flags = bytearray()
         self.total: int | None = None
         self.done = self.done_here = 0
@@ -81,7 +86,11 @@ class Progress:
         self._kind, self._spec = "", setting.spec
         self._is_lossy = self._is_down = False
         self._stale_objects: list[str] = []
-        self.is_open = False
+        self.is_open = self.is_of_pages = False
+        self.token = setting.token
+        if self._kept:
+            with self._readable():
+                self.token = self._fresh_token() if self._starts_over() else self._kept.get("token", setting.token)
 
     def works_by(self, code: str) -> None:
         """The work is done by a function of its own, whose code counts as well."""
@@ -95,13 +104,13 @@ class Progress:
 
     # -- the beginning ------------------------------------------------------------------------------------------------
 
-    def begin_items(self, keys: Sequence[Key], committed: Iterable[Key] = ()) -> None:
+    def begin_items(self, keys: Sequence[Key], committed: Callable[[str], Iterable[Key]] | None = None) -> None:
         """
         Take up the work on a list of items.
 
         Args:
             keys: one for each item, in the list's order.
-            committed: keys whose effect is known to be there, whatever was kept.
+            committed: given the token, the keys whose effect is known to be there, whatever was kept.
 
         Raises:
             ConfigurationError: a key is none, or occurs twice; the list is too long for task state.
@@ -111,10 +120,10 @@ class Progress:
         mean = int(kept["chunk"]) if kept else None
         with self._readable():
             self._keys = key_list = KeyList(keys, limit=self.s.limit - HEADER, mean=mean)
-        self.total = key_list.count
+        self.total, self._ranks = key_list.count, key_list.ranks
         self._check_room(key_list)
         self.flags = self._flags_of(kept, key_list) if kept else bytearray(self.total)
-        known = set(committed)
+        known = set(committed(self.token)) if committed else ()
         if known:
             for position, key in enumerate(keys):
                 if key in known:
@@ -127,11 +136,29 @@ class Progress:
 
     def begin_pages(self, start: Any) -> Any:
         """Take up the work on pages; returns the cursor of the first page that is not done. Raises: RefusedError."""
+        self.is_of_pages = True
+        self.check_cursor(start)
         kept = self._settled("pages")
         self.cursor, self.done = (kept["cursor"], int(kept["done"])) if kept else (start, 0)
         self._ended = bool(kept and kept["state"] == "done")
         self._begin("pages")
         return self.cursor
+
+    def check_cursor(self, cursor: Any) -> None:
+        """
+        Raises:
+            ConfigurationError: a later attempt would be given another cursor than this one.
+        """
+        try:
+            text = json.dumps(cursor, allow_nan=False)
+            if json.loads(text) == cursor and type(json.loads(text)) is type(cursor) and len(text) <= self.s.limit - HEADER:
+                return
+        except (TypeError, ValueError):
+            pass
+        raise ConfigurationError(
+            f"{self._what}: the cursor {cursor!r:.200} does not come back the same from JSON, or is longer than "
+            f"{self.s.limit - HEADER} bytes. Its page was not worked. Let fetch return a JSON value (a str, an int, a list ...)."
+        )
 
     _ended = False
 
@@ -161,15 +188,16 @@ class Progress:
 
     def mark(self, position: int) -> None:
         """The item at ``position`` is done."""
-        assert self._keys is not None
-        self.flags[self._keys.rank(position)] = 1
+        ranks = self._ranks
+        self.flags[position if ranks is None else ranks[position]] = 1
         self.done += 1
         self.done_here += 1
         self._unwritten += 1
 
-    def turn(self, cursor: Any, *, is_last: bool) -> None:
-        """A page is done; ``cursor`` is the next one's."""
-        self.cursor, self._ended = cursor, is_last
+    def turn(self, cursor: Any) -> None:
+        """A page is done; ``cursor`` is the next one's, None if it was the last."""
+        self._ended = cursor is None  # first: a thread may write in between
+        self.cursor = cursor
         self.done += 1
         self.done_here += 1
         self._unwritten += 1
@@ -177,11 +205,13 @@ class Progress:
     @property
     def is_due(self) -> bool:
         """Whether the progress is to be written now."""
-        return self._unwritten >= self._every or (self._unwritten > 0 and self.s.clock() - self._written_at >= self.s.seconds)
+        if self._unwritten >= self._every and not self._is_down:
+            return True
+        return self._unwritten > 0 and self.s.clock() - self._written_at >= self.s.seconds
 
     def write(self) -> None:
         """
-        Write the progress. A store that does not answer does not stop the work: the next write is tried as soon again.
+        Write the progress. A store that does not answer does not stop the work: it is asked again every ``seconds``.
 
         Raises:
             SupersededError: another attempt has taken over.
@@ -239,10 +269,7 @@ class Progress:
                 f"Try {kept['try']} works on {self._what}, this is try {self.s.try_number}: Airflow has given it up. It does "
                 "nothing; the other goes on. Nothing needs to be done."
             )
-        is_cleared = self.s.generation.relation_to(generation) is Relation.CLEARED or (
-            kept["state"] == "done" and self.s.generation.clear_number != generation.clear_number
-        )
-        if is_cleared and policy.on_clear is OnClear.RESTART:
+        if self._starts_over():
             self._say_fresh("the task was cleared", self.s.log.info)
             return None
         if spec == self._spec and earlier_kind == kind:
@@ -253,9 +280,23 @@ class Progress:
                 f"on_change={policy.on_change.value}. Nothing was done. Undo the change, or clear the task to start over."
             )
         if policy.on_change is OnChange.RESTART:
+            self.token = self._fresh_token()
             self._say_fresh("the code of the task or its spec= has changed, on_change=restart", self.s.log.warning)
             return None
         return kept
+
+    def _starts_over(self) -> bool:
+        """Whether a clear lies between what was kept and this attempt, and the policy is to start over then."""
+        assert self._kept is not None
+        generation = Generation.from_json(self._kept["generation"])
+        is_cleared = self.s.generation.relation_to(generation) is Relation.CLEARED or (
+            self._kept["state"] == "done" and self.s.generation.clear_number != generation.clear_number
+        )
+        return is_cleared and self.s.policy.on_clear is OnClear.RESTART
+
+    def _fresh_token(self) -> str:
+        """Another one for work that starts over; what an earlier one has committed does not count for it."""
+        return f"{self.s.token[:40]}{self._attempt & 0xFFFFFFFF:08x}"
 
     def _say_fresh(self, why: str, say: Callable[..., None]) -> None:
         done = (self._kept or {}).get("done")
@@ -295,10 +336,26 @@ class Progress:
                 f"The progress of {self._what} is in object storage, and [resumable] store_path is not set here. Nothing was "
                 "done. Set it as it was."
             )
-        data = self.s.objects.get(kept["object"])
+        data = self._in_objects(lambda objects: objects.get(kept["object"]), "read")
+        if data is None:
+            raise ValueError(f"the object {kept['object']} is gone")
         if hashlib.sha256(data).hexdigest() != kept["sha256"]:
             raise ValueError(f"the object {kept['object']} was changed")
         return {"bitmap": data.decode()}
+
+    def _in_objects(self, call: Callable[[Objects], T], verb: str, tries: int = 6) -> T | None:
+        """What ``call`` returns, None if there is no such object. Raises: StateStoreError."""
+        objects = self.s.objects
+        assert objects is not None
+
+        def called() -> T | None:
+            try:
+                return call(objects)
+            except FileNotFoundError:
+                return None
+
+        failure = f"The progress of {self._what} in object storage could not be {verb}"
+        return retried(called, failure, "What was written before stays.", tries=tries)
 
     def _keep_list(self, kept: dict[str, Any] | None, keys: KeyList) -> OwnedValue | None:
         """Write the list of items, unless it is there; returns the value of the list that it takes the place of."""
@@ -331,16 +388,22 @@ class Progress:
 
     def _save(self, tries: int = 6) -> None:
         now = self.s.clock()
-        data, written = self._data(now)
+        data, written = self._data(now, tries)
         self._value.save(data, tries=tries)
         self._written_at = now
-        if self.s.objects is not None:
-            for name in self._stale_objects:
-                if name != written:
-                    self.s.objects.delete(name)
-            self._stale_objects = [written] if written else []
+        self._delete_objects(but=written)
 
-    def _data(self, now: float) -> tuple[dict[str, Any], str | None]:
+    def _delete_objects(self, but: str | None) -> None:
+        stale = [name for name in self._stale_objects if name != but]
+        self._stale_objects = [but] if but else []
+        for name in stale:
+            try:
+                if self.s.objects is not None:
+                    self.s.objects.delete(name)
+            except Exception:  # what is left over does no harm; the next write tries again
+                self._stale_objects.append(name)
+
+    def _data(self, now: float, tries: int) -> tuple[dict[str, Any], str | None]:
         data: dict[str, Any] = {
             "state": "done" if self._ended else "running",
             "done": self.done,
@@ -350,6 +413,7 @@ class Progress:
             **self._speed(now),
             "written_at": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
             "kind": self._kind,
+            "token": self.token,
             "attempt": self._attempt,
             "try": self.s.try_number,
             "generation": self.s.generation.to_json(),
@@ -365,7 +429,7 @@ class Progress:
             text = bits["bitmap"].encode()
             digest = hashlib.sha256(text).hexdigest()
             name = f"{self.s.name}-{digest[:16]}"
-            self.s.objects.put(name, text)
+            self._in_objects(lambda objects: objects.put(name, text), "written", tries)
             return data | {"object": name, "sha256": digest}, name
         if not self._is_lossy:
             self.s.log.warning(

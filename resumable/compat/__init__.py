@@ -434,16 +434,20 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def current_context() -> Mapping[str, Any]:
-    """The context of the task that this process runs."""
-    context: Mapping[str, Any] = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")()
-    return context
+    """The context of the task that this process runs. Raises: RuntimeError, if it runs none."""
+    ask = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")
+    try:
+        return cast("Mapping[str, Any]", ask())
+    except _exception("AirflowException") as e:  # Airflow 2's
+        raise RuntimeError(str(e)) from e
 
 
 def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
     """
     Have ``callback(succeeded)`` called by this process when ``task`` ends for good: success, skip, or a failure without a retry.
 
-    It finds the task's context as the task did; Airflow's own callbacks do not.
+    It finds the task's context as the task did; Airflow's own callbacks do not. What was registered last is called first: it may
+    stand on what was made before it.
     """
     set_current_context = _first_of("set_current_context", "airflow.sdk.execution_time.context", "airflow.models.taskinstance")
 
@@ -454,8 +458,13 @@ def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
     for kind in ("on_success_callback", "on_failure_callback", "on_skipped_callback"):
         present = getattr(task, kind, None) or ()
         callbacks = [present] if callable(present) else list(present)
-        succeeded = kind == "on_success_callback"
-        setattr(task, kind, [*callbacks, partial(call, succeeded=succeeded)])
+        ours = [one for one in callbacks if isinstance(one, _AtEnd)]
+        theirs = [one for one in callbacks if not isinstance(one, _AtEnd)]
+        setattr(task, kind, [*theirs, _AtEnd(call, succeeded=kind == "on_success_callback"), *ours])
+
+
+class _AtEnd(partial[None]):
+    """A callback of `at_end`."""
 
 
 def value_limit() -> int:
@@ -495,16 +504,14 @@ def task_variable_store(context: Mapping[str, Any]) -> StateStore:
     """A store of the running task that outlives its DAG runs: Airflow Variables."""
     from resumable.stores.task_variables import TaskVariableStore
 
-    ti = context["ti"]
-    mapped = "" if ti.map_index in (None, -1) else f".{ti.map_index}"
-    return TaskVariableStore(f"{ti.dag_id}.{ti.task_id}{mapped}.", variables())
+    return TaskVariableStore(task_identity(context), variables())
 
 
 def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[TaskIdentity]:
     """Those of ``tasks``, of any DAG run, that Airflow has in state success now. A run that was deleted has no state."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    ask = getattr(context["ti"], "get_task_states", RuntimeTaskInstance.get_task_states)
+    ask = getattr(context["ti"], "get_task_states", None)
+    if ask is None:
+        return {task for task in tasks if _two.is_success(task)}
     found = set()
     for task in tasks:
         mapped = None if task.map_index == -1 else task.map_index

@@ -9,6 +9,9 @@ from typing import Any
 
 from resumable.record import KEY
 
+ONCE = "resumable.once."
+"""What the key of a value of `once` begins with; its name follows."""
+
 RunId = tuple[str, str]
 """dag_id and run_id."""
 
@@ -18,7 +21,7 @@ TaskId = tuple[str, str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An open record of a task instance that has ended."""
+    """An open record of a task instance that has ended: of its job, or of what `once` made and something is to clean up."""
 
     id: int
     dag_id: str
@@ -29,6 +32,7 @@ class Row:
     """Of the task instance: success, failed, skipped, upstream_failed or removed."""
     has_tries_left: bool
     value: str
+    key: str = KEY
 
     def __str__(self) -> str:
         index = "" if self.map_index < 0 else f" map_index={self.map_index}"
@@ -45,7 +49,7 @@ class TaskStateTable:
     """
     Airflow's ``task_state_store`` table (3.3 and later), of its default backend.
 
-    A record is open until it says ``closed_at``.
+    A job's record is open until it says ``closed_at``, the one of `once` while its state is ``made`` and it has a clean-up.
     """
 
     def ended(self, runs: Collection[RunId] | None = None) -> Iterator[Row]:
@@ -54,7 +58,7 @@ class TaskStateTable:
         from airflow.models.taskinstance import TaskInstance  # noqa: TID251
         from airflow.utils.session import create_session
         from airflow.utils.state import State as States
-        from sqlalchemy import and_, select, tuple_
+        from sqlalchemy import and_, or_, select, tuple_
 
         of_task = and_(
             TaskInstance.dag_id == State.dag_id,
@@ -64,16 +68,24 @@ class TaskStateTable:
         )
         query = (
             select(State.id, State.dag_id, State.run_id, State.task_id, State.map_index, State.value)
-            .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries)
+            .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, State.key)
             .join(TaskInstance, of_task)
-            .where(State.key == KEY, TaskInstance.state.in_(States.finished), State.value.not_like('%"closed_at%'))
+            .where(
+                TaskInstance.state.in_(States.finished),
+                or_(
+                    and_(State.key == KEY, State.value.not_like('%"closed_at%')),
+                    and_(State.key.startswith(ONCE, autoescape=True), State.value.like('%"made%')),
+                ),
+            )
         )
         if runs is not None:
             query = query.where(tuple_(State.dag_id, State.run_id).in_(list(runs)))
         with create_session() as session:
             found = session.execute(query).all()
-        for id_, dag_id, run_id, task_id, map_index, value, state, try_number, max_tries in found:
-            yield Row(id_, dag_id, run_id, task_id, map_index, str(state), try_number <= max_tries, value)
+        for id_, dag_id, run_id, task_id, map_index, value, state, try_number, max_tries, key in found:
+            row = Row(id_, dag_id, run_id, task_id, map_index, str(state), try_number <= max_tries, value, key)
+            if key == KEY or (row.data.get("state") == "made" and row.data.get("cleanup")):
+                yield row
 
     def is_unchanged(self, row: Row) -> bool:
         """Whether record and task instance are still as in ``row``."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
+from resumable.identity import TaskIdentity
 from resumable.stores.base import Variables
+from resumable.stores.variables import unmasked
 
 MAX_NAME = 250
 """Length of a Variable's name in Airflow's database (models/variable.py)."""
+
+
+_HASH = 20
 
 
 class TaskVariableStore:
@@ -18,16 +24,19 @@ class TaskVariableStore:
 
     Writes are not fenced: a process that was given up can still write. There is no compare-and-set.
 
+    A name is ``<dag>.<task>.<key>`` where no other task's can be the same, else what a person can read of it and a hash of the
+    ids.
+
     Args:
-        prefix: what every name begins with.
+        task: whose state it is; its DAG run does not count.
         variables: those of the deployment.
     """
 
     fences_writes = False
     outlives_success = True
 
-    def __init__(self, prefix: str, variables: Variables) -> None:
-        self._prefix, self._variables = prefix, variables
+    def __init__(self, task: TaskIdentity, variables: Variables) -> None:
+        self._task, self._variables = task, variables
 
     def get(self, key: str) -> Any:
         text = self._variables.get(self._named(key))
@@ -40,5 +49,12 @@ class TaskVariableStore:
         self._variables.delete(self._named(key))
 
     def _named(self, key: str) -> str:
-        name = f"{self._prefix}{key}"
-        return name if len(name) <= MAX_NAME else name[: MAX_NAME - 33] + "." + hashlib.sha256(name.encode()).hexdigest()[:32]
+        task = self._task
+        mapped = [] if task.map_index == -1 else [str(task.map_index)]
+        plain = ".".join([task.dag_id, task.task_id, *mapped, key])
+        name = unmasked(re.sub(r"[^A-Za-z0-9_.-]", "-", plain))
+        is_plain = not mapped and "." not in task.dag_id + task.task_id
+        if is_plain and name == plain and len(name) <= MAX_NAME:
+            return name
+        ids = json.dumps([task.namespace, task.dag_id, task.task_id, task.map_index, key])
+        return f"{name[: MAX_NAME - _HASH - 1]}.{hashlib.sha256(ids.encode()).hexdigest()[:_HASH]}"

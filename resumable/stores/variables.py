@@ -66,7 +66,7 @@ def name_of(task: TaskIdentity, key: str = KEY) -> str:
     digest = hashlib.sha256(json.dumps([*_ids(task).values(), key]).encode()).hexdigest()[:20]
     readable = ".".join(re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:_PART] for part in parts)
     more = "" if key == KEY else "." + re.sub(r"[^A-Za-z0-9_-]", "-", key)[:20]
-    return _unmasked(f"{PREFIX}{readable}{more}") + f".{digest}"
+    return unmasked(f"{PREFIX}{readable}{more}") + f".{digest}"
 
 
 def opened(text: str) -> tuple[Mapping[str, Any], Any]:
@@ -86,7 +86,8 @@ def _ids(task: TaskIdentity) -> dict[str, Any]:
     return {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
 
 
-def _unmasked(name: str) -> str:
+def unmasked(name: str) -> str:
+    """``name`` with a dash in each word that would make Airflow hide the Variable's value."""
     while found := _MASKED.search(name):
         name = f"{name[: found.start() + 1]}-{name[found.start() + 1 :]}"
     return name

@@ -22,7 +22,7 @@ class GatedStore(VariableStore):
         self._run_id = task.run_id
 
     def set(self, key: str, value: Any) -> None:
-        gate = Gate(Path(os.environ[GATES_FOLDER]), self._run_id, value["state"])
+        gate = Gate(Path(os.environ[GATES_FOLDER]), self._run_id, value.get("state", "no job"))
         if gate.closed.exists():
             gate.reached.touch()
             while gate.closed.exists():

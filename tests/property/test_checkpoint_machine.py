@@ -9,6 +9,7 @@ than some thousand items; here a chunk may have two or four items).
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from resumable.checkpoint import done
 from resumable.checkpoint.progress import Progress, Setting
-from resumable.identity import Generation
+from resumable.identity import Generation, TaskIdentity
 from resumable.policy import ResumePolicy
 from resumable.stores import MemoryStore
 from resumable.stores.owned import OwnedValue
@@ -147,8 +148,45 @@ class CheckpointLifeInChunks(CheckpointLife):
         return True
 
 
+class TransactionLife(CheckpointLife):
+    """Each item's effect and its key are one transaction, under the token: no item is done twice, wherever a process dies."""
+
+    def __init__(self):
+        super().__init__()
+        self.target = {}
+
+    def setting(self):
+        identity = TaskIdentity("dag", "run", "task")
+        return replace(super().setting(), token=identity.token(self.generation, 0))
+
+    def attempt(self, stop_after, order, how):
+        progress = Progress(self.setting())
+        listed = list(self.items)
+        order.shuffle(listed)
+        progress.begin_items(listed, lambda token: list(self.target.get(token, ())))
+        committed = self.target.setdefault(progress.token, [])
+        for number, position in enumerate(self.positions(progress, order)):
+            if number == stop_after and how == "raises":
+                progress.finish(is_complete=False)
+                return
+            assert listed[position] not in committed, f"{listed[position]} is done twice"
+            committed.append(listed[position])
+            if number == stop_after:
+                return  # after the transaction, before the item counts as done
+            progress.mark(position)
+            if progress.is_due:
+                progress.write()
+        progress.finish(is_complete=True)
+        assert set(self.items) <= set(committed), "an item was left out"
+
+    @rule()
+    def a_siblings_clear(self):
+        self.generation = replace(self.generation, clear_number=self.generation.clear_number + 1)
+
+
 TestCheckpointLife = CheckpointLife.TestCase
+TestTransactionLife = TransactionLife.TestCase
 TestCheckpointLifeInChunks = CheckpointLifeInChunks.TestCase
-TestCheckpointLife.settings = TestCheckpointLifeInChunks.settings = settings(
+TestCheckpointLife.settings = TestTransactionLife.settings = TestCheckpointLifeInChunks.settings = settings(
     max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

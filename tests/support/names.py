@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
     TaskDeferred,
     Variable,
+    get_current_context,
+    task,
 )
 
 from resumable import compat
@@ -39,5 +41,7 @@ __all__ = [
     "ExecutorSafeguard",
     "TaskDeferred",
     "Variable",
+    "get_current_context",
     "mask_secret",
+    "task",
 ]

@@ -13,21 +13,17 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from resumable import (
     Checkpoint,
-    ConfigurationError,
     ItemsFailedError,
-    LostSightError,
     RecordError,
-    RefusedError,
     StateStoreError,
     once,
 )
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
+from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException, get_current_context
 from tests.support.runner import Effects, StateStoreDouble
 
 KEY = "resumable.checkpoint.files"
@@ -157,7 +153,7 @@ def test_a_change_starts_over_goes_on_or_fails_by_policy(task, change):
 
     assert then("restart") == ITEMS
     assert then("reattach") == ITEMS[42:]
-    with pytest.raises(RefusedError, match="on_change=fail"):
+    with pytest.raises(AirflowFailException, match="on_change=fail"):
         then("fail")
 
 
@@ -213,21 +209,21 @@ def test_a_store_that_is_down_at_the_start_does_nothing_and_meanwhile_stops_noth
     ],
 )
 def test_items_that_cannot_be_told_apart_are_an_error_before_any_work(task, items, key, words):
-    with pytest.raises(ConfigurationError, match=words), task.checkpoint() as checkpoint:
+    with pytest.raises(AirflowFailException, match=words), task.checkpoint() as checkpoint:
         for _ in checkpoint.items(items, key=key):
             pytest.fail("worked")
 
 
 def test_a_second_loop_and_a_loop_outside_of_the_block_are_errors(task):
-    with pytest.raises(ConfigurationError, match="second"), task.checkpoint() as checkpoint:
+    with pytest.raises(AirflowFailException, match="second"), task.checkpoint() as checkpoint:
         list(checkpoint.items([1]))
         list(checkpoint.items([1]))
-    with pytest.raises(ConfigurationError, match="not open"):
+    with pytest.raises(AirflowFailException, match="not open"):
         list(Checkpoint("files").items([1]))
 
 
 def test_outside_of_a_task_it_says_so():
-    with pytest.raises(ConfigurationError, match="no running task"), Checkpoint("files"):
+    with pytest.raises(AirflowFailException, match="no running task"), Checkpoint("files"):
         pass
 
 
@@ -455,7 +451,7 @@ def test_after_a_clear_once_cleans_up_the_old_and_makes_a_new_one(task):
 
 def test_a_value_that_cannot_be_kept_is_cleaned_up(task):
     removed = []
-    with pytest.raises(ConfigurationError, match="JSON cannot carry"):
+    with pytest.raises(AirflowFailException, match="JSON cannot carry"):
         once("c", lambda: {1, 2}, cleanup=removed.append, context=task.context())
     assert removed == [{1, 2}]
 
@@ -471,7 +467,8 @@ def stopped_task(task, monkeypatch):
     lock = threading.Lock()
     monkeypatch.setattr("resumable.compat.own_state", lambda context: task.state)
     monkeypatch.setattr("resumable.compat.request_lock", lambda: lock)
-    monkeypatch.setattr("resumable.stopping.SIGKILL_PATIENCE", 0)
+    monkeypatch.setattr("resumable.compat.SIGKILL_PATIENCE", 0)
+    monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "0")
     monkeypatch.setattr("resumable.stopping.ITEM_PATIENCE", 0.2)
     context_of = task.context
 
@@ -549,7 +546,7 @@ def test_an_eviction_of_a_coroutine_hands_the_task_back(stopped_task, slow):
 def test_a_stop_that_is_no_eviction_is_never_handed_back_and_calls_the_operators_on_kill(stopped_task, state):
     task = stopped_task
     task.state = state
-    with pytest.raises(LostSightError), task.checkpoint() as checkpoint:
+    with pytest.raises(STOPPED), task.checkpoint() as checkpoint:
         for item in checkpoint.items(ITEMS):
             if item == "f030":
                 signal.raise_signal(signal.SIGTERM)

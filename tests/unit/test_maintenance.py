@@ -7,9 +7,11 @@ import logging
 
 import pytest
 
+from resumable import Checkpoint, once
 from resumable.identity import TaskIdentity
 from resumable.maintenance import GONE, main, sweep_variables
 from resumable.stores.variables import VariableStore, name_of
+from tests.unit.test_checkpoint import Task
 
 
 class Deployment:
@@ -87,3 +89,23 @@ def test_an_airflow_that_does_not_answer_is_not_one_without_the_run(airflow):
 
 def test_the_command_knows_one_argument():
     assert main(["--now"]) == 2
+
+
+@pytest.mark.parametrize("state", ["success", "failed", GONE])
+def test_of_checkpoints_and_of_once_nothing_is_left_but_what_somebody_has_to_clean_up(state, caplog):
+    """Their process died in the moment after the task's success, else it would have taken them away itself."""
+    deployment, task = Deployment({"t": state}), Task()
+    context = task.context()
+    context["task_state_store"] = VariableStore(TaskIdentity("d", "r", "t"), deployment)
+    deployment.get = deployment.kept.get
+    once("cluster", lambda: "c-1", cleanup=print, context=context)
+    once("number", lambda: 7, context=context)
+    with Checkpoint("items", context=context) as checkpoint:
+        list(checkpoint.items(["a"]))
+    before = set(deployment.kept)
+    (cluster,) = (name for name, text in deployment.kept.items() if "c-1" in text)
+    with caplog.at_level(logging.INFO):
+        sweep_variables(deployment)
+    assert set(deployment.kept) == {"success": {cluster}, "failed": before, GONE: set()}[state]
+    assert ("nobody has cleaned it up" in caplog.text) == (state == GONE)
+    task.end()

@@ -290,3 +290,66 @@ def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour(
     calm.reaper._work()
     assert 25 * 60 < calm.swept[-1][0] - calm.swept[0][0] < 35 * 60
     assert "by hand" in caplog.text
+
+
+# -- what `once` made -------------------------------------------------------------------------------------------------
+
+REMOVED: list[Any] = []
+
+
+def remove_cluster(value: Any) -> None:
+    """A clean-up of a module that other processes can import."""
+    REMOVED.append(value)
+
+
+def row_of_once(cleanup: str | None = f"{__name__}:remove_cluster", state: str = "failed") -> Row:
+    kept = {"version": 1, "state": "made", "value": "cluster-1", "cleanup": cleanup}
+    return Row(7, "dag", "run", "task", -1, state, False, json.dumps(kept), "resumable.once.cluster")
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    REMOVED.clear()
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__CLEANUP_MODULES", f"other, {__name__}")
+
+
+@pytest.mark.usefixtures("allowed")
+def test_what_once_made_is_cleaned_up_when_no_process_of_the_task_is_left() -> None:
+    table = Table(row_of_once())
+    assert Sweep(table).run() == {"cleaned up": 1}  # type: ignore[arg-type]
+    assert REMOVED == ["cluster-1"]
+    assert table.written[7]["state"] == "cleaned up"
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("how", ["dry run", "cleared meanwhile"])
+def test_what_once_made_is_left_alone_in(how: str) -> None:
+    table = Table(row_of_once())
+    table.moved = how == "cleared meanwhile"
+    assert Sweep(table, dry_run=how == "dry run").run() == {"left": 1}  # type: ignore[arg-type]
+    assert (REMOVED, table.written) == ([], {})
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("cleanup", ["os:system", "a function of the DAG file", f"{__name__}:Nothing", "no.such.module:f"])
+def test_no_function_is_called_that_airflow_cfg_does_not_allow_and_the_log_says_what_is_left(
+    cleanup: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task can write any name into its state, and the sweep runs where the metadata database is."""
+    assert Sweep(Table(row_of_once(cleanup))).run() == {"left": 1}  # type: ignore[arg-type]
+    assert "'cluster-1', which once made for dag run task" in caplog.text
+    assert "cleanup_modules" in caplog.text
+
+
+def test_without_cleanup_modules_the_sweep_calls_nothing() -> None:
+    REMOVED.clear()
+    assert Sweep(Table(row_of_once())).run() == {"left": 1}  # type: ignore[arg-type]
+    assert REMOVED == []
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_clean_up_that_fails_is_tried_again_by_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(row_of_once())
+    monkeypatch.setattr(f"{__name__}.remove_cluster", lambda value: 1 / 0)
+    assert Sweep(table).run() == {"failed": 1}  # type: ignore[arg-type]
+    assert table.written == {}

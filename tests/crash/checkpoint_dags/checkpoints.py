@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, get_current_context, task
-
-from resumable import Checkpoint, once
+from resumable import Checkpoint, compat, once
 from tests.airflow.attempts import note_attempt
+from tests.crash.effects import effect, remove_anywhere
+from tests.support.names import DAG, task
 
-TARGET = Path(os.environ.get("TEST_TARGET", "/tmp"))
 COUNT = 400
 EVERY = 25
 ITEMS = [f"file-{n:04}" for n in range(COUNT)]
 COMMON: dict[str, Any] = {"pre_execute": note_attempt, "retries": 3, "retry_delay": timedelta(seconds=1)}
-
-
-def effect(what: str) -> None:
-    """One line of one write: it is there as a whole or not at all."""
-    context = get_current_context()
-    line = f"{context['ti'].dag_id} {context['ti'].run_id} {what}\n"
-    with (TARGET / "effects").open("a", buffering=1) as file:
-        file.write(line)
 
 
 def work(item: str) -> None:
@@ -37,6 +26,19 @@ def work(item: str) -> None:
 async def awork(item: str) -> None:
     effect(item)
     await asyncio.sleep(0.1)
+
+
+async def many() -> None:
+    async with Checkpoint("files", every=EVERY, seconds=60) as checkpoint:
+        await checkpoint.map(awork, ITEMS, concurrency=5)
+
+
+def many_of_its_own_loop() -> None:
+    """Before 3.2 an asynchronous task makes its event loop itself."""
+    asyncio.run(many())
+
+
+amap = many if compat.has_task_state() else many_of_its_own_loop
 
 
 def make() -> str:
@@ -69,22 +71,10 @@ with DAG("loop_r0", schedule=None):
     loop_r0()
 
 with DAG("many", schedule=None):
-
-    @task(task_id="job", **COMMON)
-    async def many() -> None:
-        async with Checkpoint("files", every=EVERY, seconds=60) as checkpoint:
-            await checkpoint.map(awork, ITEMS, concurrency=5)
-
-    many()
+    task(task_id="job", **COMMON)(amap)()
 
 with DAG("many_r0", schedule=None):
-
-    @task(task_id="job", **{**COMMON, "retries": 0})
-    async def many_r0() -> None:
-        async with Checkpoint("files", every=EVERY, seconds=60) as checkpoint:
-            await checkpoint.map(awork, ITEMS, concurrency=5)
-
-    many_r0()
+    task(task_id="job", **{**COMMON, "retries": 0})(amap)()
 
 with DAG("resource", schedule=None):
 
@@ -96,3 +86,12 @@ with DAG("resource", schedule=None):
                 work(f"{item}@{cluster}")
 
     resource()
+
+with DAG("resource_r0", schedule=None):
+
+    @task(task_id="job", **{**COMMON, "retries": 0})
+    def resource_r0() -> None:
+        once("cluster", make, cleanup=remove_anywhere)
+        time.sleep(600)
+
+    resource_r0()

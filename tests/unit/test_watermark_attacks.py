@@ -1,0 +1,177 @@
+"""What a harsh user does to `Watermark`: no row may be skipped by it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import date, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from resumable import ConfigurationError, Watermark, compat
+from resumable.intervals import Mark, ValueType
+from resumable.stores import MemoryStore
+from resumable.stores.task_variables import TaskVariableStore
+from tests.support.incremental import ASSET, DAY, Accessor, Deployment
+from tests.support.names import AirflowFailException
+from tests.unit.test_watermark import HOUR, KEY, Named, airflow, no_waits, opened, work  # noqa: F401
+
+# ruff: noqa: F811
+
+
+def as_mapped(airflow: Deployment, run_id: str, index: int, **more: Any) -> Watermark:
+    run = airflow.run(f"{run_id}-{index}")
+    context = airflow.context(run)
+    context["ti"].map_index, context["ti"].run_id = index, run_id
+    return Watermark("orders", **{"context": context, "start": 0, "asset": ASSET, "until": 10, **more})
+
+
+def test_mapped_tasks_that_share_a_mark_are_an_error_and_neither_skips_the_others_rows(airflow: Deployment) -> None:
+    """One reads shop A, the other shop B: the mark of both would go on when A alone succeeded."""
+    with as_mapped(airflow, "r", 0) as mark:
+        mark.advance()
+    with pytest.raises(AirflowFailException, match="mapped"), as_mapped(airflow, "r", 1):
+        pytest.fail("read")
+
+
+def test_mapped_tasks_that_share_a_mark_at_once_are_an_error_of_the_later_one(airflow: Deployment) -> None:
+    one, other = as_mapped(airflow, "r", 0), as_mapped(airflow, "r", 1)
+    first, second = one.__enter__(), other.__enter__()
+    first.advance()
+    second.advance()
+    one.__exit__(None, None, None)
+    with pytest.raises(AirflowFailException, match="mapped"):
+        other.__exit__(None, None, None)
+    assert [p["map_index"] for p in airflow.record["proposed"]] == [0]
+
+
+def test_a_mapped_task_may_have_a_mark_of_its_own_on_the_asset(airflow: Deployment) -> None:
+    for index in (0, 1):
+        run = airflow.run(f"r-{index}")
+        context = airflow.context(run)
+        context["ti"].map_index, context["ti"].run_id = index, "r"
+        with Watermark(f"orders-{index}", start=0, asset=ASSET, until=10, context=context) as mark:
+            mark.advance()
+    assert len(airflow.asset) == 2
+
+
+# -- the Variable of a task's mark ------------------------------------------------------------------------------------
+
+
+def variable_of(monkeypatch: pytest.MonkeyPatch, data: dict[str, str], dag: str, task: str, index: int = -1) -> TaskVariableStore:
+    monkeypatch.setattr(compat, "variables", lambda: Named(Accessor(data, lambda what: None)))
+    context = {"ti": SimpleNamespace(dag_id=dag, task_id=task, map_index=index, run_id="r")}
+    found: Any = compat.task_variable_store(context)
+    return found  # type: ignore[no-any-return]
+
+
+def test_no_two_tasks_share_a_variable_whatever_dots_are_in_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    data: dict[str, str] = {}
+    tasks = [
+        ("a.b", "c", -1),
+        ("a", "b.c", -1),
+        ("a", "b", -1),
+        ("a", "b", 3),
+        ("a", "b.3", -1),
+        ("a.b", "3", -1),
+        ("a", "b", 30),
+    ]
+    for number, ids in enumerate(tasks):
+        variable_of(monkeypatch, data, *ids).set(KEY, number)
+    assert [variable_of(monkeypatch, data, *ids).get(KEY) for ids in tasks] == list(range(len(tasks)))
+
+
+def test_the_name_of_an_ordinary_tasks_variable_is_what_a_person_would_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    data: dict[str, str] = {}
+    variable_of(monkeypatch, data, "per_task", "count").set(KEY, 1)
+    assert list(data) == [f"per_task.count.{KEY}"]
+
+
+@pytest.mark.parametrize("ids", [("tägliche Ladung", "t"), ("etl", "refresh_token"), ("my_secret_dag", "t"), ("d" * 240, "t")])
+def test_a_variables_name_fits_a_url_and_is_not_masked(monkeypatch: pytest.MonkeyPatch, ids: tuple[str, str]) -> None:
+    data: dict[str, str] = {}
+    variable_of(monkeypatch, data, *ids).set(KEY, 1)
+    (name,) = data
+    assert name.isascii()
+    assert " " not in name
+    assert not any(word in name for word in ("token", "secret"))
+    assert len(name) <= 250
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "a?b", "", "x" * 101, 5])
+def test_a_name_that_cannot_be_a_key_everywhere_is_refused_at_once(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="no name"):
+        Watermark(name, start=0)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [HOUR, timedelta(hours=36)])
+def test_an_overlap_of_dates_that_would_be_cut_off_is_refused(step: timedelta) -> None:
+    """Python takes whole days off a date: 36 hours would be one day, one hour none."""
+    with pytest.raises(ConfigurationError, match="whole days"):
+        Watermark("orders", start=date(2026, 1, 1), overlap=step)
+
+
+@pytest.mark.parametrize("start", [datetime(1, 1, 1, tzinfo=timezone.utc), date(1, 1, 1)])
+def test_an_overlap_that_reaches_back_before_all_times_begins_at_start(airflow: Deployment, start: Any) -> None:
+    assert work(airflow, "a", start=start, overlap=timedelta(days=2), to=None)[0] == start
+    assert work(airflow, "b", start=start, overlap=timedelta(days=2), to=None)[0] == start
+
+
+def test_the_hour_that_a_clock_shows_twice_is_two_hours(airflow: Deployment) -> None:
+    vienna = ZoneInfo("Europe/Vienna")
+    first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=vienna, fold=fold) for fold in (0, 1))
+    since, until = work(airflow, "a", start=first, until=second)
+    assert until - since == HOUR
+    assert work(airflow, "b", start=first, to=None)[0] == datetime(2026, 10, 25, 1, 30, tzinfo=timezone.utc)
+
+
+def test_a_mark_that_a_person_wrote_with_z_is_read_on_every_python() -> None:
+    data = {"type": "datetime", "mark": "2026-03-01T00:00:00Z"}
+    assert Mark.from_json(data, ValueType.of(DAY)).value == datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+
+# -- a store that nobody else cleans up -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", [10, None])
+def test_before_3_3_nothing_of_a_run_is_left_once_it_has_succeeded(
+    airflow: Deployment, monkeypatch: pytest.MonkeyPatch, to: int | None
+) -> None:
+    store, callbacks = MemoryStore(), []
+    monkeypatch.setattr(compat, "state_store", lambda context: store)
+    monkeypatch.setattr(compat, "after_success", lambda operator, context, forget: callbacks.append(forget))
+    with opened(airflow, airflow.run("a")) as mark:
+        mark.advance(to)
+    assert set(store.data) == {KEY}, "a retry needs it until Airflow has taken note of the success"
+    for callback in callbacks:
+        callback()
+    assert store.data == {}
+
+
+def test_a_deployment_without_assets_state_is_told_what_to_do(airflow: Deployment) -> None:
+    context = airflow.context(airflow.run("a"))
+    del context["asset_state_store"]
+    mark = Watermark("orders", start=0, asset=ASSET, context=context)
+    with pytest.raises(AirflowFailException, match="leave asset= out"), mark:
+        pytest.fail("read")
+
+
+def test_in_a_coroutine_no_store_is_asked_in_the_loops_thread(airflow: Deployment) -> None:
+    threads: set[threading.Thread] = set()
+    airflow.at = lambda call: threads.add(threading.current_thread())
+
+    async def load(run: str, until: int) -> tuple[int, int]:
+        async with opened(airflow, airflow.run(run), until=until) as mark:
+            mark.advance()
+        airflow.run(run).state = "success"
+        return mark.since, mark.until
+
+    assert [asyncio.run(load("a", 10)), asyncio.run(load("b", 20))] == [(0, 10), (10, 20)]
+    assert threads
+    assert threading.main_thread() not in threads
