@@ -195,7 +195,8 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
     def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
         """The adapter of a job whose task runs nowhere: an instance that has ``reach`` and the class's own attributes only."""
         operator = cls.__new__(cls)
-        vars(operator).update({name: value for name, value in reach.items() if name != "operator"})
+        known = (name for name in cls.reach_fields or () if name in reach)  # a task can write any name into its record
+        vars(operator).update({name: reach[name] for name in known})
         return operator._job_adapter({})
 
     def _records(self, context: Any) -> RecordStore:
@@ -432,6 +433,7 @@ class ResumableMixin(DurableBase):
     """Seconds after a submit before ``find_job``'s None is believed."""
 
     _token: str | None = None
+    _context: Any = None
 
     # -- to be implemented --------------------------------------------------------------------------------------------
 
@@ -508,6 +510,12 @@ class ResumableMixin(DurableBase):
             external_id = self.submit_job(context)
             self.poll_until_complete(external_id, context)
             return self.get_job_result(external_id, context)
+        if context is self._context:
+            raise ConfigurationError(
+                "execute_resumable was called twice in one execute(). A task has one record, and one job: the second call would "
+                "be given the first one's. Nothing was submitted by it. Make two tasks of it."
+            )
+        self._context = context
         return self._run_attempt(context, lambda attempt: self._submit_and_wait(context, attempt))
 
     def _submit_and_wait(self, context: Any, attempt: Attempt) -> Any:

@@ -19,6 +19,9 @@ from resumable.errors import LostSightError, RefusedError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord, Outcome
 
+REQUESTS = 14
+"""Tries of a cancel, or of a lookup by token, before the attempt gives up: about five minutes."""
+
 LOOKS = 65
 """Looks at a job whose state cannot be learned, before the attempt gives up: about half an hour with the waits between."""
 
@@ -94,7 +97,7 @@ class Remote:
         """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
         return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
 
-    def find(self, record: JobRecord, since: float, looks: int = LOOKS) -> JobHandle | None:
+    def find(self, record: JobRecord, since: float, tries: int = REQUESTS) -> JobHandle | None:
         """
         The job that carries the record's token, None if there is none: believed no sooner than the adapter's ``settle`` after
         ``since``, when the submit was under way last.
@@ -104,7 +107,7 @@ class Remote:
         """
         ask = Retrying(
             retry=retry_if_exception_type(Exception),
-            stop=stop_after_attempt(looks),
+            stop=stop_after_attempt(tries),
             wait=BACK_OFF,
             sleep=self._sleep,
             reraise=True,
@@ -132,7 +135,7 @@ class Remote:
         try:
             Retrying(
                 retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
-                stop=stop_after_attempt(LOOKS),
+                stop=stop_after_attempt(REQUESTS),
                 wait=BACK_OFF,
                 sleep=self._sleep,
                 reraise=True,

@@ -29,6 +29,7 @@ from resumable import compat
 from resumable.errors import RecordError
 from resumable.importing import found_at
 from resumable.lifecycle import Certainty, JobState
+from resumable.mixin import DurableBase
 from resumable.record import KEY, JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote
 from resumable.stores.table import Row, RunId, TaskId, TaskStateTable
@@ -151,7 +152,11 @@ class Sweep:
         if self._dry_run or not self._table.is_unchanged(row):  # a user may have cleared the task in the meantime
             self._log.info("resumable: not stopped %s of %s (%s, state %s)", record.handle, row, row.state, seen)
             return "left"
-        adapter.cancel(record.handle)
+        try:
+            adapter.cancel(record.handle)
+        except NotImplementedError as e:
+            self._log.warning("resumable: %s of %s (%s) runs on, nothing can stop it: %s", record.handle, row, row.state, e)
+            return "left"
         self._log.info("resumable: cancelled %s of %s: the task is %s and nothing watches it", record.handle, row, row.state)
         self._write(row, record, Outcome.CANCELLED)
         return "stopped"
@@ -194,8 +199,7 @@ def adapter_of(reach: Mapping[str, Any] | None) -> JobAdapter | None:
     if not reach:
         return None
     found = found_at(str(reach["operator"]))
-    at_a_distance: Callable[[Mapping[str, Any]], JobAdapter] | None = getattr(found, "at_a_distance", None)
-    return at_a_distance(reach) if at_a_distance else None
+    return found.at_a_distance(reach) if isinstance(found, type) and issubclass(found, DurableBase) else None
 
 
 def cleanup_of(path: str) -> Callable[[Any], Any] | None:

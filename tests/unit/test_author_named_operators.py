@@ -8,7 +8,6 @@ import pytest
 from botocore import xform_name
 
 from resumable import ConfigurationError
-from resumable.mixin import DurableBase
 from resumable.operators.rds import ResumableRdsCreateDbSnapshotOperator
 from resumable.record import JobHandle
 from resumable.sweep import adapter_of
@@ -242,7 +241,6 @@ def test_a_clear_while_a_snapshot_is_created_is_refused_and_on_clear_reattach_wa
     assert (len(server.all), server.count("DeleteDBSnapshot")) == (1, 0)
 
 
-@pytest.mark.skipif(not hasattr(DurableBase, "_can_stop"), reason="the check itself is another branch's")
 def test_a_job_timeout_is_refused_where_nothing_stops_the_job():
     given = {"db_type": "instance", "db_identifier": "db", "db_snapshot_identifier": "nightly"}
     with pytest.raises(ConfigurationError, match="job_timeout"):

@@ -208,6 +208,17 @@ def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(se
     assert len(counted[ResumableMixin]) == 7
 
 
+def test_a_second_job_in_one_execute_is_an_error_and_not_given_the_first_ones_result(service):
+    class Twice(Plain):
+        def execute(self, context):
+            return [self.execute_resumable(context), self.execute_resumable(context)]
+
+    service.on_poll = service.finish
+    with pytest.raises(ConfigurationError, match="twice"):
+        task(Twice, service).attempt()
+    assert len(service.states) == 1
+
+
 # -- one body, two bases -----------------------------------------------------------------------------------------------
 
 

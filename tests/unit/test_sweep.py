@@ -292,6 +292,33 @@ def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour(
     assert "by hand" in caplog.text
 
 
+class Stranger:
+    """A class that is none of ours and has a method of the same name."""
+
+    at_a_distance = pytest.fail
+
+
+def test_a_record_brings_no_other_class_and_no_other_attribute_into_the_sweep() -> None:
+    """A task can write anything into its state, and the sweep runs where the metadata database is."""
+    for operator in ("Stranger", "Cloud", "adapter_of", "Nothing"):
+        assert adapter_of({**REACH, "operator": f"{__name__}:{operator}"}) is None
+    adapter = adapter_of({**REACH, "cancel_job": "x", "log": "x", "settle_time": 1e9})
+    assert vars(adapter._operator) == {"conn_id": "trainer"}  # type: ignore[union-attr]
+
+
+def test_a_job_that_nothing_can_stop_is_reported_and_no_failure_of_the_sweep(caplog: pytest.LogCaptureFixture) -> None:
+    class Unstoppable(Train):
+        service = "Train"
+        cancel_job = ResumableMixin.cancel_job
+
+    globals()["Unstoppable"] = Unstoppable
+    Unstoppable.__qualname__ = "Unstoppable"
+    table = Table(row(record(reach={**REACH, "operator": f"{__name__}:Unstoppable"})))
+    assert Sweep(table).run() == {"left": 1}  # type: ignore[arg-type]
+    assert "nothing can stop it" in caplog.text
+    assert table.written == {}
+
+
 # -- what `once` made -------------------------------------------------------------------------------------------------
 
 REMOVED: list[Any] = []
