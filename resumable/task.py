@@ -77,3 +77,7 @@ class CurrentTask:
         It is called in this process, after Airflow was told how the task ended, and not at all if the process is killed.
         """
         compat.at_end(self.operator, callback)
+
+    def after_success(self, forget: Callable[[], Any]) -> None:
+        """Have ``forget`` called once Airflow has taken note of the task's success; not if it has refused it."""
+        compat.after_success(self.operator, self.context, forget)

@@ -250,7 +250,7 @@ class Checkpoint:
         """A store that nobody else cleans up keeps nothing of a task that has succeeded."""
         progress = self._progress
         if progress is not None and not getattr(task.store, "outlives_success", True):
-            task.at_end(lambda succeeded: progress.forget() if succeeded else None)
+            task.after_success(progress.forget)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.shield(self._exit_off_loop(error))

@@ -6,7 +6,9 @@ import hashlib
 import json
 from typing import Any
 
+from resumable.identity import TaskIdentity
 from resumable.stores.base import Variables
+from resumable.stores.variables import unmasked
 
 MAX_NAME = 250
 """Length of a Variable's name in Airflow's database (models/variable.py)."""
@@ -19,7 +21,7 @@ class TaskVariableStore:
     Writes are not fenced: a process that was given up can still write. There is no compare-and-set.
 
     Args:
-        prefix: what every name begins with.
+        prefix: what every name begins with: `prefix_of` the task.
         variables: those of the deployment.
     """
 
@@ -42,3 +44,18 @@ class TaskVariableStore:
     def _named(self, key: str) -> str:
         name = f"{self._prefix}{key}"
         return name if len(name) <= MAX_NAME else name[: MAX_NAME - 33] + "." + hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def prefix_of(task: TaskIdentity) -> str:
+    """
+    ``dag_id.task_id.`` and the map index if there is one: what a person looks for in the list of Variables.
+
+    With a hash of the ids where another task's could read the same (a dot in the DAG's id, a number at the end of the task's), or
+    where a word in it would make Airflow hide the value.
+    """
+    plain = f"{task.dag_id}.{task.task_id}." + (f"{task.map_index}." if task.map_index >= 0 else "")
+    shown = unmasked(plain)
+    if shown == plain and "." not in task.dag_id and not task.task_id.rpartition(".")[2].isdigit():
+        return plain
+    ids = [task.dag_id, task.task_id, task.map_index]
+    return f"{shown}{hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]}."

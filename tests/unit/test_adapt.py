@@ -11,14 +11,13 @@ import time
 import pytest
 from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
 from airflow.providers.amazon.aws.operators.redshift_data import RedshiftDataOperator
+from airflow.providers.common.compat.sdk import ResumableJobMixin
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow.sdk import DAG, BaseOperator
-from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from resumable import ConfigurationError, ResumableMixin, make_resumable
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.services import DatabricksSimulator, Drop
+from tests.support.names import DAG, AirflowFailException, AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -304,7 +303,7 @@ def without(name):
     class Lacking(RenderOperator):
         pass
 
-    setattr(Lacking, name, ResumableJobMixin.__dict__[name])
+    setattr(Lacking, name, ResumableJobMixin.__dict__.get(name))  # before 3.3 it has none of them
     return Lacking
 
 

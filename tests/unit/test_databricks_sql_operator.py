@@ -12,11 +12,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from resumable import LostSightError, RecordError
 from resumable.operators.databricks import ResumableDatabricksSQLStatementsOperator
 from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.support.names import AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

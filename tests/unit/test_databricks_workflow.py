@@ -10,13 +10,12 @@ import pytest
 from airflow.providers.databricks.operators import databricks_workflow as provider
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator, DatabricksTaskOperator
 from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from resumable import ConfigurationError, LostSightError
 from resumable.operators.databricks import ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator
 from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup
 from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.support.names import DAG, AirflowFailException, AirflowRescheduleException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

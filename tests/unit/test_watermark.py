@@ -9,7 +9,6 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
 from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, compat, watermark
 from resumable.identity import TaskIdentity
@@ -18,6 +17,7 @@ from resumable.stores import SupersededError
 from resumable.stores.asset_state import AssetStateStore
 from resumable.stores.task_variables import TaskVariableStore
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment, Run
+from tests.support.names import AirflowFailException
 
 KEY = "resumable.watermark.orders"
 HOUR = timedelta(hours=1)
