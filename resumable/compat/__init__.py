@@ -436,8 +436,17 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def current_context() -> Mapping[str, Any]:
-    """The context of the task that this process runs."""
-    context: Mapping[str, Any] = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")()
+    """
+    The context of the task that this process runs.
+
+    Raises:
+        RuntimeError: it runs none.
+    """
+    find = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")
+    try:
+        context: Mapping[str, Any] = find()
+    except _exception("AirflowException") as e:  # Airflow 2's
+        raise RuntimeError(str(e)) from e
     return context
 
 
@@ -503,9 +512,13 @@ def task_variable_store(context: Mapping[str, Any]) -> StateStore:
 
 def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[TaskIdentity]:
     """Those of ``tasks``, of any DAG run, that Airflow has in state success now. A run that was deleted has no state."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    ask = getattr(context["ti"], "get_task_states", None)
+    if ask is None and not has_sdk():
+        return {task for task in tasks if _two.recorded_state_of(task) == "success"}
+    if ask is None:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    ask = getattr(context["ti"], "get_task_states", RuntimeTaskInstance.get_task_states)
+        ask = RuntimeTaskInstance.get_task_states
     found = set()
     for task in tasks:
         mapped = None if task.map_index == -1 else task.map_index

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from resumable.identity import TaskIdentity
+
 DATABASE_LOCK = threading.Lock()
 """Held while this library talks to the database, so that no interruption falls in the middle of it."""
 
@@ -58,6 +60,15 @@ def state_of(ti: Any) -> Any:
         if state in ("running", "failed", "success", "skipped") or not is_run_by_airflow(ti):
             return state
         return "restarting" if own.query(Job.state).filter_by(id=ti.job_id).scalar() == "restarting" else state
+
+
+def recorded_state_of(task: TaskIdentity) -> Any:
+    """The state of a task instance of any DAG run; None also if there is no such run."""
+    from airflow.models import TaskInstance
+
+    ids = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
+    with session() as own:
+        return own.query(TaskInstance.state).filter_by(**ids).scalar()
 
 
 class OrmVariables:

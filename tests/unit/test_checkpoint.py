@@ -467,6 +467,8 @@ def test_a_value_that_cannot_be_kept_is_cleaned_up(task):
 @pytest.fixture
 def variables(task, monkeypatch):
     """The task's state in Airflow Variables, on an Airflow 3 that has taken note of its success; `state` says otherwise."""
+    if not compat.has_sdk():
+        pytest.skip("Airflow 2 tells a listener of the success: tests/versions")
 
     class Names(dict):
         state = "success"
@@ -480,7 +482,6 @@ def variables(task, monkeypatch):
     names = Names()
     monkeypatch.setattr(compat, "state_store", lambda context: VariableStore(compat.task_identity(context), names))
     monkeypatch.setattr(compat, "own_state", lambda context: names.state)
-    monkeypatch.setattr(compat, "has_sdk", lambda: True)
     return names
 
 
