@@ -30,6 +30,7 @@ AT_BOTH_ENDS = ("2.11", "3.3")
 UNIT = ["tests/unit", "tests/contract", "tests/examples"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
+OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py"]
 MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
 UPGRADE = ["-m", "versions", "tests/versions/test_upgrade.py"]
 
@@ -60,6 +61,7 @@ def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float
     steps = [step("unit and contract", python, UNIT, env)]
     if "--lowest" not in flags:
         steps.append(step("scenarios", python, SCENARIOS, env))
+        steps.append(step("sweep, and without a server", python, OTHERS, env))
         if version == "3.3":
             steps.append(step("upgrade", python, UPGRADE, {**env, "MATRIX_OLDER": str(environment("3.2"))}))
     return steps
