@@ -231,6 +231,11 @@ def _connection(conn_id: str) -> Any:
     return _first_of("BaseHook", "airflow.sdk", "airflow.hooks.base").get_connection(conn_id)
 
 
+def has_object_storage(scheme: str) -> bool:
+    """Whether `object_storage_path` opens URLs with this scheme."""
+    return bool(_first_of("has_fs", "airflow.sdk.io.fs", "airflow.io")(scheme))
+
+
 def object_storage_path() -> Any:
     """The class of paths on object storage."""
     return _first_of("ObjectStoragePath", "airflow.sdk", "airflow.io.path")

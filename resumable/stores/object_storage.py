@@ -40,16 +40,14 @@ class ObjectStorageStore:
     def check_settings(cls) -> None:
         """
         Raises:
-            ConfigurationError: ``[resumable] store_path`` is missing, no URL, or nothing here can open such URLs.
+            ConfigurationError: ``[resumable] store_path`` is missing, no URL, or no provider here opens such URLs.
         """
         path = _base()
-        try:
-            compat.object_storage_path()(path).fs  # noqa: B018 - makes the file system, connects to nothing
-        except Exception as e:
+        if not compat.has_object_storage(path.partition("://")[0]):
             raise ConfigurationError(
-                f"airflow.cfg [resumable]: store_path={path!r} cannot be opened ({type(e).__name__}: {e}). Nothing was submitted."
-                " Install what Airflow needs for such URLs, e.g. apache-airflow-providers-amazon[s3fs], wherever DAGs are parsed."
-            ) from e
+                f"airflow.cfg [resumable]: store_path={path!r} cannot be opened: no provider here knows such URLs. Nothing was "
+                "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
+            )
 
     def get(self, key: str) -> Any:
         try:

@@ -27,6 +27,7 @@ from resumable import (
 )
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
+from resumable.stores.task_state import AfterUpgrade
 from resumable.stores.variables import VariableStore
 from tests.support.names import AirflowRescheduleException, get_current_context
 from tests.support.runner import Effects, StateStoreDouble
@@ -506,6 +507,19 @@ def test_a_success_that_airflow_has_refused_forgets_nothing(state, task, variabl
     once("c", lambda: "x", context=task.context())
     task.end()
     assert once("c", lambda: "y", context=task.context()) == "x"
+
+
+def test_after_an_upgrade_checkpoints_and_once_go_on_where_the_older_airflow_left_them(task, variables, monkeypatch):
+    task.stopped(range(30), after=12)
+    once("c", lambda: "x", context=task.context())
+    monkeypatch.undo()
+    upgraded = lambda context: AfterUpgrade(
+        StateStoreDouble(task.data, Effects(), lambda verb: False), VariableStore(compat.task_identity(context), variables)
+    )
+    monkeypatch.setattr(compat, "state_store", upgraded)
+    assert task.run(range(30)) == list(range(12, 30))
+    assert once("c", lambda: "y", context=task.context()) == "x"
+    assert len(variables) <= 1  # the list of the keys, which nobody had to read
 
 
 def test_a_clean_up_that_failed_is_not_forgotten(task, variables):

@@ -385,7 +385,8 @@ def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflo
 
     records = RecordStore(compat.state_store(context(task_state_store=accessor, **how)))
     assert records.load() == old
-    assert len(names.kept) == 1
+    assert names.kept == {}
+    assert JobRecord.from_json(accessor.get(KEY)) == old
     records.save(record("new").with_handle(JobHandle("demo", 7), 1_767_225_601.0))
     assert names.kept == {}
     assert accessor.get(KEY)["owner"] == "new"
@@ -397,6 +398,30 @@ def test_a_first_attempt_on_a_new_airflow_asks_its_own_store_and_nothing_else(mo
     records = RecordStore(compat.state_store(context(task_state_store=Accessor())))
     assert records.load() is None
     records.save(record())
+
+
+def test_a_death_between_the_new_store_and_the_old_one_loses_nothing():
+    class Dies(MemoryStore):
+        def delete(self, key):
+            raise KeyboardInterrupt
+
+    store, older = MemoryStore(), Dies()
+    older.set(KEY, 1)
+    with pytest.raises(KeyboardInterrupt):
+        AfterUpgrade(store, older).get(KEY)
+    assert AfterUpgrade(store, older).get(KEY) == 1
+
+
+def test_a_try_that_airflow_has_given_up_carries_nothing_over():
+    class Refusing(MemoryStore):
+        def set(self, key, value):
+            raise SupersededError
+
+    older = MemoryStore()
+    older.set(KEY, 1)
+    with pytest.raises(SupersededError):
+        AfterUpgrade(Refusing(), older).get(KEY)
+    assert older.get(KEY) == 1
 
 
 def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
