@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import resumable
 from resumable import compat
 from resumable.compat import _three, _two
 from resumable.errors import ConfigurationError, StateStoreError
@@ -474,3 +477,15 @@ def test_sigterm_calls_on_kill_alone_and_the_old_handler_is_back_afterwards():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == ["ours", "theirs"]
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_outside_of_compat_asks_which_airflow_this_is():
+    """`has_task_state` may be asked for: what a deployment has, and not which version it is."""
+    root = Path(resumable.__file__).parent
+    words = re.compile(r"has_sdk|AIRFLOW_V_|(from|import) airflow\.sdk|airflow\.__version__|airflow import __version__|packaging")
+    files = [file for file in root.rglob("*.py") if "compat" not in file.relative_to(root).parts]
+    assert len(files) > 40
+    assert [f"{file}: {found}" for file in files if (found := words.search(file.read_text()))] == []
