@@ -21,8 +21,8 @@ def log_locks() -> Iterator[None]:
     """
     New locks for the log handlers after each test.
 
-    A signal that raises in the main thread right after a handler's ``acquire()`` leaves it locked for every other thread: a window
-    of Python's own, and the next test's watcher would wait in it for ever (seen on 2.11).
+    A signal that raises in the main thread right after a handler's ``acquire()`` leaves it locked for every other thread: a
+    window of Python's own, and the next test's watcher would wait in it for ever (seen on 2.11).
     """
     yield
     for of in list(logging._handlerList):
