@@ -198,6 +198,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     monkeypatch.setattr(listener._reaper, "note", lambda *args: found.append(args))
     monkeypatch.setattr(compat, "is_server", lambda: True)
+    monkeypatch.setattr(compat, "has_task_state", lambda: True)
     return found
 
 

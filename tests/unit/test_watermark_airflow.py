@@ -8,6 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from resumable import compat
+
+pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="this Airflow has no asset state store")
+
 SCRIPT = """
 import json
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner

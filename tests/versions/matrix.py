@@ -27,7 +27,7 @@ UV = Path(sys.executable).parent / "uv"
 VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3")
 AT_BOTH_ENDS = ("2.11", "3.3")
 """The versions of which the oldest resolution is tested: `constraints-VERSION-lowest.txt`."""
-UNIT = ["tests/unit", "tests/contract", "tests/examples"]
+UNIT = ["tests/unit", "tests/contract"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
 OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py"]
