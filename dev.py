@@ -3,12 +3,12 @@
 The one entry for newcomers and CI: makes `.venv` as the lock file says, then runs a command in it.
 
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
-    python3 dev.py test [ARGS]     lint, types and every test; with ARGS only pytest ARGS
+    python3 dev.py test [ARGS]     lint, types, every test, and the core of them on Airflow 2.11; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
     python3 dev.py catalog         the whole contract of every operator, a crash at every call included
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
-    python3 dev.py matrix [VERSION ...] [--core | --lowest]
+    python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
                                    the tests on other Airflows (2.11 3.0 3.1 3.2 3.3), and one table; see tests/versions
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
@@ -40,6 +40,8 @@ LINT = ["-m", "ruff", "check", "."]
 TYPES = ["-m", "mypy"]
 BY_DEFAULT = "not harness and not stops and not versions and not catalog"
 PARALLEL = ["-n", "auto", "--dist", "worksteal"]
+MATRIX = ["-m", "tests.versions.matrix"]
+OLDEST_RUNS_ON = ((3, 11), (3, 13))
 CRASH = ["-m", "pytest", "-s", "-m", "not harness", "tests/crash"]
 
 
@@ -67,6 +69,10 @@ def test(*arguments: str) -> None:
     run("lint", *LINT)
     run("types", *TYPES)
     run("tests without an Airflow, one process per core", "-m", "pytest", *PARALLEL, "-m", f"not airflow and {BY_DEFAULT}")
+    if OLDEST_RUNS_ON[0] <= sys.version_info < OLDEST_RUNS_ON[1]:
+        run("the core scenarios on Airflow 2.11", *MATRIX, "2.11", "--core")
+    else:
+        say("the core scenarios on Airflow 2.11 are left out: that one runs here on Python 3.11 and 3.12 only")
     say("tests on a real Airflow, one after the other")
     become("-m", "pytest", "-m", f"airflow and {BY_DEFAULT}")
 
@@ -99,7 +105,7 @@ def celery(*arguments: str) -> None:
 
 
 def matrix(*arguments: str) -> None:
-    become("-m", "tests.versions.matrix", *arguments)
+    become(*MATRIX, *arguments)
 
 
 def lint(*arguments: str) -> None:

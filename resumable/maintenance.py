@@ -18,13 +18,17 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from resumable import compat
-from resumable.errors import ConfigurationError
+from resumable.errors import ConfigurationError, ResumableError
 from resumable.stores.variables import PREFIX, opened
 
 log = logging.getLogger("resumable")
 
 GONE = "gone"
 """What a deployment answers about a task instance whose DAG run does not exist."""
+
+
+class SweepError(ResumableError):
+    """Airflow did not answer about some Variables."""
 
 
 class Deployment(Protocol):
@@ -44,20 +48,34 @@ def sweep_variables(airflow: Deployment, *, dry_run: bool = False) -> list[str]:
     Delete the Variables that nobody needs; with ``dry_run`` only tell which.
 
     Returns: their names. Each is logged with the reason and, if it has one that may still run, with its job.
+
+    Raises:
+        SweepError: Airflow did not answer about some of them; those are left alone, and all others are done.
     """
-    swept = []
+    swept, errors = [], {}
     for name, text in list(airflow.variables()):
         try:
             task, value = opened(text)
-            state = airflow.task_state(task)
         except ValueError as e:
             log.warning("resumable: the Variable %s is left alone, it cannot be read: %s", name, e)
             continue
-        if why := _reason(state, value):
-            if not dry_run:
+        try:
+            why = _reason(airflow.task_state(task), value)
+            if why and not dry_run:
                 airflow.delete(name)
+        except Exception as e:
+            log.warning("resumable: the Variable %s is left alone, Airflow does not answer about it: %r", name, e)
+            errors[name] = e
+            continue
+        if why:
             log.info("resumable: %s %s: %s%s", "would delete" if dry_run else "deleted", name, why, _open_job(value))
             swept.append(name)
+    if errors:
+        name, error = next(iter(errors.items()))
+        raise SweepError(
+            f"Airflow did not answer about {len(errors)} Variables, the first is {name} ({type(error).__name__}: {error}). They "
+            f"are left alone; {len(swept)} others {'would be' if dry_run else 'were'} deleted. Run it again."
+        ) from error
     return swept
 
 
@@ -70,11 +88,8 @@ def sweep_from_task(conn_id: str = "airflow_api", *, dry_run: bool = False) -> l
             its URL, ``login`` and ``password`` are a user's who may read DAG runs and delete Variables. Airflow 2 needs none.
         dry_run: only tell.
     """
-    if not compat.has_sdk():
-        return sweep_variables(compat.database(), dry_run=dry_run)
-    given = compat.connection(conn_id)
-    with RestApi(given.host, given.login, given.password) as api:
-        return sweep_variables(api, dry_run=dry_run)
+    with compat.deployment(conn_id) as airflow:
+        return sweep_variables(airflow, dry_run=dry_run)
 
 
 def _reason(state: str | None, value: Any) -> str | None:
@@ -138,30 +153,49 @@ class RestApi:
         self._http.close()
 
     def variables(self) -> Iterator[tuple[str, str]]:
-        offset, page = 0, 100
+        """In pages of as many as this Airflow gives at once (``[api] maximum_page_limit``)."""
+        seen: set[str] = set()
+        offset = 0
         while True:
-            found = self._get("/variables", {"limit": page, "offset": offset, "order_by": "id"})["variables"]
-            yield from ((one["key"], one["value"]) for one in found if one["key"].startswith(PREFIX))
-            if len(found) < page:
+            answer = self._get("/variables", {"limit": 100, "offset": offset, "order_by": "id"}).raise_for_status().json()
+            for one in answer["variables"]:
+                if one["key"].startswith(PREFIX) and one["key"] not in seen:
+                    seen.add(one["key"])
+                    yield one["key"], one["value"]
+            offset += len(answer["variables"])
+            if not answer["variables"] or offset >= answer["total_entries"]:
                 return
-            offset += page
 
     def task_state(self, task: Mapping[str, Any]) -> str | None:
+        if "/" in task["run_id"]:
+            return None  # this API finds no run by such an id, gone or not; beside the scheduler it can be asked for
         run = f"/dags/{quote(task['dag_id'], safe='')}/dagRuns/{quote(task['run_id'], safe='')}"
-        if self._get(run) is None:
+        if self._is_missing(self._get(run), "DagRun"):
             return GONE
         path = f"{run}/taskInstances/{quote(task['task_id'], safe='')}"
-        found = self._get(path if task["map_index"] < 0 else f"{path}/{task['map_index']}")
-        return None if found is None else found["state"]
+        answer = self._get(path if task["map_index"] < 0 else f"{path}/{task['map_index']}")
+        return None if self._is_missing(answer, "Task Instance") else answer.json()["state"]
+
+    def _is_missing(self, answer: Any, what: str) -> bool:
+        """
+        Whether Airflow says that there is no such thing.
+
+        A 404 alone does not: a proxy that finds no server, or a wrong path, says 404 as well.
+        """
+        if answer.status_code == 404 and answer.headers.get("content-type", "").startswith("application/json"):
+            detail = str(answer.json().get("detail"))
+            if detail.startswith(f"The {what} with ") and detail.endswith("was not found"):
+                return True
+        answer.raise_for_status()
+        return False
 
     def delete(self, name: str) -> None:
         answer = self._http.delete(f"/api/v2/variables/{quote(name, safe='')}")
-        if answer.status_code != 404:
+        if answer.status_code != 404:  # the task has deleted it meanwhile
             answer.raise_for_status()
 
     def _get(self, path: str, params: dict[str, Any] | None = None) -> Any:
-        answer = self._http.get(f"/api/v2{path}", params=params)
-        return None if answer.status_code == 404 else answer.raise_for_status().json()
+        return self._http.get(f"/api/v2{path}", params=params)
 
 
 def main(arguments: list[str]) -> int:
@@ -171,7 +205,11 @@ def main(arguments: list[str]) -> int:
     if unknown:
         log.error("%s: no such argument. Usage: python -m resumable.maintenance [--dry-run]", sorted(unknown)[0])
         return 2
-    swept = sweep_variables(compat.database(), dry_run=bool(arguments))
+    try:
+        swept = sweep_variables(compat.database(), dry_run=bool(arguments))
+    except SweepError as e:
+        log.error("resumable: %s", e)  # noqa: TRY400
+        return 1
     log.info("resumable: %d Variables %s", len(swept), "would be deleted" if arguments else "deleted")
     return 0
 

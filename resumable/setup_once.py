@@ -90,6 +90,17 @@ class _Once:
         self._is_clean = False
 
     def value(self) -> Any:
+        value = self._kept_or_made()
+        if not getattr(self._task.store, "outlives_success", True):
+            self._task.after_success(self._forget)
+        return value
+
+    def _forget(self) -> None:
+        """A store that nobody else cleans up keeps nothing of a task that has succeeded, unless something is left to clean up."""
+        if self._cleanup is None or self._is_clean:
+            self._stored.delete()
+
+    def _kept_or_made(self) -> Any:
         kept = self._stored.load()
         if kept is not None:
             kept = self._of_this_generation(kept)

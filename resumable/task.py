@@ -91,7 +91,7 @@ class CurrentTask:
         return ResumePolicy.of(given).resolved(compat.configured_policy())
 
     def after_success(self, callback: Callable[[], Any]) -> None:
-        """Have ``callback`` called in this process once Airflow has taken note of the task's success."""
+        """Have ``callback`` called here once Airflow has taken note of the task's success; not if it has refused it."""
         compat.after_success(self.operator, self.context, callback)
 
     def at_end(self, callback: Callable[[bool], Any]) -> None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 _HOME = tempfile.mkdtemp(prefix="resumable-tests-")
 os.environ.setdefault("AIRFLOW_HOME", _HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def log_locks() -> Iterator[None]:
+    """
+    New locks for the log handlers after each test.
+
+    A signal that raises in the main thread right after a handler's ``acquire()`` leaves it locked for every other thread: a
+    window of Python's own, and the next test's watcher would wait in it for ever (seen on 2.11).
+    """
+    yield
+    for of in list(logging._handlerList):
+        if (handler := of()) is not None:
+            handler.createLock()

@@ -2,7 +2,7 @@
 Once a day: deletes what jobs have left behind in Airflow Variables, when their DAG run is gone.
 
 For Airflow 2.11 to 3.2; on 3.3 and later records are in Airflow's task state, and Airflow cleans up. On Airflow 3 it needs a
-connection `airflow_api` to Airflow's own REST API (host, login, password); Airflow 2 needs none.
+connection `airflow_api` to Airflow's own REST API: host (http://api-server:8080), login, password. Airflow 2 needs none.
 """
 
 from datetime import datetime, timezone

@@ -8,6 +8,7 @@ import Airflow.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -140,7 +141,7 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
     is_run = is_run_by_airflow(context)
     if accessor is not None:
         store = TaskStateStore(accessor, _first_of("NEVER_EXPIRE", "airflow.sdk") if has_task_state() else timedelta.max)
-        return AfterUpgrade(store, VariableStore(task, variables())) if is_run and _goes_on(context) else store
+        return AfterUpgrade(store, VariableStore(task, variables(task))) if is_run and _goes_on(context) else store
     if not is_run:
         from resumable.stores.memory import MemoryStore
 
@@ -151,7 +152,7 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
             "durable=True needs context['task_state_store'], which this context does not have. Nothing was submitted. Run the "
             "task through Airflow, or give durable=False."
         )
-    return VariableStore(task, variables())
+    return VariableStore(task, variables(task))
 
 
 def _check_store(path: str) -> StoreFactory:
@@ -159,7 +160,7 @@ def _check_store(path: str) -> StoreFactory:
     home, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(home), name)
-    except (ImportError, AttributeError, ValueError) as e:
+    except Exception as e:
         raise ConfigurationError(
             f"{where} cannot be imported ({type(e).__name__}: {e}). Nothing was submitted. Give the full path of a class, e.g. "
             "resumable.stores.object_storage.ObjectStorageStore, and install it wherever DAGs are parsed."
@@ -171,6 +172,13 @@ def _check_store(path: str) -> StoreFactory:
             f"{where} is no store: {lack}. Nothing was submitted. Name a class with get, set and delete as "
             "resumable.StateStore has them, which is called with a TaskIdentity."
         )
+    try:
+        inspect.signature(found).bind(TaskIdentity("dag", "run", "task"))
+    except (TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"{where} cannot be called with a TaskIdentity ({e}). Nothing was submitted. Give its __init__ one parameter; what "
+            "else it needs it can read from airflow.cfg."
+        ) from e
     check = getattr(found, "check_settings", None)
     if check is not None:
         check()
@@ -189,9 +197,9 @@ def _goes_on(context: Mapping[str, Any]) -> bool:
     return bool(ti.try_number > 1 or context.get("task_reschedule_count") or resumed)
 
 
-def variables() -> Variables:
-    """Airflow Variables as a task may read and write them; a read that fails raises, and is never "no such Variable"."""
-    return _three.SupervisorVariables() if has_sdk() else _two.OrmVariables()
+def variables(task: TaskIdentity) -> Variables:
+    """Airflow Variables as the running ``task`` may use them; a read that fails raises, and is never "no such Variable"."""
+    return _three.SupervisorVariables(task) if has_sdk() else _two.OrmVariables()
 
 
 def database() -> Any:
@@ -201,9 +209,31 @@ def database() -> Any:
     return _database.Database()
 
 
-def connection(conn_id: str) -> Any:
-    """An Airflow connection, as a task sees it."""
+@contextmanager
+def deployment(conn_id: str) -> Iterator[Any]:
+    """
+    The Airflow that runs this task, for `resumable.maintenance`: the database on Airflow 2, on Airflow 3 its REST API.
+
+    Raises:
+        ConfigurationError: the connection ``conn_id`` is of no use.
+    """
+    if not has_sdk():
+        yield database()
+        return
+    from resumable.maintenance import RestApi
+
+    given = _connection(conn_id)
+    with RestApi(given.host, given.login, given.password) as api:
+        yield api
+
+
+def _connection(conn_id: str) -> Any:
     return _first_of("BaseHook", "airflow.sdk", "airflow.hooks.base").get_connection(conn_id)
+
+
+def has_object_storage(scheme: str) -> bool:
+    """Whether `object_storage_path` opens URLs with this scheme."""
+    return bool(_first_of("has_fs", "airflow.sdk.io.fs", "airflow.io")(scheme))
 
 
 def object_storage_path() -> Any:
@@ -434,12 +464,18 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def current_context() -> Mapping[str, Any]:
-    """The context of the task that this process runs. Raises: RuntimeError, if it runs none."""
-    ask = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")
+    """
+    The context of the task that this process runs.
+
+    Raises:
+        RuntimeError: it runs none.
+    """
+    find = _first_of("get_current_context", "airflow.sdk", "airflow.operators.python")
     try:
-        return cast("Mapping[str, Any]", ask())
+        context: Mapping[str, Any] = find()
     except _exception("AirflowException") as e:  # Airflow 2's
         raise RuntimeError(str(e)) from e
+    return context
 
 
 def at_end(task: Any, callback: Callable[[bool], Any]) -> None:
@@ -504,14 +540,19 @@ def task_variable_store(context: Mapping[str, Any]) -> StateStore:
     """A store of the running task that outlives its DAG runs: Airflow Variables."""
     from resumable.stores.task_variables import TaskVariableStore
 
-    return TaskVariableStore(task_identity(context), variables())
+    task = task_identity(context)
+    return TaskVariableStore(task, variables(task))
 
 
 def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[TaskIdentity]:
     """Those of ``tasks``, of any DAG run, that Airflow has in state success now. A run that was deleted has no state."""
     ask = getattr(context["ti"], "get_task_states", None)
+    if ask is None and not has_sdk():
+        return {task for task in tasks if _two.recorded_state_of(task) == "success"}
     if ask is None:
-        return {task for task in tasks if _two.is_success(task)}
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ask = RuntimeTaskInstance.get_task_states
     found = set()
     for task in tasks:
         mapped = None if task.map_index == -1 else task.map_index

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from resumable.identity import TaskIdentity
+
 
 def supervisor() -> Any:
     """What this process talks to its supervisor through; None where there is none (``dag.test()``, unit tests)."""
@@ -44,10 +46,38 @@ class SupervisorVariables:
     Airflow Variables by the requests that the Task SDK's ``Variable`` makes.
 
     ``Variable`` itself takes every error of a read for "there is no such Variable" (3.1 and later), and logs the error of a
-    write instead of raising it.
+    write instead of raising it. The API server does the same (3.0 to 3.3: ``Variable.get_variable_from_secrets``): when its
+    database fails, it says "not found". So that answer is believed only when it comes again after a question that the server
+    cannot answer without its database.
+
+    Args:
+        task: the running task instance, whose state is that question.
     """
 
+    def __init__(self, task: TaskIdentity) -> None:
+        self._task = task
+
     def get(self, name: str) -> str | None:
+        found = self._ask(name)
+        if found is None:
+            self._see_database()
+            found = self._ask(name)
+        return found
+
+    def _see_database(self) -> None:
+        from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+        task = self._task
+        index = None if task.map_index < 0 else task.map_index
+        ask = GetTaskStates(dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=index)
+        answer = self._send(ask)
+        self._expect_done(answer)
+        if not isinstance(answer, TaskStatesResult):
+            raise RuntimeError(  # noqa: TRY004
+                f"asked for the state of {task}, got an answer to something else: {type(answer).__name__}"
+            )
+
+    def _ask(self, name: str) -> str | None:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult
 

@@ -62,14 +62,13 @@ def state_of(ti: Any) -> Any:
         return "restarting" if own.query(Job.state).filter_by(id=ti.job_id).scalar() == "restarting" else state
 
 
-def is_success(task: TaskIdentity) -> bool:
-    """Whether the task instance is in state success; it may be another DAG run's."""
+def recorded_state_of(task: TaskIdentity) -> Any:
+    """The state of a task instance of any DAG run; None also if there is no such run."""
     from airflow.models import TaskInstance
 
+    ids = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
     with session() as own:
-        ids = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
-        state = own.query(TaskInstance.state).filter_by(**ids).scalar()
-    return str(getattr(state, "value", state)) == "success"
+        return own.query(TaskInstance.state).filter_by(**ids).scalar()
 
 
 class OrmVariables:

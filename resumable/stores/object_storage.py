@@ -21,7 +21,8 @@ class ObjectStorageStore:
     One object per task instance and key, below ``[resumable] store_path``, deleted when the task has succeeded.
 
     ``[resumable] store = resumable.stores.object_storage.ObjectStorageStore`` and, say, ``store_path = s3://aws_default@bucket/state``
-    (an Airflow connection before the @), or ``file:///shared/state``: a folder that every worker mounts.
+    (an Airflow connection before the @), or ``file:///shared/state``: a folder that every worker mounts. Such a folder is never
+    made here: where it is missing, the mount is, and what is empty for that reason must not be taken for a store without jobs.
     """
 
     fences_writes = False
@@ -32,20 +33,27 @@ class ObjectStorageStore:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         run, name = _readable(task.run_id), _readable(task.task_id)
         mapped = f".{task.map_index}" if task.map_index >= 0 else ""
-        self._folder = compat.object_storage_path()(_base()) / _readable(task.dag_id) / run / f"{name}{mapped}.{digest}"
+        self._base = compat.object_storage_path()(_base())
+        self._folder = self._base / _readable(task.dag_id) / run / f"{name}{mapped}.{digest}"
 
     @classmethod
     def check_settings(cls) -> None:
         """
         Raises:
-            ConfigurationError: ``[resumable] store_path`` is missing or no URL.
+            ConfigurationError: ``[resumable] store_path`` is missing, no URL, or no provider here opens such URLs.
         """
-        _base()
+        path = _base()
+        if not compat.has_object_storage(path.partition("://")[0]):
+            raise ConfigurationError(
+                f"airflow.cfg [resumable]: store_path={path!r} cannot be opened: no provider here knows such URLs. Nothing was "
+                "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
+            )
 
     def get(self, key: str) -> Any:
         try:
             return json.loads(self._object(key).read_bytes())
         except FileNotFoundError:
+            self._see_folder()
             return None
 
     def set(self, key: str, value: Any) -> None:
@@ -54,16 +62,27 @@ class ObjectStorageStore:
         if not self._is_local():
             target.write_bytes(data)  # an object is there as a whole, or not at all
             return
+        self._see_folder()
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f".{uuid.uuid4().hex}"
-        fresh.write_bytes(data)
-        os.replace(fresh.path, target.path)  # noqa: PTH105 - not a path of this machine's own kind
+        with open(fresh.path, "wb") as file:  # noqa: PTH123 - not a path of this machine's own kind
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the node may be lost right after: that is what the record is for
+        os.replace(fresh.path, target.path)  # noqa: PTH105
 
     def delete(self, key: str) -> None:
         self._object(key).unlink(missing_ok=True)
 
+    def _see_folder(self) -> None:
+        if self._is_local() and not self._base.is_dir():
+            raise FileNotFoundError(f"[resumable] store_path {self._base} is no folder on this worker: is it mounted here?")
+
     def _object(self, key: str) -> Any:
-        return self._folder / f"{_readable(key)}.json"
+        name = _readable(key)
+        if name != key.replace(".", "-") or "-" in key:  # what a person reads does not tell the key
+            name += f".{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        return self._folder / f"{name}.json"
 
     def _is_local(self) -> bool:
         return str(self._folder).startswith(("file:", "local:", "/"))

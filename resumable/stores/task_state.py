@@ -57,7 +57,7 @@ class AfterUpgrade:
     """
     Airflow's task state store, and what an older Airflow, which had none, left in another store for the same task instance.
 
-    What is found there is read until this Airflow's own store has it, and deleted then.
+    What is found there is carried over when it is read: afterwards this Airflow's own store has it, and the other one nothing.
     """
 
     fences_writes = True
@@ -65,19 +65,16 @@ class AfterUpgrade:
 
     def __init__(self, store: StateStore, older: StateStore) -> None:
         self._store, self._older = store, older
-        self._inherited: set[str] = set()
 
     def get(self, key: str) -> Any:
         value = self._store.get(key)
         if value is None and (value := self._older.get(key)) is not None:
-            self._inherited.add(key)
+            self._store.set(key, value)
+            self._older.delete(key)
         return value
 
     def set(self, key: str, value: Any) -> None:
         self._store.set(key, value)
-        if key in self._inherited:
-            self._older.delete(key)
-            self._inherited.discard(key)
 
     def delete(self, key: str) -> None:
         self._store.delete(key)

@@ -19,10 +19,14 @@ _PART = 50
 """Characters of each id in a name; Airflow takes 250 in all."""
 
 _MASKED = re.compile(
-    "access_token|api_?key|authorization|passphrase|passwd|password|private_key|prox(?:y|ies)|secret|token|keyfile_dict|service_account",
+    "access_key|access_token|api_?key|auth_header|authorization|bearer|connection_string|dsn|keyfile_dict|passphrase|passwd|password"
+    "|private_key|prox(?:y|ies)|secret|service_account|service_key|token|webhook_url",
     re.IGNORECASE,
 )
-"""Words in a name that make Airflow hide the Variable's value: its ``DEFAULT_SENSITIVE_FIELDS``, 2.11 to 3.3."""
+"""Words in a name that make Airflow hide the Variable's value: all ``DEFAULT_SENSITIVE_FIELDS``, 2.11 to 3.3 (tested)."""
+
+_HIDDEN, _SHOWN = "token", "stamp"
+"""Airflow 3.2 hides what stands under a key ``token`` inside of a Variable, and a person needs it to look for a job in doubt."""
 
 
 class VariableStore:
@@ -49,7 +53,7 @@ class VariableStore:
         return value
 
     def set(self, key: str, value: Any) -> None:
-        text = json.dumps({"task": _ids(self._task), "value": value})
+        text = json.dumps({"task": _ids(self._task), "value": _renamed(value, _HIDDEN, _SHOWN)})
         self._variables.set(name_of(self._task, key), text, f"airflow-resumable: the job of {self._task}")
 
     def delete(self, key: str) -> None:
@@ -77,13 +81,23 @@ def opened(text: str) -> tuple[Mapping[str, Any], Any]:
         ValueError: this library did not write it.
     """
     data = json.loads(text)
-    if not isinstance(data, dict) or not isinstance(data.get("task"), dict) or "value" not in data:
+    task = data.get("task") if isinstance(data, dict) else None
+    if not isinstance(task, dict) or "value" not in data or {*task} != {*_IDS} or not isinstance(task["map_index"], int):
         raise ValueError("not a Variable of airflow-resumable")
-    return data["task"], data["value"]
+    return task, _renamed(data["value"], _SHOWN, _HIDDEN)
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    if not isinstance(value, Mapping) or old not in value or new in value:
+        return value
+    return {new if name == old else name: one for name, one in value.items()}
+
+
+_IDS = ("dag_id", "run_id", "task_id", "map_index")
 
 
 def _ids(task: TaskIdentity) -> dict[str, Any]:
-    return {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
+    return {name: getattr(task, name) for name in _IDS}
 
 
 def unmasked(name: str) -> str:

@@ -18,7 +18,7 @@ class GatedStore(VariableStore):
     """`VariableStore`, waiting before a write for which somebody has closed a gate. Give it as ``[resumable] store``."""
 
     def __init__(self, task: TaskIdentity) -> None:
-        super().__init__(task, compat.variables())
+        super().__init__(task, compat.variables(task))
         self._run_id = task.run_id
 
     def set(self, key: str, value: Any) -> None:

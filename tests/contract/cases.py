@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
+from airflow.providers.common.compat.sdk import ResumableJobMixin
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
-from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
 
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator

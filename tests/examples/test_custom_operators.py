@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from airflow.providers.amazon.aws.operators.glue import GlueDataQualityRuleSetEvaluationRunOperator
-from airflow.sdk import BaseOperator
-from airflow.sdk.bases.resumablejobmixin import ResumableJobMixin
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import ResumableJobMixin
 from werkzeug import Request, Response
 
 from resumable.mixin import DurableBase
 from tests.services.faults import Drop
 from tests.services.server import ServiceServer, json_response
+from tests.support.names import AirflowFailException, AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 PAGE = Path(__file__).parents[2] / "docs" / "custom-operators.md"
@@ -239,8 +238,6 @@ def test_an_adapter_for_a_hook_keeps_the_xcoms_and_may_be_told_not_to_wait(farm)
 
 
 def test_an_adapter_for_a_hook_frees_the_slot_with_reschedule(farm):
-    from airflow.sdk.exceptions import AirflowRescheduleException
-
     instance = task(HOOK, resume_policy={"wait": "reschedule", "wait_interval": 60})
     for _ in range(2):
         with pytest.raises(AirflowRescheduleException):

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 import requests
-from airflow.dag_processing.dagbag import DagBag
-from airflow.serialization.serialized_objects import DagSerialization
 from werkzeug import Request, Response
 
 from resumable import OnClear, OnTimeout, ResumePolicy
 from resumable.mixin import DurableBase
 from tests.services import Drop, ServiceServer
 from tests.services.server import json_response
+from tests.support.names import DagBag, DagSerialization
 from tests.support.runner import TaskInstance, WorkerDied
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

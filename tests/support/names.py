@@ -22,6 +22,9 @@ AirflowRescheduleException = compat._exception("AirflowRescheduleException")
 AirflowTaskTerminated = compat._exception("AirflowTaskTerminated")
 ExecutorSafeguard: Any = compat._first_of("ExecutorSafeguard", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
 DagBag: Any = compat._first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
+_SERIALIZED = "airflow.serialization.serialized_objects"
+_SERIALIZER = "DagSerialization" if compat._has(_SERIALIZED, "DagSerialization") else "SerializedDAG"
+DagSerialization: Any = compat._first_of(_SERIALIZER, _SERIALIZED)
 mask_secret: Any = compat._first_of(
     "mask_secret", "airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"
 )
@@ -38,6 +41,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "BaseOperator",
     "DagBag",
+    "DagSerialization",
     "ExecutorSafeguard",
     "TaskDeferred",
     "Variable",

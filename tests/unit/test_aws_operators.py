@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, timezone
 
 import boto3
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
 from resumable import ForeignJobError
 from resumable.operators.athena import ResumableAthenaOperator
@@ -28,6 +27,7 @@ from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from tests.contract import aws_cases
 from tests.contract.conftest import reading_once
 from tests.services import Drop, Refuse
+from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -268,7 +268,7 @@ def stopped(one, state):
             sent.append(effect)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(*STOPPED):
         one.attempt(listener=listen)
     assert sent
 

@@ -19,10 +19,13 @@ from resumable import (
     ItemsFailedError,
     RecordError,
     StateStoreError,
+    compat,
     once,
 )
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
+from resumable.stores.task_state import AfterUpgrade
+from resumable.stores.variables import VariableStore
 from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException, get_current_context
 from tests.support.runner import Effects, StateStoreDouble
 
@@ -454,6 +457,72 @@ def test_a_value_that_cannot_be_kept_is_cleaned_up(task):
     with pytest.raises(AirflowFailException, match="JSON cannot carry"):
         once("c", lambda: {1, 2}, cleanup=removed.append, context=task.context())
     assert removed == [{1, 2}]
+
+
+# -- a store that nobody else cleans up: before Airflow 3.3 -----------------------------------------------------------
+
+
+@pytest.fixture
+def variables(task, monkeypatch):
+    """The task's state in Airflow Variables, on an Airflow 3 that has taken note of its success; `state` says otherwise."""
+    if not compat.has_sdk():
+        pytest.skip("Airflow 2 tells a listener of the success: tests/versions")
+
+    class Names(dict):
+        state = "success"
+
+        def set(self, name, text, description):
+            self[name] = text
+
+        def delete(self, name):
+            self.pop(name, None)
+
+    names = Names()
+    monkeypatch.setattr(compat, "state_store", lambda context: VariableStore(compat.task_identity(context), names))
+    monkeypatch.setattr(compat, "own_state", lambda context: names.state)
+    return names
+
+
+def test_a_task_that_has_succeeded_leaves_no_variable_of_a_checkpoint_or_of_once(task, variables):
+    task.run(range(30))
+    assert variables
+    task.end()
+    assert not variables
+    for cleanup in (None, lambda _: None):
+        once("c", lambda: "x", cleanup=cleanup, context=task.context())
+        assert variables
+        task.end()
+        assert not variables
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "queued", "running"])
+def test_a_success_that_airflow_has_refused_forgets_nothing(state, task, variables):
+    variables.state = state
+    task.run(range(30))
+    task.end()
+    assert task.run(range(30)) == []
+    once("c", lambda: "x", context=task.context())
+    task.end()
+    assert once("c", lambda: "y", context=task.context()) == "x"
+
+
+def test_after_an_upgrade_checkpoints_and_once_go_on_where_the_older_airflow_left_them(task, variables, monkeypatch):
+    task.stopped(range(30), after=12)
+    once("c", lambda: "x", context=task.context())
+    monkeypatch.undo()
+    upgraded = lambda context: AfterUpgrade(
+        StateStoreDouble(task.data, Effects(), lambda verb: False), VariableStore(compat.task_identity(context), variables)
+    )
+    monkeypatch.setattr(compat, "state_store", upgraded)
+    assert task.run(range(30)) == list(range(12, 30))
+    assert once("c", lambda: "y", context=task.context()) == "x"
+    assert len(variables) <= 1  # the list of the keys, which nobody had to read
+
+
+def test_a_clean_up_that_failed_is_not_forgotten(task, variables):
+    once("c", lambda: "x", cleanup=lambda _: 1 / 0, context=task.context())
+    task.end()
+    assert len(variables) == 1
 
 
 # -- SIGTERM ----------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from resumable import LostSightError, RecordError
 from resumable.operators.databricks import ResumableDatabricksSQLStatementsOperator
 from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -279,7 +279,7 @@ def test_a_users_stop_cancels_the_statement_by_one_request_and_an_eviction_does_
             instance.state = state
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Exception):
+    with pytest.raises(STOPPED):
         instance.attempt(listener=listen)
     assert workspace.count("sql/cancel") == cancels
     assert instance.record["state"] == ("cancelled" if cancels else "submitted")

@@ -10,13 +10,12 @@ import pytest
 from airflow.providers.databricks.operators import databricks_workflow as provider
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator, DatabricksTaskOperator
 from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from resumable import ConfigurationError, LostSightError
+from resumable import ConfigurationError, LostSightError, compat
 from resumable.operators.databricks import ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator
 from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup
 from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.support.names import DAG, AirflowFailException, AirflowRescheduleException, AirflowTaskTerminated, DagSerialization
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -83,6 +82,8 @@ def die_with_the_run_kept(instance):
 
 def stop(instance, state, when):
     """SIGTERM after an effect, with Airflow's state of the task as given."""
+    if when.startswith("xcom") and not compat.has_sdk():
+        pytest.skip("on Airflow 2 the provider pushes no link")
     sent = []
 
     def listen(effect):
@@ -91,7 +92,7 @@ def stop(instance, state, when):
             instance.state = state
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises((AirflowRescheduleException, LostSightError)):
+    with pytest.raises((AirflowRescheduleException, LostSightError, AirflowTaskTerminated)):
         instance.attempt(listener=listen)
     instance.state = "running"
     assert sent
@@ -280,8 +281,6 @@ def test_durable_false_launches_exactly_as_the_provider(workspace):
 
 
 def test_a_dag_with_a_workflow_can_be_serialized_and_read_back():
-    from airflow.serialization.serialized_objects import DagSerialization
-
     read = DagSerialization.from_dict(DagSerialization.to_dict(workflow()))
     assert set(read.task_dict) == {"flow.launch", "flow.load", "flow.count"}
     assert read.task_dict["flow.load"].upstream_task_ids == {"flow.launch"}

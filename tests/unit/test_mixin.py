@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import os
 import signal
@@ -583,7 +584,7 @@ def lacking(base, method):
     return type("Operator", (base, BaseOperator), body)
 
 
-@pytest.mark.parametrize("base", [*AIRFLOWS_OWN, ResumableMixin])
+@pytest.mark.parametrize("base", [*filter(inspect.isabstract, AIRFLOWS_OWN), ResumableMixin])  # 3.3.0's is not abstract
 @pytest.mark.parametrize("method", METHODS)
 def test_an_operator_that_lacks_a_method_fails_when_the_dag_is_parsed(base, method):
     with DAG("dag", schedule=None), pytest.raises(TypeError, match=rf"abstract.*{method}"):

@@ -213,7 +213,7 @@ def test_a_pipeline_stop_carries_one_token(run):
 
 
 def test_output_files_do_not_hinder_a_wait_by_reschedule(run):
-    from airflow.sdk.exceptions import AirflowRescheduleException
+    from tests.support.names import AirflowRescheduleException
 
     files = [{"output_name": "o", "file_name": "f", "result_name": "r"}]
     server, instance = run("sagemaker-processing", output_files_to_xcom=files, resume_policy={"wait": "reschedule"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import tempfile
 import threading
@@ -413,9 +414,8 @@ def test_sts_knows_the_caller(aws):
 def test_emr_trigger_of_the_provider_sees_the_steps_end(aws, emr, result):
     cluster_id = aws.create_cluster()
     ids = add_steps(emr, cluster_id, 2)
-    trigger = EmrAddStepsTrigger(
-        cluster_id, ids, waiter_delay=1, waiter_max_attempts=5, aws_conn_id=None, region_name="us-east-1"
-    )
+    where = {"region_name": "us-east-1"} if "region_name" in inspect.signature(EmrAddStepsTrigger).parameters else {}
+    trigger = EmrAddStepsTrigger(cluster_id, ids, waiter_delay=1, waiter_max_attempts=5, aws_conn_id=None, **where)
     timers = [threading.Timer(0.3, aws.finish, [step_id, result, "done"]) for step_id in ids]
     for timer in timers:
         timer.start()

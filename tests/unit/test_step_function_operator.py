@@ -6,13 +6,13 @@ import asyncio
 import time
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
 from resumable import LostSightError
 from resumable.operators import step_function
 from resumable.operators.step_function import ResumableStepFunctionStartExecutionOperator
 from tests.services import Drop, Refuse
 from tests.services.aws_jobs import StepFunctions
+from tests.support.names import AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 _real_sleep = time.sleep

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import resumable
 from resumable import compat
 from resumable.compat import _three, _two
-from resumable.errors import StateStoreError
+from resumable.errors import ConfigurationError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
 from resumable.stores import MemoryStore, RecordStore, SupersededError
 from resumable.stores.object_storage import ObjectStorageStore
 from resumable.stores.task_state import AfterUpgrade
+from resumable.stores.task_variables import TaskVariableStore
 from resumable.stores.variables import VariableStore, name_of
 
 TASK = TaskIdentity("etl", "manual__2026-01-01T00:00:00+00:00", "train")
@@ -91,6 +95,15 @@ def test_no_two_task_instances_share_a_value_whatever_their_ids(make):
     assert [make(task).get(KEY)["number"] for task in ODD] == list(range(len(ODD)))
 
 
+@pytest.mark.parametrize("keys", [("resumable.once.a.b", "resumable.once.a-b"), ("o" * 90 + "1", "o" * 90 + "2")])
+def test_no_two_keys_of_a_task_share_a_value(make, keys):
+    one, other = keys
+    make(TASK).set(one, 1)
+    assert make(TASK).get(other) is None
+    make(TASK).set(other, 2)
+    assert (make(TASK).get(one), make(TASK).get(other)) == (1, 2)
+
+
 def test_mapped_tasks_that_write_at_once_keep_each_their_own(make):
     def run(index):
         store = make(TaskIdentity("etl", "run", "mapped", index))
@@ -117,17 +130,42 @@ def test_an_attempt_that_was_given_up_does_not_write_over_its_successor(make):
 # -- Variables ---------------------------------------------------------------------------------------------------------
 
 
+MASKERS = (
+    "airflow.sdk._shared.secrets_masker",
+    "airflow._shared.secrets_masker",
+    "airflow.sdk.execution_time.secrets_masker",
+    "airflow.utils.log.secrets_masker",
+)
+
+
+def should_hide():
+    return compat._first_of("should_hide_value_for_key", *MASKERS)
+
+
+@pytest.mark.parametrize("word", sorted(compat._first_of("DEFAULT_SENSITIVE_FIELDS", *MASKERS)))
+def test_no_word_for_which_airflow_hides_a_value_is_left_in_a_name(word):
+    for dag_id in (word, f"sync_{word.upper()}s", word.replace("_", "")):
+        task = TaskIdentity(dag_id, "run", word)
+        for name in (name_of(task), name_of(task, word), TaskVariableStore(task, Names())._named(word)):
+            assert not should_hide()(name)
+
+
+def test_what_a_variable_holds_is_shown_by_airflow_as_it_is():
+    pytest.importorskip("airflow.sdk")
+    from airflow.api_fastapi.core_api.datamodels.variables import VariableResponse
+
+    names = Names()
+    RecordStore(VariableStore(TASK, names)).save(record())
+    ((name, text),) = names.kept.items()
+    shown = VariableResponse(key=name, value=text, description=None, is_encrypted=True, team_name=None).val
+    assert json.loads(shown) == json.loads(text)
+    assert "t" * 48 in shown
+    assert RecordStore(VariableStore(TASK, names)).load() == record()
+
+
 @pytest.mark.parametrize("task", ODD, ids=str)
 def test_a_name_is_short_readable_fit_for_a_url_and_never_masked(task):
-    from resumable.compat import _first_of
-
-    masker = _first_of(
-        "should_hide_value_for_key",
-        "airflow.sdk._shared.secrets_masker",
-        "airflow._shared.secrets_masker",
-        "airflow.sdk.execution_time.secrets_masker",
-        "airflow.utils.log.secrets_masker",
-    )
+    masker = should_hide()
     name = name_of(task)
     assert name.startswith("resumable.")
     assert len(name) < 250
@@ -145,9 +183,13 @@ def test_a_name_never_changes_because_a_job_may_be_in_flight_under_it():
     assert name_of(TASK) == "resumable.etl.train.manual__2026-01-01T00-00-00-00-00.0d8fbcd57d71e8af2adf"
 
 
+def vars_of(task):
+    return {name: getattr(task, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+
+
 def test_a_variable_of_somebody_else_is_an_error_and_not_nothing():
     names = Names()
-    names.kept[name_of(TASK)] = json.dumps({"task": {"dag_id": "another"}, "value": {}})
+    names.kept[name_of(TASK)] = json.dumps({"task": {**vars_of(TASK), "dag_id": "another"}, "value": {}})
     with pytest.raises(StateStoreError, match="not about etl"):
         RecordStore(VariableStore(TASK, names), sleep=lambda _: None).load()
     names.kept[name_of(TASK)] = "hello"
@@ -160,12 +202,16 @@ def test_a_variable_of_somebody_else_is_an_error_and_not_nothing():
 
 @pytest.fixture
 def supervisor(monkeypatch):
-    """A supervisor that answers with what `answer` holds."""
+    """A supervisor that answers with what `answer` holds, and questions for a state with `states`."""
     pytest.importorskip("airflow.sdk")
-    told = types.SimpleNamespace(answer=None, asked=[])
+    from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+    told = types.SimpleNamespace(answer=None, asked=[], states=TaskStatesResult(task_states={}))
 
     def send(ask):
         told.asked.append(ask)
+        if isinstance(ask, GetTaskStates):
+            return told.states() if callable(told.states) else told.states
         if isinstance(told.answer, BaseException):
             raise told.answer
         return told.answer
@@ -179,7 +225,7 @@ def test_only_not_found_is_no_variable_and_every_other_error_is_an_error(supervi
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
 
-    variables = _three.SupervisorVariables()
+    variables = _three.SupervisorVariables(TASK)
     supervisor.answer = ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": "k"})
     assert variables.get("k") is None
     supervisor.answer = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
@@ -192,6 +238,36 @@ def test_only_not_found_is_no_variable_and_every_other_error_is_an_error(supervi
             variables.get("k")
     supervisor.answer = VariableResult(key="k", value="text")
     assert variables.get("k") == "text"
+
+
+def test_a_server_that_cannot_ask_its_database_is_not_one_without_the_variable(supervisor):
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult, VariableResult
+
+    def is_back():
+        supervisor.answer = VariableResult(key="k", value="text")
+        return TaskStatesResult(task_states={})
+
+    variables = _three.SupervisorVariables(TASK)
+    supervisor.answer = ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": "k"})
+    supervisor.states = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
+    with pytest.raises(AirflowRuntimeError):
+        variables.get("k")
+    supervisor.states = is_back
+    assert variables.get("k") == "text"
+
+
+def test_airflow_3_says_not_found_when_its_database_fails(monkeypatch):
+    """Why `SupervisorVariables` asks again: what the API server of 3.0 to 3.3 answers a task with."""
+    pytest.importorskip("airflow.sdk")
+    import airflow.models.variable as variable  # noqa: TID251
+
+    class Down:
+        def get_variable(self, **_):
+            raise OSError("the database is down")
+
+    monkeypatch.setattr(variable, "ensure_secrets_loaded", lambda *_: [Down()])
+    assert variable.Variable.get_variable_from_secrets("k") is None
 
 
 def test_a_supervisor_connection_without_a_lock_is_given_one():
@@ -249,20 +325,75 @@ def test_the_configured_store_comes_before_every_other(storage, monkeypatch):
     assert not [file for file in storage.rglob(".*") if file.is_file()]
 
 
+class NoArgument(MemoryStore):
+    pass
+
+
+class Nothing:
+    def __init__(self, task):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("resumable.stores.nowhere.Store", "cannot be imported"),
+        ("Store", "cannot be imported"),
+        ("resumable.stores.memory.Missing", "cannot be imported"),
+        ("broken_store_module.Store", "RuntimeError: broken on import"),
+        (f"{__name__}.Nothing", "no store: it has no get"),
+        (f"{__name__}.record", "no store"),
+        (f"{__name__}.NoArgument", "cannot be called with a TaskIdentity"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_an_error_while_a_dag_is_parsed(store, says, monkeypatch, tmp_path):
+    (tmp_path / "broken_store_module.py").write_text("raise RuntimeError('broken on import')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", store)
+    with pytest.raises(ConfigurationError, match=says) as error:
+        compat.require_store()
+    assert "Nothing was submitted" in str(error.value)
+
+
+@pytest.mark.parametrize(("path", "says"), [("", "no URL"), ("/srv/state", "no URL"), ("nosuch://b/state", "cannot be opened")])
+def test_an_object_storage_path_that_cannot_be_used_is_an_error_while_a_dag_is_parsed(path, says, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", path)
+    with pytest.raises(ConfigurationError, match=says):
+        compat.require_store()
+
+
+def test_a_shared_folder_that_is_not_mounted_here_is_not_an_empty_store(storage, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", (storage / "mounted").as_uri())
+    for order in (lambda store: store.get(KEY), lambda store: store.set(KEY, {})):
+        with pytest.raises(OSError, match="mounted here"):
+            order(ObjectStorageStore(TASK))
+    assert not list(storage.iterdir())
+
+
+def test_an_object_is_there_as_a_whole_or_not_at_all(storage, monkeypatch):
+    ObjectStorageStore(TASK).set(KEY, {"a": 1})
+    monkeypatch.setattr("os.replace", lambda *_: pytest.fail("died"))
+    with pytest.raises(BaseException, match="died"):
+        ObjectStorageStore(TASK).set(KEY, {"a": 2})
+    assert ObjectStorageStore(TASK).get(KEY) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "how", [{"try_number": 2}, {"task_reschedule_count": 1}, {"_ti_context_from_server": types.SimpleNamespace(next_method="go")}]
 )
 def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflow(how, monkeypatch):
     names, accessor = Names(), Accessor()
     monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "variables", lambda: names)
+    monkeypatch.setattr(compat, "variables", lambda task: names)
     old = record("old").with_handle(JobHandle("demo", 7), 1_767_225_601.0)
     task = compat.task_identity(context())
     RecordStore(VariableStore(task, names)).save(old)
 
     records = RecordStore(compat.state_store(context(task_state_store=accessor, **how)))
     assert records.load() == old
-    assert len(names.kept) == 1
+    assert names.kept == {}
+    assert JobRecord.from_json(accessor.get(KEY)) == old
     records.save(record("new").with_handle(JobHandle("demo", 7), 1_767_225_601.0))
     assert names.kept == {}
     assert accessor.get(KEY)["owner"] == "new"
@@ -270,10 +401,34 @@ def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflo
 
 def test_a_first_attempt_on_a_new_airflow_asks_its_own_store_and_nothing_else(monkeypatch):
     monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "variables", lambda: pytest.fail("no Variable is wanted"))
+    monkeypatch.setattr(compat, "variables", lambda task: pytest.fail("no Variable is wanted"))
     records = RecordStore(compat.state_store(context(task_state_store=Accessor())))
     assert records.load() is None
     records.save(record())
+
+
+def test_a_death_between_the_new_store_and_the_old_one_loses_nothing():
+    class Dies(MemoryStore):
+        def delete(self, key):
+            raise KeyboardInterrupt
+
+    store, older = MemoryStore(), Dies()
+    older.set(KEY, 1)
+    with pytest.raises(KeyboardInterrupt):
+        AfterUpgrade(store, older).get(KEY)
+    assert AfterUpgrade(store, older).get(KEY) == 1
+
+
+def test_a_try_that_airflow_has_given_up_carries_nothing_over():
+    class Refusing(MemoryStore):
+        def set(self, key, value):
+            raise SupersededError
+
+    older = MemoryStore()
+    older.set(KEY, 1)
+    with pytest.raises(SupersededError):
+        AfterUpgrade(Refusing(), older).get(KEY)
+    assert older.get(KEY) == 1
 
 
 def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
@@ -343,3 +498,15 @@ def test_sigterm_calls_on_kill_alone_and_the_old_handler_is_back_afterwards():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == ["ours", "theirs"]
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_outside_of_compat_asks_which_airflow_this_is():
+    """`has_task_state` may be asked for: what a deployment has, and not which version it is."""
+    root = Path(resumable.__file__).parent
+    words = re.compile(r"has_sdk|AIRFLOW_V_|(from|import) airflow\.sdk|airflow\.__version__|airflow import __version__|packaging")
+    files = [file for file in root.rglob("*.py") if "compat" not in file.relative_to(root).parts]
+    assert len(files) > 40
+    assert [f"{file}: {found}" for file in files if (found := words.search(file.read_text()))] == []

@@ -431,6 +431,7 @@ def test_a_store_that_is_down_fails_the_try_and_moves_nothing(airflow: Deploymen
 
 
 def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believed(airflow: Deployment) -> None:
+    pytest.importorskip("airflow.sdk")
     """On 3.3.2 a read of an inactive asset answers 'no such key': only the write tells."""
 
     class Inactive:
@@ -449,6 +450,7 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
 
 
 def test_a_try_that_airflow_has_given_up_writes_no_mark() -> None:
+    pytest.importorskip("airflow.sdk")
     class GivenUp:
         def set(self, key: str, value: Any) -> None:
             raise answer_of_server(404, "Task instance UUID('0199') not found")

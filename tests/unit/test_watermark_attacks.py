@@ -62,7 +62,7 @@ def test_a_mapped_task_may_have_a_mark_of_its_own_on_the_asset(airflow: Deployme
 
 
 def variable_of(monkeypatch: pytest.MonkeyPatch, data: dict[str, str], dag: str, task: str, index: int = -1) -> TaskVariableStore:
-    monkeypatch.setattr(compat, "variables", lambda: Named(Accessor(data, lambda what: None)))
+    monkeypatch.setattr(compat, "variables", lambda task: Named(Accessor(data, lambda what: None)))
     context = {"ti": SimpleNamespace(dag_id=dag, task_id=task, map_index=index, run_id="r")}
     found: Any = compat.task_variable_store(context)
     return found  # type: ignore[no-any-return]

@@ -9,7 +9,16 @@ _EVICTIONS = {
     "an eviction leaves the job and uses no try not even with retries 0": _UNTOLD,
     "an eviction while the submit is in flight makes no second job": _UNTOLD,
 }
-_MARKS = {"a deferred task marked failed cancels its job once": _DEFERRED}
+_UNHEARD = "no process holds the task at that moment, and the listener looks into the task state store of 3.3"
+_NO_SWEEP = "resumable.sweep reads the task state store of 3.3"
+_MARKS = {
+    "a deferred task marked failed cancels its job once": _DEFERRED,
+    "a task marked failed between two looks cancels its job once": _UNHEARD,
+    "a task marked success after a hand back cancels its job once": _UNHEARD,
+    "a mark whose worker is killed with it cancels the job once": _UNHEARD,
+    "a sweep leaves the steps of a task that does not wait": _NO_SWEEP,
+    "a sweep leaves the job of a last try that was lost and says so": _NO_SWEEP,
+}
 
 CANNOT: dict[str, dict[str, str]] = {
     "2.11": _MARKS,

@@ -2,10 +2,12 @@
 Runs the tests in an environment per version of Airflow, and prints what each version does.
 
     python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrade from 3.2 to 3.3
-    python3 dev.py matrix 2.11 --core      only the scenarios that CI runs, on 2.11
-    python3 dev.py matrix 2.11 --lowest    unit and contract tests with the oldest providers that our extras admit
+    python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: the store's tests and the scenarios of `CHOSEN`
+    python3 dev.py matrix --lowest         unit and contract tests with the oldest of all that our bounds admit, 2.11 and 3.3
+    python3 dev.py matrix --measure        milliseconds per store operation in a real task, Variables left of 200 task instances
 
-An environment is `.venvs/VERSION`, made by uv from `constraints-VERSION.txt`; 3.3 is `.venv` itself, as the lock file says.
+An environment is `.venvs/VERSION`, made from `constraints-VERSION.txt` by uv, or by pip where uv cannot be had; 3.3 is `.venv`
+itself, as the lock file says.
 """
 
 from __future__ import annotations
@@ -17,39 +19,49 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 UV = Path(sys.executable).parent / "uv"
 VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3")
+AT_BOTH_ENDS = ("2.11", "3.3")
+"""The versions of which the oldest resolution is tested: `constraints-VERSION-lowest.txt`."""
 UNIT = ["tests/unit", "tests/contract"]
+STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
+OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py"]
+MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
 UPGRADE = ["-m", "versions", "tests/versions/test_upgrade.py"]
 
 
 def main(arguments: list[str]) -> int:
     flags = {one for one in arguments if one.startswith("--")}
-    versions = [one for one in arguments if one not in flags] or list(VERSIONS)
-    if unknown := (flags - {"--core", "--lowest"}) | (set(versions) - set(VERSIONS)):
-        sys.exit(f"matrix: {sorted(unknown)} is none of {', '.join(VERSIONS)}, --core, --lowest")
+    possible = AT_BOTH_ENDS if "--lowest" in flags else VERSIONS
+    versions = [one for one in arguments if one not in flags] or list(possible)
+    if unknown := (flags - {"--core", "--lowest", "--measure"}) | (set(versions) - set(possible)):
+        sys.exit(f"matrix: {sorted(unknown)} is none of {', '.join(possible)}, --core, --lowest, --measure")
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as table:
         results = {version: run(version, flags, table.name) for version in versions}
         found = [json.loads(line) for line in table]
-    print(printed(found, versions))
+    print(printed_costs(found) if "--measure" in flags else printed(found, versions))
     for version, steps in results.items():
         print(version, "  ".join(f"{step} {'passed' if code == 0 else 'FAILED'} in {spent:.0f} s" for step, code, spent in steps))
-    return max(code for steps in results.values() for _, code, _ in steps)
+    return int(any(code for steps in results.values() for _, code, _ in steps))
 
 
 def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float]]:
     """Return name, exit code and seconds of each step."""
     python = environment(version, "--lowest" in flags)
     env = {**os.environ, "MATRIX_TABLE": table}
+    if "--measure" in flags:
+        return [step("measured", python, MEASURE, env)]
     if "--core" in flags:
-        return [step("scenarios", python, SCENARIOS, {**env, "MATRIX_CORE": "1"})]
+        return [step("stores", python, STORES, env), step("scenarios", python, SCENARIOS, {**env, "MATRIX_CORE": "1"})]
     steps = [step("unit and contract", python, UNIT, env)]
     if "--lowest" not in flags:
         steps.append(step("scenarios", python, SCENARIOS, env))
+        steps.append(step("sweep, and without a server", python, OTHERS, env))
         if version == "3.3":
             steps.append(step("upgrade", python, UPGRADE, {**env, "MATRIX_OLDER": str(environment("3.2"))}))
     return steps
@@ -72,12 +84,24 @@ def environment(version: str, lowest: bool = False) -> Path:
     if not pins.exists():
         sys.exit(f"matrix: there is no {pins.name}")
     python = ROOT / ".venvs" / name / "bin" / "python"
+    if not UV.exists():
+        with_pip(python, pins)
+        return python
     if not python.exists():
         subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, python.parents[1]], check=True)
     pip = [UV, "pip", "--quiet"]
     subprocess.run([*pip, "sync", "--python", python, pins], check=True)
     subprocess.run([*pip, "install", "--no-deps", "--python", python, "--editable", ROOT], check=True)
     return python
+
+
+def with_pip(python: Path, pins: Path) -> None:
+    print(f"matrix: making {python.parents[1]}; uv cannot be had, and pip takes a few minutes", flush=True)
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--requirement", pins], check=True)
+    subprocess.run([*pip, "--editable", ROOT], check=True)
 
 
 def printed(found: list[dict[str, str]], versions: list[str]) -> str:
@@ -87,6 +111,18 @@ def printed(found: list[dict[str, str]], versions: list[str]) -> str:
     width = max(map(len, names), default=8)
     rows = [" ".join([f"{'scenario':{width}}", *(f"{version:>5}" for version in versions)])]
     rows += [" ".join([f"{name:{width}}", *(f"{by_key.get((name, version), '-'):>5}" for version in versions)]) for name in names]
+    return "\n".join(rows)
+
+
+def printed_costs(found: list[dict[str, Any]]) -> str:
+    """Return the table of what stores cost: median and 95th percentile in milliseconds."""
+    heads = "".join(f" {name:>15}" for name in ("set", "get", "get of nothing", "delete"))
+    rows = [f"{'Airflow':8} {'store':16}{heads}  Variables left of 200"]
+    for one in found:
+        for store, spent in one["milliseconds"].items():
+            columns = ["{:.1f} / {:.1f}".format(*spent[name]) for name in ("set", "get", "miss", "delete")]
+            left = one["variables left of 200"] if store == "default" else ""
+            rows.append(" ".join([f"{one['airflow']:8} {store:16}", *(f"{column:>15}" for column in columns), f" {left}"]))
     return "\n".join(rows)
 
 

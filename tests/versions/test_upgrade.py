@@ -37,15 +37,19 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     }
-    older = Airflow(tmp_path / "home", DAGS, env=env)
+    older = Airflow(tmp_path / "home", DAGS, env=env, triggerer=True)
     older.python = str(Path(str(OLDER)).absolute())
     with older:
         tasks = [Task(older, remote, kind, f"upgraded-{kind}") for kind in ("databricks", "emr")]
         for t in tasks:
             t.start()
             t.in_the_wait()
-        assert len(older.variables()) == 2
-    with Airflow(tmp_path / "home", DAGS, env=env) as newer:
+        deferred = [Task(older, remote, kind, f"upgraded-{kind}") for kind in ("databricks_deferrable", "emr_deferrable")]
+        for t in deferred:
+            t.start()
+            t.state("deferred")
+        assert len(older.variables()) == 4
+    with Airflow(tmp_path / "home", DAGS, env=env, triggerer=True) as newer:
         for t in tasks:
             t.airflow = newer
             t.attempt(2)
@@ -53,4 +57,9 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
             t.end()
             assert (t.jobs, t.cancels) == (1, 0)
             assert newer.state_store(t.dag_id, t.run_id, "job")["resumable"]["state"] == "succeeded"
+        for t in deferred:
+            t.airflow = newer
+            assert t.end()["try_number"] == 1
+            assert (t.jobs, t.cancels) == (1, 0)
+            assert t.record["state"] == "succeeded"
         assert newer.variables() == {}

@@ -54,9 +54,10 @@ class Measure(BaseOperator):
 
     def measured(self, store: Any) -> dict[str, list[float]]:
         value = {"state": "submitted", "filler": "x" * 700}
-        spent: dict[str, list[float]] = {"set": [], "get": [], "delete": []}
+        spent: dict[str, list[float]] = {"miss": [], "set": [], "get": [], "delete": []}
         for _ in range(OPERATIONS):
             for name, order in (
+                ("miss", lambda: store.get("resumable")),
                 ("set", lambda: store.set("resumable", value)),
                 ("get", lambda: store.get("resumable")),
                 ("delete", lambda: store.delete("resumable")),
