@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -79,6 +80,19 @@ def cancels(stop: Stop, policy: ResumePolicy) -> bool:
     return stop is Stop.BY_USER or (stop is Stop.CLEARED and policy.on_clear is OnClear.RESTART)
 
 
+def _is_in_logging() -> bool:
+    """
+    Whether the main thread was interrupted in the middle of a log call.
+
+    ``logging`` takes a handler's lock in one statement and opens the ``try`` that frees it in the next. Raised in between, an
+    exception leaves the lock with this thread for ever, and every other thread waits at its next log line.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "logging":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
+
+
 class SignalWatch(ABC):
     """
     Stands by while a task works, and gets it out of its work when a SIGTERM arrives.
@@ -117,6 +131,8 @@ class SignalWatch(ABC):
     def notice(self) -> None:
         """Called by the signal handler: takes no lock; raises only when the thread has made sure that it may."""
         if self._is_open and self._may_raise and self._stop is not None:  # open: the thread may have been about to allow it
+            if _is_in_logging():
+                return  # the next signal is on its way
             self._may_raise = False
             raise Interrupted(self._stop)
         if self._is_open and self._stop is None:

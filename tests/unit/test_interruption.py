@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -70,6 +71,32 @@ def watched(log):
         one.close()
         one._thread.join(10)
     signal.signal(signal.SIGTERM, before)
+
+
+class Holding(logging.Handler):
+    """Is interrupted while it holds its lock, and stays there until some signals have come that want to raise."""
+
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+
+    def emit(self, record):
+        os.kill(os.getpid(), signal.SIGTERM)
+        until = time.monotonic() + 10
+        while not self.watch._may_raise and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)
+
+
+def test_a_stop_is_not_raised_out_of_a_log_call_and_comes_right_after_it(watched):
+    logged = []
+    with pytest.raises(Interrupted) as caught, watched() as watch:
+        logged.append(Holding(watch).handle(logging.LogRecord("x", logging.INFO, "x", 1, "x", (), None)))
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    assert logged
+    assert caught.value.stop is Stop.BY_USER
 
 
 def stopped_by(seconds=10):
