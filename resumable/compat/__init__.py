@@ -325,12 +325,17 @@ def _states_of(ti: Any) -> Any:
     return next(iter(found.values()), None)
 
 
-async def was_cleared(ti: Any) -> bool:
-    """Whether the deferred task instance of a cancelled trigger was cleared, and not marked; asked in the triggerer."""
+async def was_marked(ti: Any) -> bool:
+    """Whether a user has ended the deferred task instance of a cancelled trigger; asked in the triggerer."""
     from asgiref.sync import sync_to_async
 
     state = await sync_to_async(_state_of)(ti)
-    return state not in ("failed", "success", "skipped", "removed")
+    return state in ("failed", "success", "skipped", "removed")
+
+
+def tells_triggers() -> bool:
+    """Whether this Airflow tells a trigger, by ``on_kill``, that a user has stopped its task (3.3 and later)."""
+    return hasattr(base_trigger(), "on_kill")
 
 
 def request_lock() -> AbstractContextManager[Any]:

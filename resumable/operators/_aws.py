@@ -563,12 +563,14 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
             "keeps_on_clear": self.keeps_on_clear,
         }
 
-    async def run(self) -> AsyncIterator[Any]:
+    async def watch(self) -> AsyncIterator[Any]:
         module, _, name = self.path.rpartition(".")
         theirs = getattr(import_module(module), name)(**self.kwargs)
         for known in ("task_instance", "trigger_id", "triggerer_job_id", "timeout_after"):
             if known in vars(self):
                 setattr(theirs, known, vars(self)[known])
+        if hasattr(theirs, "cancel_on_kill"):
+            theirs.cancel_on_kill = False  # before 3.3 some cancel by themselves, after a clear as well
         async for event in theirs.run():
             yield event
 

@@ -68,7 +68,7 @@ class ResumableEmrAddStepsTrigger(StopGuard, EmrAddStepsTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
 
-    async def run(self) -> AsyncIterator[Any]:
+    async def watch(self) -> AsyncIterator[Any]:
         event = None
         for ids in _chunks(self._theirs["step_ids"]):
             async for event in EmrAddStepsTrigger(**{**self._theirs, "step_ids": ids}).run():

@@ -301,13 +301,67 @@ def test_a_users_stop_of_a_deferred_task_cancels_the_job(task, name, operator, k
     _, kwargs = held.value.args[0].serialize()
     trigger = type(held.value.args[0])(**kwargs)
 
-    async def cleared(ti):
-        return True
-
-    monkeypatch.setattr("resumable.compat.was_cleared", cleared)
+    monkeypatch.setattr("resumable.compat._state_of", lambda ti: "queued")
     trigger.task_instance = None
     asyncio.run(trigger.on_kill())
     assert (one.bench.cancels(), one.bench.active()) == ((0, 1) if keeps else (1, 0))
+
+
+@pytest.mark.parametrize(("name", "operator"), OPERATORS)
+@pytest.mark.parametrize(("state", "is_told", "cancels"), [("failed", False, 1), ("success", False, 1), ("failed", True, 0)])
+def test_a_cancelled_trigger_asks_what_became_of_its_task_where_airflow_does_not_say(
+    task, name, operator, state, is_told, cancels, monkeypatch
+):
+    assert cancels_of_a_cancelled_trigger(task(name, operator, deferrable=True), state, is_told, monkeypatch) == cancels
+
+
+@pytest.mark.parametrize("state", ["deferred", "queued", "scheduled", None, "no answer"])
+def test_a_cancelled_trigger_leaves_the_job_of_a_task_that_no_user_has_ended(task, state, monkeypatch):
+    name, operator = OPERATORS[0]
+    assert cancels_of_a_cancelled_trigger(task(name, operator, deferrable=True), state, False, monkeypatch) == 0
+
+
+def cancels_of_a_cancelled_trigger(one, state, is_told, monkeypatch):
+    """How often a trigger cancels its job when the triggerer cancels it, as before Airflow 3.3 for whatever reason."""
+
+    class Deferred(Exception):
+        pass
+
+    def hold(trigger):
+        raise Deferred(trigger)
+
+    one.on_defer = hold
+    with pytest.raises(Deferred) as held:
+        one.attempt()
+    _, kwargs = held.value.args[0].serialize()
+    trigger = type(held.value.args[0])(**kwargs)
+    trigger.task_instance = None
+
+    def state_of(ti):
+        if state == "no answer":
+            raise OSError(state)
+        return state
+
+    monkeypatch.setattr("resumable.compat._state_of", state_of)
+    monkeypatch.setattr("resumable.compat.tells_triggers", lambda: is_told)
+
+    async def wait():
+        looked = asyncio.Event()
+
+        async def look():
+            looked.set()
+            async for _ in trigger.run():
+                pytest.fail("the job is still running")
+
+        waiting = asyncio.create_task(look())
+        await looked.wait()
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(wait())
+    return one.bench.cancels()
 
 
 # -- ECS -------------------------------------------------------------------------------------------------------------

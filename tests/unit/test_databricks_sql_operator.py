@@ -298,10 +298,7 @@ def test_the_trigger_cancels_a_deferred_statement_as_on_clear_says(workspace, mo
     kwargs = json.loads(json.dumps(triggers[0].serialize()[1]))
     trigger = type(triggers[0])(**kwargs)
 
-    async def cleared(ti):
-        return state == "queued"
-
-    monkeypatch.setattr(compat, "was_cleared", cleared)
+    monkeypatch.setattr(compat, "_state_of", lambda ti: state)
     trigger.task_instance = None
     asyncio.run(trigger.on_kill())
     assert workspace.count("sql/cancel") == cancels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _UNTOLD = "a SIGTERM to the supervisor is passed on to nobody"
-_DEFERRED = "a trigger is not told why it is stopped"
 
 _EVICTIONS = {
     "an eviction leaves the job and uses no try not even with retries 0": _UNTOLD,
@@ -12,7 +11,6 @@ _EVICTIONS = {
 _UNHEARD = "no process holds the task at that moment, and the listener looks into the task state store of 3.3"
 _NO_SWEEP = "resumable.sweep reads the task state store of 3.3"
 _MARKS = {
-    "a deferred task marked failed cancels its job once": _DEFERRED,
     "a task marked failed between two looks cancels its job once": _UNHEARD,
     "a task marked success after a hand back cancels its job once": _UNHEARD,
     "a mark whose worker is killed with it cancels the job once": _UNHEARD,
