@@ -54,5 +54,5 @@ class StopGuard:
                 self.log.info("resumable: a user ended the deferred task: cancelling its job")
                 await self.cancel()
         except Exception as e:
-            say = "resumable: the trigger was cancelled, and if a user ended the task, its job runs on; stop it in the service: %r"
+            say = "resumable: the trigger was cancelled. If a user ended the task, its job runs on; stop it in the service: %r"
             self.log.warning(say, e)
