@@ -220,7 +220,7 @@ def deployment(conn_id: str) -> Iterator[Any]:
     if not has_sdk():
         yield database()
         return
-    from resumable.maintenance import RestApi
+    from resumable.compat._rest import RestApi
 
     given = _connection(conn_id)
     with RestApi(given.host, given.login, given.password) as api:

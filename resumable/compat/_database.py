@@ -8,8 +8,7 @@ from typing import Any
 from airflow.models import DagRun, TaskInstance, Variable
 from airflow.utils.session import create_session
 
-from resumable.maintenance import GONE
-from resumable.stores.variables import PREFIX
+from resumable.stores.variables import GONE, PREFIX
 
 
 class Database:

@@ -15,6 +15,9 @@ from resumable.stores.base import Variables
 PREFIX = "resumable."
 """What the name of every Variable of this library begins with."""
 
+GONE = "gone"
+"""What a deployment answers about the task instance of a Variable whose DAG run does not exist."""
+
 _PART = 50
 """Characters of each id in a name; Airflow takes 250 in all."""
 

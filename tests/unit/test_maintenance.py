@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from resumable import Checkpoint, once
+from resumable.compat._rest import RestApi
 from resumable.errors import ConfigurationError
 from resumable.identity import TaskIdentity
-from resumable.maintenance import GONE, RestApi, SweepError, main, sweep_variables
-from resumable.stores.variables import VariableStore
+from resumable.maintenance import SweepError, main, sweep_variables
+from resumable.stores.variables import GONE, VariableStore
 from tests.unit.test_checkpoint import Task
 
 
