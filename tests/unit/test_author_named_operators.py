@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from botocore import xform_name
 
@@ -12,12 +10,9 @@ from resumable.operators.rds import ResumableRdsCreateDbSnapshotOperator
 from resumable.record import JobHandle
 from resumable.sweep import adapter_of
 from tests.contract import aws_jobs
-from tests.contract.conftest import reading_once
 from tests.services import Refuse
+from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
 from tests.support.names import AirflowFailException
-from tests.support.runner import TaskInstance, WorkerDied
-
-_real_sleep = time.sleep
 
 OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in aws_jobs.CASES}
 SUBMITS = {
@@ -39,40 +34,10 @@ ALL = pytest.mark.parametrize("name", IDENTIFIERS)
 UNTAGGED = pytest.mark.parametrize("name", SUBMITS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def models_are_read_once():
-    with reading_once():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
-
-
 @pytest.fixture
 def run(monkeypatch):
-    """A service, and a task instance of the operator on it."""
-    opened = []
-
-    def make(name, **more):
-        ours, bench = OPERATORS[name]
-        context = bench(monkeypatch)
-        desk = context.__enter__()
-        opened.append(context)
-        return desk.server, TaskInstance(lambda: ours(task_id="task", **{**desk.arguments(), **more}))
-
-    yield make
-    for context in opened:
-        context.__exit__(None, None, None)
-
-
-def die_after(instance, effect):
-    def listen(done):
-        instance.effects.dead = done == effect
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
+    with tasks(OPERATORS, monkeypatch) as make:
+        yield make
 
 
 def names(server, name):

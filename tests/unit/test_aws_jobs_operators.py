@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.contract import aws_jobs
 from tests.services import Refuse
-from tests.support.runner import TaskInstance, WorkerDied
-
-_real_sleep = time.sleep
+from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
 
 BOTH = pytest.mark.parametrize("mode", [{}, {"deferrable": True}], ids=["sync", "deferrable"])
 OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in aws_jobs.CASES}
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
-
-
 @pytest.fixture
 def run(monkeypatch):
-    """A service, and a task instance of the operator on it."""
-    opened = []
-
-    def make(name, **more):
-        ours, bench = OPERATORS[name]
-        context = bench(monkeypatch)
-        desk = context.__enter__()
-        opened.append(context)
-        return desk.server, TaskInstance(lambda: ours(task_id="task", **{**desk.arguments(), **more}))
-
-    yield make
-    for context in opened:
-        context.__exit__(None, None, None)
-
-
-def die_after(instance, effect):
-    def listen(done):
-        instance.effects.dead = done == effect
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
+    with tasks(OPERATORS, monkeypatch) as make:
+        yield make
 
 
 SUBMITS = {"bedrock-batch-inference": "CreateModelInvocationJob", "bedrock-customize-model": "CreateModelCustomizationJob"}

@@ -9,31 +9,18 @@ import pytest
 from resumable.operators.datasync import ResumableDataSyncOperator
 from tests.contract import aws_jobs
 from tests.contract.cases import Case
-from tests.contract.conftest import reading_once
 from tests.contract.crash_points import deaths, undisturbed
 from tests.services import Drop, Refuse
 from tests.services.aws_jobs import DataSync
+from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting  # noqa: F401
 from tests.support.names import AirflowRescheduleException
-from tests.support.runner import TaskInstance, WorkerDied
-
-_real_sleep = time.sleep
+from tests.support.runner import TaskInstance
 
 MAKING = {
     "create_source_location_kwargs": {"S3BucketArn": "arn:aws:s3:::from", "S3Config": {"BucketAccessRoleArn": aws_jobs.ROLE}},
     "create_destination_location_kwargs": {"S3BucketArn": "arn:aws:s3:::to", "S3Config": {"BucketAccessRoleArn": aws_jobs.ROLE}},
     "create_task_kwargs": {"Name": "nightly"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def models_are_read_once():
-    with reading_once():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture
@@ -50,14 +37,6 @@ def transfer(**more):
             task_id="task", aws_conn_id=None, **{**aws_jobs.transfer("files"), **more}, region_name="us-east-1"
         )
     )
-
-
-def die_after(instance, effect):
-    def listen(done):
-        instance.effects.dead = done == effect
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
 
 
 def of_a_task_that_is_made_and_deleted():

@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from resumable.operators import sagemaker
 from tests.contract import aws_jobs
 from tests.services import Drop, Refuse
-from tests.support.runner import TaskInstance, WorkerDied
-
-_real_sleep = time.sleep
+from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
 
 BOTH = pytest.mark.parametrize("mode", [{}, {"deferrable": True}], ids=["sync", "deferrable"])
 OPERATORS = {name: (ours, bench, modes) for name, ours, _, bench, modes in aws_jobs.CASES if name.startswith("sagemaker")}
 NAMED = [name for name in OPERATORS if name != "sagemaker-pipeline"]
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
-
-
 @pytest.fixture
-def run(monkeypatch, request):
-    """A task instance of an operator, on its service."""
-    opened = []
-
-    def make(name, **more):
-        ours, bench, _ = OPERATORS[name]
-        context = bench(monkeypatch)
-        desk = context.__enter__()
-        opened.append(context)
-        return desk.server, TaskInstance(lambda: ours(task_id="task", **{**desk.arguments(), **more}))
-
-    yield make
-    for context in opened:
-        context.__exit__(None, None, None)
-
-
-def die_after(instance, effect):
-    def listen(done):
-        instance.effects.dead = done == effect
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
+def run(monkeypatch):
+    with tasks(OPERATORS, monkeypatch) as make:
+        yield make
 
 
 def submit_of(server):
