@@ -283,11 +283,8 @@ def test_a_users_stop_cancels_the_job_with_one_request_and_an_eviction_does_not(
     assert one.record["state"] == "cancelled"
 
 
-@pytest.mark.parametrize(("name", "operator"), OPERATORS)
-@pytest.mark.parametrize("keeps", [True, False], ids=["on-clear-reattach", "on-clear-restart"])
-def test_a_users_stop_of_a_deferred_task_cancels_the_job(task, name, operator, keeps, monkeypatch):
-    policy = {"on_clear": "reattach"} if keeps else {}
-    one = task(name, operator, deferrable=True, resume_policy=policy)
+def trigger_of(one):
+    """The trigger with which a task defers, as the triggerer makes it."""
 
     class Deferred(Exception):
         pass
@@ -300,9 +297,19 @@ def test_a_users_stop_of_a_deferred_task_cancels_the_job(task, name, operator, k
         one.attempt()
     _, kwargs = held.value.args[0].serialize()
     trigger = type(held.value.args[0])(**kwargs)
+    trigger.task_instance = None
+    return trigger
+
+
+@pytest.mark.parametrize(("name", "operator"), OPERATORS)
+@pytest.mark.parametrize("keeps", [True, False], ids=["on-clear-reattach", "on-clear-restart"])
+def test_a_users_stop_of_a_deferred_task_cancels_the_job(task, name, operator, keeps, monkeypatch):
+    policy = {"on_clear": "reattach"} if keeps else {}
+    one = task(name, operator, deferrable=True, resume_policy=policy)
+
+    trigger = trigger_of(one)
 
     monkeypatch.setattr("resumable.compat._state_of", lambda ti: "queued")
-    trigger.task_instance = None
     asyncio.run(trigger.on_kill())
     assert (one.bench.cancels(), one.bench.active()) == ((0, 1) if keeps else (1, 0))
 
@@ -324,18 +331,7 @@ def test_a_cancelled_trigger_leaves_the_job_of_a_task_that_no_user_has_ended(tas
 def cancels_of_a_cancelled_trigger(one, state, is_told, monkeypatch):
     """How often a trigger cancels its job when the triggerer cancels it, as before Airflow 3.3 for whatever reason."""
 
-    class Deferred(Exception):
-        pass
-
-    def hold(trigger):
-        raise Deferred(trigger)
-
-    one.on_defer = hold
-    with pytest.raises(Deferred) as held:
-        one.attempt()
-    _, kwargs = held.value.args[0].serialize()
-    trigger = type(held.value.args[0])(**kwargs)
-    trigger.task_instance = None
+    trigger = trigger_of(one)
 
     def state_of(ti):
         if state == "no answer":
