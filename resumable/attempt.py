@@ -193,7 +193,7 @@ class Attempt:
         Raises:
             StateStoreError: it could not be written. SupersededError: another attempt owns the record.
         """
-        self._wait_while_halted()
+        self.wait_while_halted()
         plan = self.plan
         if not isinstance(plan, Submit):
             msg = "a submit was asked for although the plan is to reattach: a bug in the adapter"
@@ -208,10 +208,10 @@ class Attempt:
         self.record, self._intended = record, True
         if self.is_halted:
             self._intended = False  # nothing goes out under this intent
-            self._wait_while_halted()
+            self.wait_while_halted()
         return record.token, params if record.params is None else record.params
 
-    def _wait_while_halted(self) -> None:
+    def wait_while_halted(self) -> None:
         """From SIGTERM on nothing new is submitted: the main thread waits here until `Interrupted` takes it out."""
         while self.is_halted:
             time.sleep(0.02)

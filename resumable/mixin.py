@@ -230,6 +230,7 @@ class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
             return goes_on
         if attempt.handle is None:
             return False
+        attempt.wait_while_halted()  # the error may come of the stop: a job that was cancelled for it has not failed
         seen = attempt.observe()
         if self._waits() and self.is_wait_trouble(error) and trouble.can_go_on(seen):
             self.log.warning(

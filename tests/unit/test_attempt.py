@@ -7,7 +7,9 @@ import os
 import pickle
 import re
 import signal
+import sys
 import threading
+import traceback
 from types import SimpleNamespace
 
 import pytest
@@ -1219,7 +1221,7 @@ def wait_for_watchers():
     for thread in threading.enumerate():
         if thread.name.startswith("resumable"):
             thread.join(30)
-            assert not thread.is_alive()
+            assert not thread.is_alive(), "".join(traceback.format_stack(sys._current_frames()[thread.ident]))
 
 
 @pytest.mark.parametrize("state", STATES, ids=str)

@@ -186,6 +186,7 @@ def die_in_doubt(instance, service, *, before=False):
 
 @pytest.mark.skipif(not compat.has_task_state(), reason="Airflow's own mixin counts nothing there")
 def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(service, monkeypatch):
+    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
     from airflow.sdk.observability import stats
 
     counted = {}
@@ -204,7 +205,7 @@ def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(se
             service.finish()
             instance.attempt()
     finally:
-        stats.initialize(factory=lambda: SimpleNamespace(incr=lambda *_, **__: None), export_legacy_names=False)
+        stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
     assert counted[ResumableMixin] == counted[ResumableJobMixin]
     assert len(counted[ResumableMixin]) == 7
 
