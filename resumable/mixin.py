@@ -33,7 +33,15 @@ QUICK = 60.0
 """Seconds that a wait must have lasted for its failure not to count as quick."""
 
 
-class DurableBase(ABC):  # noqa: B024 - its subclasses have the abstract methods
+if TYPE_CHECKING:
+
+    class _StartedAgainInTime: ...
+
+else:
+    _StartedAgainInTime = compat.started_again_in_time()
+
+
+class DurableBase(_StartedAgainInTime, ABC):
     """
     What every durable operator has: the two arguments, the fingerprint of its spec, the run of one attempt, ``on_kill``.
 

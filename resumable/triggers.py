@@ -16,8 +16,9 @@ class StopGuard:
     Airflow 3.3 and later call ``on_kill`` when a user marked or cleared the deferred task, and never when the triggerer is
     restarted. After a clear the next attempt may be running by then and have reattached to the job.
 
-    Before, a trigger is cancelled in all of these cases alike, so it asks for its task's state: only a user's mark cancels the
-    job. After a clear the next attempt stops it; while the state is still deferred, another triggerer goes on.
+    Before, a trigger is cancelled in all of these cases alike, so it asks for its task's state where it can (2.11, 3.2): only a
+    user's mark cancels the job. After a clear the next attempt stops it; while the state is still deferred, another triggerer
+    goes on.
     """
 
     keeps_on_clear: bool
@@ -33,7 +34,7 @@ class StopGuard:
             async for event in self.watch():
                 yield event
         except asyncio.CancelledError:
-            if not compat.tells_triggers():
+            if not compat.tells_triggers() and compat.cancelled_triggers_may_ask():
                 await self._on_cancelled()
             raise
 

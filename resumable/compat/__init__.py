@@ -88,6 +88,18 @@ def apply_defaults(init: F) -> F:
     return cast("F", meta._apply_defaults(init))
 
 
+def started_again_in_time() -> type:
+    """
+    A base class by which the scheduler heeds the date of a reschedule of any operator.
+
+    From 3.1 on it does anyway (``TaskInstance.get_failed_dep_statuses``). Before, it starts a task that is no sensor again at
+    once: a look would follow on the other, and a hand-back could lose the race that `hand_back` speaks of.
+    """
+    if not has_sdk():
+        return _two.started_again_in_time()
+    return _three.AsItIs if _has("airflow.sdk.timezone") else _three.StartedAgainInTime  # that module came with 3.1
+
+
 def base_operator() -> Any:
     return _first_of("BaseOperator", "airflow.sdk", "airflow.models")
 
@@ -336,6 +348,15 @@ async def was_marked(ti: Any) -> bool:
 def tells_triggers() -> bool:
     """Whether this Airflow tells a trigger, by ``on_kill``, that a user has stopped its task (3.3 and later)."""
     return hasattr(base_trigger(), "on_kill")
+
+
+def cancelled_triggers_may_ask() -> bool:
+    """
+    Whether a cancelled trigger can ask for its task's state: on Airflow 2, and from 3.2 on.
+
+    On 3.1 the triggerer then hears no answer any more, and every deferred task hangs (seen on 3.1.8; 3.0 talks in the same way).
+    """
+    return not has_sdk() or _three.answers_reach_every_thread()
 
 
 def request_lock() -> AbstractContextManager[Any]:

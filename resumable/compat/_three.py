@@ -8,10 +8,30 @@ from typing import Any
 from resumable.identity import TaskIdentity
 
 
+class AsItIs:
+    """Nothing has to be done."""
+
+
+class StartedAgainInTime:
+    """See `resumable.compat`. Airflow 3.0 heeds the date of a reschedule for sensors only, and these two are all that it asks."""
+
+    reschedule = True
+    _is_sensor = True
+
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        return super().get_serialized_fields() | {"reschedule", "_is_sensor"}  # type: ignore[misc,no-any-return]
+
+
 def supervisor() -> Any:
     """What this process talks to its supervisor through; None where there is none (``dag.test()``, unit tests)."""
     comms = _comms()
     return None if type(comms).__name__ == "InProcessSupervisorComms" else comms
+
+
+def answers_reach_every_thread() -> bool:
+    """Whether the triggerer hands out its supervisor's answers by their numbers, not to whoever reads next (3.2 and later)."""
+    return hasattr(_comms(), "start_reader")
 
 
 def _comms() -> Any:

@@ -15,6 +15,22 @@ DATABASE_LOCK = threading.Lock()
 """Held while this library talks to the database, so that no interruption falls in the middle of it."""
 
 
+def started_again_in_time() -> type:
+    """See `resumable.compat`. Airflow 2 heeds the date of a reschedule for tasks that have this dependency, which sensors have."""
+    from airflow.models import BaseOperator
+    from airflow.ti_deps.deps.ready_to_reschedule import ReadyToRescheduleDep
+
+    class StartedAgainInTime:
+        reschedule = True
+        deps = BaseOperator.deps | {ReadyToRescheduleDep()}
+
+        @classmethod
+        def get_serialized_fields(cls) -> frozenset[str]:
+            return super().get_serialized_fields() | {"reschedule"}  # type: ignore[misc,no-any-return]
+
+    return StartedAgainInTime
+
+
 @contextmanager
 def session() -> Iterator[Any]:
     """A session of our own: the one that ``create_session`` gives is shared with the code that runs the task."""

@@ -340,6 +340,7 @@ def cancels_of_a_cancelled_trigger(one, state, is_told, monkeypatch):
 
     monkeypatch.setattr("resumable.compat._state_of", state_of)
     monkeypatch.setattr("resumable.compat.tells_triggers", lambda: is_told)
+    monkeypatch.setattr("resumable.compat.cancelled_triggers_may_ask", lambda: True)
 
     async def wait():
         looked = asyncio.Event()

@@ -8,6 +8,7 @@ _EVICTIONS = {
     "an eviction leaves the job and uses no try not even with retries 0": _UNTOLD,
     "an eviction while the submit is in flight makes no second job": _UNTOLD,
 }
+_DEFERRED = "a cancelled trigger is not told why, and cannot ask"
 _UNHEARD = "no process holds the task at that moment, and the listener looks into the task state store of 3.3"
 _NO_SWEEP = "resumable.sweep reads the task state store of 3.3"
 _MARKS = {
@@ -23,9 +24,10 @@ CANNOT: dict[str, dict[str, str]] = {
     "3.0": {
         **_EVICTIONS,
         **_MARKS,
+        "a deferred task marked failed cancels its job once": _DEFERRED,
         "a clear while running stops the old job before the new one": "Airflow leaves the task in the state restarting for ever",
     },
-    "3.1": {**_EVICTIONS, **_MARKS},
+    "3.1": {**_EVICTIONS, **_MARKS, "a deferred task marked failed cancels its job once": _DEFERRED},
     "3.2": {**_EVICTIONS, **_MARKS},
     "3.3": {},
 }

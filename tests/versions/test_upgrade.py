@@ -40,11 +40,11 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
     older = Airflow(tmp_path / "home", DAGS, env=env, triggerer=True)
     older.python = str(Path(str(OLDER)).absolute())
     with older:
-        tasks = [Task(older, remote, kind, f"upgraded-{kind}") for kind in ("databricks", "emr")]
+        tasks = [Task(older, remote, kind, f"{kind}-upgraded") for kind in ("databricks", "emr")]
         for t in tasks:
             t.start()
             t.in_the_wait()
-        deferred = [Task(older, remote, kind, f"upgraded-{kind}") for kind in ("databricks_deferrable", "emr_deferrable")]
+        deferred = [Task(older, remote, kind, f"{kind}-upgraded") for kind in ("databricks_deferrable", "emr_deferrable")]
         for t in deferred:
             t.start()
             t.state("deferred")
