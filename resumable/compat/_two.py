@@ -16,7 +16,7 @@ DATABASE_LOCK = threading.Lock()
 
 
 def started_again_in_time() -> type:
-    """See `resumable.compat`. Airflow 2 heeds the date of a reschedule for tasks that have this dependency, which sensors have."""
+    """See `resumable.compat`. Airflow 2 heeds the date of a reschedule for tasks that have the dependency of sensors."""
     from airflow.models import BaseOperator
     from airflow.ti_deps.deps.ready_to_reschedule import ReadyToRescheduleDep
 

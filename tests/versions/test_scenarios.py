@@ -90,6 +90,7 @@ CHOSEN = {
     "a task marked failed cancels its job once-emr",
     "a clear while running stops the old job before the new one-databricks",
     "a clear after success runs again-emr",
+    "wait reschedule holds no slot between looks and uses no try-databricks",
 }
 assert set(EVERY) >= CHOSEN
 PLAN = {name: of for name, of in EVERY.items() if name in CHOSEN or not CORE}
