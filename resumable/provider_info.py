@@ -43,6 +43,12 @@ def get_provider_info() -> dict[str, Any]:
                         "task that has no process any more. It calls them where the API server or the scheduler runs.",
                         "",
                     ),
+                    "look_for_variables": _option(
+                        "On Airflow 3.3 and later: whether the first start of a task looks for the Variable that an older "
+                        "Airflow may have left for it. false, once no task from before the upgrade can be in flight, saves three "
+                        "requests.",
+                        "true",
+                    ),
                     "store_path": _option(
                         "Where resumable.stores.object_storage.ObjectStorageStore keeps records, e.g. s3://aws_default@bucket/state.",
                         "",

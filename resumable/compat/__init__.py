@@ -153,7 +153,7 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
     is_run = is_run_by_airflow(context)
     if accessor is not None:
         store = TaskStateStore(accessor, _first_of("NEVER_EXPIRE", "airflow.sdk") if has_task_state() else timedelta.max)
-        return AfterUpgrade(store, VariableStore(task, variables(task))) if is_run and _goes_on(context) else store
+        return AfterUpgrade(store, VariableStore(task, variables(task))) if is_run and _may_be_upgraded() else store
     if not is_run:
         from resumable.stores.memory import MemoryStore
 
@@ -202,11 +202,14 @@ def is_run_by_airflow(context: Mapping[str, Any]) -> bool:
     return _three.supervisor() is not None if has_sdk() else _two.is_run_by_airflow(context["ti"])
 
 
-def _goes_on(context: Mapping[str, Any]) -> bool:
-    """Whether this is another start of the task instance: on an older Airflow, an earlier one may have left a Variable."""
-    ti = context["ti"]
-    resumed = getattr(getattr(ti, "_ti_context_from_server", None), "next_method", None)
-    return bool(ti.try_number > 1 or context.get("task_reschedule_count") or resumed)
+def _may_be_upgraded() -> bool:
+    """
+    Whether an older Airflow, without a task state store, may have left a record of the task instance in a Variable.
+
+    Not to be told from the task instance: one that was deferred while 3.2 became 3.3 is started from the top as its first try
+    (seen). So it is asked for until ``[resumable] look_for_variables`` says that nothing from then can be in flight.
+    """
+    return (setting("look_for_variables") or "true").lower() != "false"
 
 
 def variables(task: TaskIdentity) -> Variables:
