@@ -55,6 +55,7 @@ def airflow_environment(home: Path, dags: Path, api_port: int, execution_port: i
         "scheduler.task_instance_heartbeat_timeout": 12,
         "scheduler.task_instance_heartbeat_timeout_detection_interval": 2,
         "scheduler.scheduler_heartbeat_sec": 1,
+        "dag_processor.stale_dag_threshold": 3600,  # 3.0 takes a file that it only runs callbacks of for one without DAGs
         "scheduler.scheduler_idle_sleep_time": 0.5,
         "scheduler.scheduler_health_check_threshold": 15,  # then a killed scheduler's tasks are orphans ...
         "scheduler.orphaned_tasks_check_interval": 5,  # ... which the next one looks for this often
