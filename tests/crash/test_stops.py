@@ -297,7 +297,7 @@ def a_mark_whose_worker_is_killed_with_it_cancels_the_job_once(t: Task) -> None:
 def a_worker_that_lost_the_api_server_leaves_the_job_to_the_retry(t: Task) -> None:
     t.start()
     first = t.in_the_wait()
-    ti_id = t.airflow.task(t.dag_id, t.run_id, "job").get("id")  # there is none, and no API server in the way, on Airflow 2
+    ti_id = t.airflow.task(t.dag_id, t.run_id, "job")["id"]
     for method in ("GET", "PUT", "PATCH", "POST", "DELETE"):
         t.airflow.proxy.fail(method, "", times=10**6, ti_id=ti_id)
     t.airflow.proxy.fail("GET", "/task-instances/states", times=10**6, where=lambda path, body: t.run_id in path)

@@ -93,6 +93,8 @@ CHOSEN = {
     "wait reschedule holds no slot between looks and uses no try-databricks",
 }
 assert set(EVERY) >= CHOSEN
+MEANINGLESS = {"2.11": "lost the api server"}  # a task of Airflow 2 asks none
+EVERY = {name: of for name, of in EVERY.items() if MEANINGLESS.get(VERSION, "\n") not in name}
 PLAN = {name: of for name, of in EVERY.items() if name in CHOSEN or not CORE}
 
 
