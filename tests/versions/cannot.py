@@ -26,6 +26,7 @@ CANNOT: dict[str, dict[str, str]] = {
         **_MARKS,
         "a deferred task marked failed cancels its job once": _DEFERRED,
         "a clear while running stops the old job before the new one": "Airflow leaves the task in the state restarting for ever",
+        "a worker that lost the api server leaves the job to the retry": "its process was not seen to end, beside the retry",
     },
     "3.1": {**_EVICTIONS, **_MARKS, "a deferred task marked failed cancels its job once": _DEFERRED},
     "3.2": {**_EVICTIONS, **_MARKS},
