@@ -4,8 +4,8 @@ Two SQLite files stand for the two databases, so that it runs anywhere; on Postg
 connections `shop` and `warehouse` hold the files' paths as their host. Both have a table orders(id, amount, updated_at); in the
 warehouse, `id` is its primary key.
 
-    AIRFLOW_CONN_SHOP='{"conn_type": "sqlite", "host": "/tmp/shop.db"}'
-    AIRFLOW_CONN_WAREHOUSE='{"conn_type": "sqlite", "host": "/tmp/warehouse.db"}'
+    AIRFLOW_CONN_SHOP='{"conn_type": "sqlite", "host": "/data/shop.db"}'
+    AIRFLOW_CONN_WAREHOUSE='{"conn_type": "sqlite", "host": "/data/warehouse.db"}'
 """
 
 from __future__ import annotations
