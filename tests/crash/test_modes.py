@@ -7,7 +7,7 @@ A row that has no meaning in a mode is not here: a deferred task has no worker t
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -16,24 +16,15 @@ from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash import test_stops as stops
 from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
-from tests.crash.test_stops import LATENCIES, Task, _deferred
+from tests.crash.test_stops import LATENCIES, Scenario, Task, _deferred, registers
 from tests.services import Hold, Refuse
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
 
 AT_ONCE = 8
 
-Scenario = Callable[[Task], None]
 SCENARIOS: dict[str, tuple[str, Scenario]] = {}
-
-
-def scenario(*kinds: str) -> Callable[[Scenario], Scenario]:
-    def register(run: Scenario) -> Scenario:
-        for kind in kinds:
-            SCENARIOS[f"{run.__name__}-{kind}"] = (kind, run)
-        return run
-
-    return register
+scenario = registers(SCENARIOS)
 
 
 for run, kinds in (

@@ -102,13 +102,21 @@ Scenario = Callable[[Task], None]
 SCENARIOS: dict[str, tuple[str, Scenario]] = {}
 
 
-def scenario(*kinds: str) -> Callable[[Scenario], Scenario]:
-    def register(run: Scenario) -> Scenario:
-        for kind in kinds:
-            SCENARIOS[f"{run.__name__}-{kind}"] = (kind, run)
-        return run
+def registers(scenarios: dict[str, tuple[str, Scenario]]) -> Callable[..., Callable[[Scenario], Scenario]]:
+    """A decorator, given the kinds of its tasks, that puts a scenario into ``scenarios`` once for each."""
 
-    return register
+    def scenario(*kinds: str) -> Callable[[Scenario], Scenario]:
+        def register(run: Scenario) -> Scenario:
+            for kind in kinds:
+                scenarios[f"{run.__name__}-{kind}"] = (kind, run)
+            return run
+
+        return register
+
+    return scenario
+
+
+scenario = registers(SCENARIOS)
 
 
 @scenario("databricks", "emr")
