@@ -149,8 +149,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             except Interrupted as e:
                 watch.close()  # it may have come while the watch was being closed
                 self._leave(attempt, e.stop)
-            except compat.task_timeout():
-                self._timed_out(context, attempt)  # on_kill follows; the matter is settled here
+            except compat.task_timeout() as e:
+                self._timed_out(context, attempt, e)  # on_kill follows; the matter is settled here
                 raise
             finally:
                 self._interruption, self._was_told_early, self._is_over = None, False, True
@@ -234,7 +234,7 @@ class DurableBase(_StartedAgainInTime, ABC):
                 return False
             goes_on = attempt.recover(error)
             if not goes_on:
-                self._warn_of_doubt(context, attempt, repr(error))
+                self._warn_of_doubt(context, attempt, repr(error), error)
             return goes_on
         if attempt.handle is None:
             return False
@@ -262,7 +262,7 @@ class DurableBase(_StartedAgainInTime, ABC):
                     "clear the task to run it again."
                 ) from error
         elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.REPAIRABLE, JobState.UNKNOWN):
-            if not (compat.is_last_try(context) or compat.is_final(error)):
+            if not compat.is_last_try(context, error):
                 log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
             elif policy.on_final_failure is OnFinalFailure.LEAVE:
                 log.warning(
@@ -302,16 +302,16 @@ class DurableBase(_StartedAgainInTime, ABC):
             "on from the record."
         )
 
-    def _timed_out(self, context: Any, attempt: Attempt) -> None:
+    def _timed_out(self, context: Any, attempt: Attempt, error: BaseException | None = None) -> None:
         job = attempt.known_job
         if attempt.in_doubt:
-            self._warn_of_doubt(context, attempt, "execution_timeout")
+            self._warn_of_doubt(context, attempt, "execution_timeout", error)
         if job is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
             if attempt.owns_record() and self._stop_job("execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
-        elif not compat.is_last_try(context):
+        elif not compat.is_last_try(context, error):
             self.log.warning("resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", job)
         else:
             self.log.warning(
@@ -321,9 +321,9 @@ class DurableBase(_StartedAgainInTime, ABC):
             )
             attempt.leave("on_timeout=detach")
 
-    def _warn_of_doubt(self, context: Any, attempt: Attempt, why: str) -> None:
+    def _warn_of_doubt(self, context: Any, attempt: Attempt, why: str, error: BaseException | None = None) -> None:
         """The try ends with a submit that was not answered."""
-        then = "look for it in the service" if compat.is_last_try(context) else "the next try clears that up"
+        then = "look for it in the service" if compat.is_last_try(context, error) else "the next try clears that up"
         self.log.warning(
             "resumable: the submit to %s was not answered (%s), a job with token %s may be running: %s",
             attempt.adapter.service,

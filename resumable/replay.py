@@ -128,7 +128,7 @@ class ReplayMixin(DurableBase):
             raise error
         seen = attempt.observe()
         if seen.state is not JobState.SUCCEEDED and compat.is_out_of_time(context, self, error):
-            self._timed_out(context, attempt)
+            self._timed_out(context, attempt, error)
             raise error
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)

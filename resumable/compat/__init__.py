@@ -305,9 +305,39 @@ def count(event: str, operator: str) -> None:
     stats.incr(f"resumable_job.{event}", tags={"operator": operator})
 
 
-def is_last_try(context: Mapping[str, Any]) -> bool:
+def is_last_try(context: Mapping[str, Any], error: BaseException | None = None) -> bool:
+    """
+    Whether Airflow starts no other try of the running task by itself.
+
+    Args:
+        context: the task's.
+        error: what this try is about to fail with, if that is known: an exception may say that no other try is wanted, and so may
+            the task's ``retry_policy`` (3.3 and later), whatever tries are left.
+    """
     ti = context["ti"]
-    return bool(ti.try_number > ti.max_tries)
+    if ti.try_number > ti.max_tries:
+        return True
+    return error is not None and (_allows_no_retry(error) or _policy_says_fail(context, error))
+
+
+def _allows_no_retry(error: BaseException) -> bool:
+    if isinstance(error, ResumableError):
+        return not error.retryable  # `airflow_errors` makes an AirflowFailException of it
+    return is_final(error) or isinstance(error, _exception("AirflowSensorTimeout"))
+
+
+def _policy_says_fail(context: Mapping[str, Any], error: BaseException) -> bool:
+    """What Airflow's task runner asks when the task has failed. One that fails itself changes nothing there, nor here."""
+    policy = getattr(context.get("task"), "retry_policy", None)
+    if policy is None:
+        return False
+    ti = context["ti"]
+    try:
+        decision = policy.evaluate(exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context)
+        return str(decision.action.value) == "fail"
+    except Exception as e:
+        _log.info("resumable: the task's retry_policy could not be asked: %r", e)
+        return False
 
 
 def own_state(context: Mapping[str, Any]) -> str | None:

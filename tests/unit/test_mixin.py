@@ -884,3 +884,47 @@ def test_an_error_that_wants_no_other_try_is_a_final_failure_whatever_tries_are_
         instance.attempt()
     assert service.cancelled == cancelled
     assert instance.record.get("left") == (None if cancelled else "on_final_failure=leave")
+
+
+# -- a retry policy of Airflow 3.3 -------------------------------------------------------------------------------------
+
+
+def fails_on(error):
+    """A task's ``retry_policy`` by which ``error`` ends the task, whatever tries are left."""
+    policies = pytest.importorskip("airflow.sdk.definitions.retry_policy")
+    rule = policies.RetryRule(exception=error, action=policies.RetryAction.FAIL)
+    return policies.ExceptionRetryPolicy(rules=[rule])
+
+
+@pytest.mark.parametrize(("policy", "cancelled"), [("leave", []), ("cancel", [0])])
+def test_an_error_that_the_retry_policy_makes_final_is_a_final_failure_whatever_tries_are_left(service, policy, cancelled):
+    how = {"retry_policy": fails_on(LookupError), "resume_policy": {"on_final_failure": policy}}
+    instance = task(WithCancel, service, retries=3, **how)
+    service.on_poll = bug
+    with pytest.raises(LookupError):
+        instance.attempt()
+    assert service.cancelled == cancelled
+    assert instance.record.get("left") == (None if cancelled else "on_final_failure=leave")
+
+
+def test_an_execution_timeout_that_the_retry_policy_makes_final_is_noted_as_the_end_of_the_task(service):
+    how = {"retry_policy": fails_on(AirflowTaskTimeout), "resume_policy": {"on_timeout": "detach"}}
+    instance = task(WithCancel, service, retries=3, **how)
+    service.on_poll = time_out
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    assert (service.cancelled, instance.record["left"]) == ([], "on_timeout=detach")
+
+
+class Broken:
+    """A retry policy that fails itself, as one that asks a service may: Airflow then counts tries."""
+
+    def evaluate(self, **_):
+        raise ConnectionError("no answer")
+
+
+@pytest.mark.parametrize("policy", [None, Broken()])
+def test_a_retry_policy_that_says_nothing_leaves_the_tries_to_be_counted(policy):
+    context = {"ti": SimpleNamespace(try_number=1, max_tries=3), "task": SimpleNamespace(retry_policy=policy)}
+    assert not compat.is_last_try(context, LookupError())
+    assert compat.is_last_try({**context, "ti": SimpleNamespace(try_number=4, max_tries=3)}, LookupError())
