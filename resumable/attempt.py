@@ -307,13 +307,37 @@ class Attempt:
             self._log.info("resumable: the record of %s is kept now", self.record.handle or self.record.service)
 
     def close(self, outcome: Outcome) -> None:
-        """Note how the job ended. Never fails the task."""
-        if self.record is not None and self.record.handle is not None and self.record.outcome is None:
-            self.record = self.record.closed(outcome, self._clock())
-            try:
-                self._records.save(self.record, tries=2)
-            except (StateStoreError, SupersededError) as e:
-                self._log.debug("resumable: the outcome was not noted: %s", e)
+        """
+        Note how the job ended. Never fails the task.
+
+        CANCELLED notes that it was told to stop: an answer to a cancel is a promise, so the record is closed (``closed_at``) only
+        if one look then shows the job ended or stopping, and is left to the sweep otherwise.
+        """
+        record = self.record
+        if record is None or record.handle is None or record.outcome is not None:
+            return
+        closed = record.closed(outcome, self._clock())
+        if outcome is Outcome.CANCELLED:
+            self._note(replace(closed, closed_at=None))  # before the look: SIGKILL may be near
+            if not self._stops(record.handle):
+                self._log.info("resumable: %s was told to stop and is not seen to: its record stays open", record.handle)
+                return
+        self._note(closed)
+
+    def _note(self, record: JobRecord) -> None:
+        self.record = record
+        try:
+            self._records.save(record, tries=2)
+        except (StateStoreError, SupersededError) as e:
+            self._log.debug("resumable: the outcome was not noted: %s", e)
+
+    def _stops(self, handle: JobHandle) -> bool:
+        try:
+            seen = self.adapter.observe(handle)
+        except Exception as e:
+            self._log.debug("resumable: whether %s stops cannot be seen: %r", handle, e)
+            return False
+        return has_ended(seen) or bool(getattr(self.adapter, "is_stopping", lambda _: False)(seen))
 
     def leave(self, why: str) -> None:
         """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""

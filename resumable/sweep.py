@@ -63,6 +63,8 @@ def verdict(record: JobRecord, state: str, *, has_tries_left: bool, by_user: boo
         has_tries_left: Airflow would have started another try.
         by_user: a user is known to have ended it.
     """
+    if record.outcome is Outcome.CANCELLED and record.handle is not None:
+        return Verdict.STOP  # it was told to, and was not seen to
     if record.left:
         return Verdict.LEFT
     if state == "failed" and not (has_tries_left or by_user or record.cancel_if_lost):

@@ -46,6 +46,31 @@ _CLOCK_SKEW = timedelta(minutes=15)
 _QUICK = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 2})
 
 
+class StopNotTaken(RuntimeError):
+    """A cancel was answered with HTTP 200, and the answer says that the job was not told to stop."""
+
+
+_NOT_TAKEN: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "batch_stop_job_run": lambda answer: answer.get("Errors"),
+    "cancel_flow_executions": lambda answer: answer.get("invalidExecutions"),
+    "cancel_ingestion": lambda answer: answer.get("Status", 200) >= 300,  # an HTTP status, in the body
+    "cancel_statement": lambda answer: answer.get("Status") is False,
+    "cancel_steps": lambda answer: [s for s in answer.get("CancelStepsInfoList", ()) if s.get("Status") == "FAILED"],
+    "stop_pii_entities_detection_job": lambda answer: answer.get("JobStatus") in ("SUBMITTED", "IN_PROGRESS"),
+    "stop_task": lambda answer: answer.get("task", {}).get("desiredStatus", "STOPPED") != "STOPPED",
+    "invoke_rest_api": lambda answer: (answer.get("RestApiResponse") or {}).get("state") != "failed",
+}
+"""By method of a client, what its answer says of a job that was not stopped (botocore's service models). All others answer a
+cancel that they do not take with an error."""
+
+
+def require_taken(method: str, answer: Mapping[str, Any]) -> None:
+    """Raises: StopNotTaken: the answer to the cancel ``method`` says that it was not done."""
+    if method in _NOT_TAKEN and _NOT_TAKEN[method](answer):
+        told = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+        raise StopNotTaken(f"{method} was answered, and not done: {told}")
+
+
 class _Left(BaseException):
     """Raised out of the provider's execute at its first look at the job. A BaseException, as `resumable.attempt.Again`."""
 
@@ -230,12 +255,20 @@ class AwsReplay(ReplayMixin):
         return Observation(JobState.GONE, answer)
 
     def cancel(self, handle: JobHandle) -> None:
-        method, arguments = self.stop_call(handle)
         try:
-            getattr(self.hook.conn, method)(**arguments)
-        except ClientError:
+            self.send_stop(handle)
+        except (ClientError, StopNotTaken):
             if not self._needs_no_cancel(handle):
                 raise
+
+    def send_stop(self, handle: JobHandle) -> None:
+        """The one request. Raises: StopNotTaken: the answer says that it was not done."""
+        method, arguments = self.stop_call(handle)
+        require_taken(method, getattr(self.hook.conn, method)(**arguments))
+
+    def is_stopping(self, seen: Observation) -> bool:
+        """Whether a job that still runs was told to stop."""
+        return seen.detail in self.stopping
 
     def _needs_no_cancel(self, handle: JobHandle) -> bool:
         """Whether a cancel was refused because there is nothing left to cancel: the services have no one code for that."""
@@ -243,7 +276,7 @@ class AwsReplay(ReplayMixin):
             seen = self.observe(handle)
         except Exception:
             return False
-        return seen.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.GONE) or seen.detail in self.stopping
+        return seen.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.GONE) or self.is_stopping(seen)
 
     def trigger(self, theirs: Any) -> Any:
         handle = self._attempt.handle if self._attempt is not None else None
@@ -579,7 +612,7 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
 
         hook = AwsBaseHook(client_type=self.stop["service"], **self.connection)
         async with await hook.get_async_conn() as client:
-            await getattr(client, self.stop["method"])(**self.stop["arguments"])
+            require_taken(self.stop["method"], await getattr(client, self.stop["method"])(**self.stop["arguments"]))
 
 
 def chunks(ids: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -135,6 +135,10 @@ class DatabricksRunReplay(ReplayMixin):
     def cancel(self, handle: JobHandle) -> None:
         self._hook.cancel_run(run_id_of(handle))
 
+    def is_stopping(self, seen: Observation) -> bool:
+        """Whether a run that was told to stop is seen to; a run cancels asynchronously (Jobs API)."""
+        return seen.detail.startswith("TERMINATING")
+
     def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
         keeps = self.resume_policy.on_clear is OnClear.REATTACH
         return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)

@@ -53,6 +53,7 @@ class _AppflowRun(AwsReplay):
     doubt = "the start is repeated with the same `clientToken`; AppFlow answers with the execution it has"
     window = "none known within seven hours; an older doubt is refused (AppFlow knows a token for eight)"
     active = frozenset({"InProgress", "CancelStarted"})
+    stopping = frozenset({"CancelStarted"})
     succeeded = frozenset({"Successful"})
     failed = frozenset({"Error", _CANCELED})
 

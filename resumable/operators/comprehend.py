@@ -62,6 +62,7 @@ class ResumableComprehendStartPiiEntitiesDetectionJobOperator(_Comprehend, Compr
 
     operation = "StartPiiEntitiesDetectionJob"
     active = frozenset({"SUBMITTED", "IN_PROGRESS", "STOP_REQUESTED"})
+    stopping = frozenset({"STOP_REQUESTED"})
     succeeded = frozenset({"COMPLETED"})
     failed = frozenset({"FAILED", "STOPPED"})
 
@@ -96,6 +97,7 @@ class ResumableComprehendCreateDocumentClassifierOperator(_Comprehend, Comprehen
 
     operation = "CreateDocumentClassifier"
     active = frozenset({"SUBMITTED", "TRAINING", "STOP_REQUESTED", "DELETING"})
+    stopping = frozenset({"STOP_REQUESTED", "DELETING"})
     succeeded = frozenset({"TRAINED", "TRAINED_WITH_WARNING"})
     failed = frozenset({"IN_ERROR", "STOPPED"})
 

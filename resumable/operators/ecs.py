@@ -45,6 +45,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     token_lifetime = HOUR
     finds_expired = True
     active = frozenset({"PROVISIONING", "PENDING", "ACTIVATING", "RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"})
+    stopping = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})
     succeeded = frozenset({"STOPPED"})
     doubt = (
         "the task is run again with the same `clientToken`; ECS answers with the one it has. After an hour: looked up "

@@ -35,7 +35,7 @@ with provider_import("amazon"):
     from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import HOUR, TAG, AwsReplay
+    from resumable.operators._aws import HOUR, TAG, AwsReplay, require_taken
 
 __all__ = [
     "ResumableEmrAddStepsOperator",
@@ -81,11 +81,12 @@ class ResumableEmrAddStepsTrigger(StopGuard, EmrAddStepsTrigger):
 
     async def cancel(self) -> None:
         async with await self.hook().get_async_conn() as client:
-            await client.cancel_steps(
+            answer = await client.cancel_steps(
                 ClusterId=self._theirs["job_flow_id"],
                 StepIds=self._theirs["step_ids"],
                 StepCancellationOption="SEND_INTERRUPT",
             )
+        require_taken("cancel_steps", answer)
 
 
 class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
@@ -179,9 +180,14 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         for page in self.hook.conn.get_paginator("list_steps").paginate(ClusterId=cluster):
             yield from page["Steps"]
 
-    def cancel(self, handle: JobHandle) -> None:
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         cluster, steps = _ids(handle)
-        self.hook.conn.cancel_steps(ClusterId=cluster, StepIds=steps, StepCancellationOption="SEND_INTERRUPT")
+        return "cancel_steps", {"ClusterId": cluster, "StepIds": steps, "StepCancellationOption": "SEND_INTERRUPT"}
+
+    def is_stopping(self, seen: Observation) -> bool:
+        """Each step that has not ended is being cancelled: a cancel is refused, step by step, for those that have ended."""
+        words = set(re.findall(r"[A-Z_]+", seen.detail))
+        return "CANCEL_PENDING" in words and not words & {"PENDING", "RUNNING"}
 
     def _waits(self) -> bool:
         return bool(self.wait_for_completion or self.deferrable)
@@ -218,6 +224,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     asks_account = True
     doubt = "the token is a tag of the cluster (`resumable-token`) and is looked up among the clusters created since"
     window = "the submit reaches EMR, or `ListClusters` shows it, later than 30 seconds after it was sent or its answer was lost"
+    stopping = frozenset({"TERMINATING"})
     failed = frozenset({"TERMINATED_WITH_ERRORS"})
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
@@ -296,6 +303,7 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     finds_expired = True
     settle = 30.0
     active = frozenset({"PENDING", "SUBMITTED", "RUNNING", "CANCEL_PENDING"})
+    stopping = frozenset({"CANCEL_PENDING"})
     succeeded = frozenset({"COMPLETED"})
     failed = frozenset({"FAILED", "CANCELLED"})
     doubt = "the job run is started again with the same `clientToken`; after an hour it is looked up by that token"
@@ -351,6 +359,7 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     wait_argument = "wait_for_completion"
     token_lifetime = HOUR
     active = frozenset({"SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING"})
+    stopping = frozenset({"CANCELLING"})
     succeeded = frozenset({"SUCCESS"})
     failed = frozenset({"FAILED", "CANCELLED"})
     doubt = "the job run is started again with the same `clientToken`; the service answers with the one it has"

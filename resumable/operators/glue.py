@@ -46,6 +46,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     wait_argument = "wait_for_completion"
     asks_account = True
     active = frozenset({"STARTING", "RUNNING", "STOPPING", "WAITING"})
+    stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"STOPPED", "FAILED", "TIMEOUT", "ERROR", "EXPIRED"})
     doubt = "the token is an argument of the run (`--resumable_token`) and is looked up among the runs of the job"

@@ -39,6 +39,7 @@ class _DataQuality(AwsReplay):
     doubt = "the start is repeated with the same `ClientToken`; Glue answers with the run it has"
     window = "none known within an hour; an older doubt is refused (Glue does not say for how long it knows a token)"
     active = frozenset({"STARTING", "RUNNING", "STOPPING"})
+    stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"FAILED", "STOPPED", "TIMEOUT", _RULES_FAILED})
 

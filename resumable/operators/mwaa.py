@@ -20,7 +20,7 @@ with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws import AwsReplay, require_taken
     from resumable.operators._aws_names import named
 
 __all__ = ["ResumableMwaaTriggerDagRunOperator"]
@@ -136,8 +136,8 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
                 return None
             raise
 
-    def cancel(self, handle: JobHandle) -> None:
-        self._asked(handle, "PATCH", {"state": "failed"})
+    def send_stop(self, handle: JobHandle) -> None:
+        require_taken("invoke_rest_api", self._asked(handle, "PATCH", {"state": "failed"}))
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         environment, path = self._path(handle)

@@ -54,6 +54,7 @@ class _SageMaker(AwsReplay):
     asks_account = True
     wait_argument = "wait_for_completion"
     active = frozenset({"InProgress", "Stopping"})
+    stopping = frozenset({"Stopping"})
     succeeded = frozenset({"Completed"})
     failed = frozenset({"Failed", "Stopped"})
 
@@ -339,6 +340,7 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
     window = "none known within an hour; an older doubt is refused (SageMaker does not say for how long it knows a token)"
     status_key = "PipelineExecutionStatus"
     active = frozenset({"Executing", "Stopping"})
+    stopping = frozenset({"Stopping"})
     succeeded = frozenset({"Succeeded", "CompletedWithFailures"})  # the latter is a success to the provider
 
     def stamp(self, params: dict[str, Any], token: str) -> None:

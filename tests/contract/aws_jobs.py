@@ -71,7 +71,7 @@ class JobsBench:
 
     def __init__(self, server: AwsJobs, calls: tuple[str, str, str], arguments: Callable[[str], dict[str, Any]]) -> None:
         self.server, self._arguments = server, arguments
-        self.submit, look, self._stop = calls
+        self.submit, look, self.stop = calls
         self.status = (look,)
 
     def arguments(self) -> dict[str, Any]:
@@ -106,11 +106,11 @@ class JobsBench:
             self.server.forget()
 
     def cancels(self) -> int:
-        return self.server.count(self._stop)
+        return self.server.count(self.stop)
 
     @property
     def can_stop(self) -> bool:
-        return bool(self._stop)
+        return bool(self.stop)
 
 
 def bench(

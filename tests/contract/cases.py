@@ -27,6 +27,7 @@ class Bench(Protocol):
     server: Any
     submit: str
     status: tuple[str, ...]
+    stop: str
 
     def arguments(self) -> dict[str, Any]: ...
     def other_arguments(self) -> dict[str, Any]: ...
@@ -41,6 +42,7 @@ class Bench(Protocol):
 
 class DatabricksBench:
     status = ("runs/get",)
+    stop = "runs/cancel"
 
     def __init__(self, server: DatabricksSimulator, submit: str) -> None:
         self.server, self.submit = server, submit
@@ -86,6 +88,7 @@ class DatabricksBench:
 class EmrBench:
     submit = "AddJobFlowSteps"
     status = ("ListSteps", "DescribeStep")
+    stop = "CancelSteps"
 
     def __init__(self, server: EmrService) -> None:
         self.server = server

@@ -38,6 +38,7 @@ def sql(word: str) -> dict[str, Any]:
 class RunBench:
     submit = "runs/submit"
     status = ("runs/get",)
+    stop = "runs/cancel"
 
     def __init__(self, server: DatabricksSimulator, spec: Callable[[str], dict[str, Any]]) -> None:
         self.server, self._spec = server, spec
@@ -76,6 +77,7 @@ class RunBench:
 class StatementBench(RunBench):
     submit = "sql/statements"
     status = ("sql/get",)
+    stop = "sql/cancel"
 
     def jobs(self) -> int:
         return len(self.server.sql.all)

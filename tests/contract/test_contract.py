@@ -22,7 +22,7 @@ from resumable.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from resumable.sweep import adapter_of
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
-from tests.support.names import AirflowFailException, AirflowRescheduleException
+from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -431,6 +431,40 @@ def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) ->
         return
     adapter.cancel(record.handle)
     assert (bench.active(), bench.cancels()) == (0, 1)
+
+
+def time_out_in_the_wait(instance: TaskInstance) -> None:
+    left = [AirflowTaskTimeout("execution_timeout")]
+
+    def listen(effect: str) -> None:
+        if left and effect.startswith("http") and instance.data.get("resumable", {}).get("state") == "submitted":
+            raise left.pop()
+
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt(listener=listen)
+
+
+def test_a_job_counts_as_cancelled_when_it_is_seen_to_stop_and_not_when_a_cancel_is_answered(case: Case, bench: Bench) -> None:
+    if case.deferrable or not can_stop(bench):
+        pytest.skip("there is no wait to be timed out, or no way to stop the job")
+    instance = task(case, bench)
+    bench.server.fault(bench.stop, type(SERVER_ERROR_AFTER_EFFECT)(status=200, body={}))
+    time_out_in_the_wait(instance)
+    assert (bench.active(), bench.cancels()) == (1, 1)
+    assert "closed_at" not in instance.record
+    instance.record["state"] = "cancelled"  # where an empty answer is a refusal, the next try would take the job up
+    instance.attempt(listener=_finish_soon(bench))
+    assert (bench.jobs(), bench.active(), bench.cancels()) == (2, 0, 2)
+
+
+def test_a_job_that_is_seen_to_stop_is_closed_as_cancelled(case: Case, bench: Bench) -> None:
+    if case.deferrable or not can_stop(bench):
+        pytest.skip("there is no wait to be timed out, or no way to stop the job")
+    instance = task(case, bench)
+    time_out_in_the_wait(instance)
+    assert (bench.active(), bench.cancels()) == (0, 1)
+    assert instance.record["state"] == "cancelled"
+    assert "closed_at" in instance.record
 
 
 @pytest.mark.parametrize("wait", ["poll", "reschedule"])

@@ -567,6 +567,16 @@ def test_a_job_that_was_told_to_stop_is_seen_to_have_stopped_before_another_is_s
     assert at_once == [0]
 
 
+@pytest.mark.parametrize(("looks_to_stop", "is_closed"), [(0, True), (3, False)])
+def test_a_record_is_closed_as_cancelled_only_when_the_job_is_seen_to_have_stopped(looks_to_stop, is_closed):
+    bench = Bench(looks_to_stop=looks_to_stop)
+    attempt = bench.start()
+    assert attempt.cancel("a user ended the task")
+    attempt.close(Outcome.CANCELLED)
+    kept = JobRecord.from_json(attempt.record.to_json())
+    assert (kept.outcome, kept.closed_at is not None) == (Outcome.CANCELLED, is_closed)
+
+
 # -- a token of the user's own -------------------------------------------------------------------------------
 
 
