@@ -8,22 +8,32 @@ from typing import Any
 
 from resumable import compat
 
+MARKED = ("failed", "success", "skipped", "removed")
+"""States of a deferred task that only a user, or Airflow on the end of its DAG run, gives it while its trigger runs."""
+
 
 class StopGuard:
     """
-    Stands before a provider's trigger: a user's stop cancels the job, except for a clear under ``on_clear="reattach"``.
+    Stands before a provider's trigger: a user's mark of the deferred task cancels the job, and nothing else does.
 
-    Airflow 3.3 and later call ``on_kill`` when a user marked or cleared the deferred task, and never when the triggerer is
-    restarted. After a clear the next attempt may be running by then and have reattached to the job.
+    Airflow cancels a trigger for many reasons and does not say which. Before 3.3 that is so also when the triggerer is restarted.
+    From 3.3 on it calls ``on_kill`` for a mark and for a clear, and up to 3.3.2 also when the trigger was merely given to another
+    triggerer, because its own had no heartbeat for a while. So a trigger asks for its task's state. After a clear, the next start
+    of the task stops the job, or takes it up, as ``on_clear`` says. A state that cannot be asked for is no reason to cancel.
 
-    Before, a trigger is cancelled in all of these cases alike, so it asks for its task's state where it can (2.11, 3.2): only a
-    user's mark cancels the job. After a clear the next attempt stops it; while the state is still deferred, another triggerer
-    goes on.
+    ``keeps_on_clear`` does nothing any more. It is True in every serialised trigger, because the triggerer of an older release
+    asks for the state only then.
     """
 
-    keeps_on_clear: bool
     log: Any
     task_instance: Any
+
+    def __init__(self, *, keeps_on_clear: bool = True, **kwargs: Any) -> None:  # noqa: ARG002
+        super().__init__(**kwargs)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__name__}", {**super().serialize()[1], "keeps_on_clear": True}  # type: ignore[misc]
 
     def watch(self) -> AsyncIterator[Any]:
         """What ``run`` does while nobody stops the task: the provider's."""
@@ -35,7 +45,7 @@ class StopGuard:
                 yield event
         except asyncio.CancelledError:
             if not compat.tells_triggers() and compat.cancelled_triggers_may_ask():
-                await self._on_cancelled()
+                await self._on_stopped()
             raise
 
     async def cancel(self) -> None:
@@ -43,17 +53,23 @@ class StopGuard:
         await super().on_kill()  # type: ignore[misc]
 
     async def on_kill(self) -> None:
-        if self.keeps_on_clear and not await compat.was_marked(self.task_instance):
-            self.log.info("resumable: the task was cleared, on_clear=reattach: its job is left running")
-            return
-        self.log.info("resumable: a user ended or cleared the deferred task: cancelling its job")
-        await self.cancel()
+        await self._on_stopped()
 
-    async def _on_cancelled(self) -> None:
+    async def _on_stopped(self) -> None:
         try:
-            if await compat.was_marked(self.task_instance):
-                self.log.info("resumable: a user ended the deferred task: cancelling its job")
-                await self.cancel()
+            state = await compat.state_seen_by_trigger(self.task_instance)
         except Exception as e:
-            say = "resumable: the trigger was cancelled. If a user ended the task, its job runs on; stop it in the service: %r"
-            self.log.warning(say, e)
+            self.log.warning(
+                "resumable: the trigger was stopped and could not ask why (%r). Its job is left running; if a user has ended the "
+                "task, stop it in the service",
+                e,
+            )
+            return
+        if state not in MARKED:
+            self.log.info("resumable: the trigger was stopped, its job runs on: no user has ended the task (state %s)", state)
+            return
+        self.log.info("resumable: a user ended the deferred task (state %s): cancelling its job", state)
+        try:
+            await self.cancel()
+        except Exception as e:
+            self.log.warning("resumable: the job could not be cancelled, stop it in the service: %r", e)

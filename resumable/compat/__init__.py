@@ -7,6 +7,7 @@ import Airflow.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
@@ -39,6 +40,9 @@ _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
+
+TRIGGER_PATIENCE = 10.0
+"""Seconds in which a trigger's question for its task's state must be answered (Airflow 3.3 gives ``on_kill`` 30 in all)."""
 
 SIGKILL_PATIENCE = 10.0
 """Seconds to wait for the SIGKILL that Airflow 3 has announced (it comes after five)."""
@@ -350,32 +354,33 @@ def own_state(context: Mapping[str, Any]) -> str | None:
 
 
 def _state_of(ti: Any) -> str | None:
-    state = _states_of(ti) if has_sdk() or hasattr(ti, "get_task_states") else _two.state_of(ti)
+    ask = getattr(ti, "get_task_states", None)
+    return _word(_two.state_of(ti) if ask is None else _only_state(ti, ask(**_which(ti))))
+
+
+def _word(state: Any) -> str | None:
     return None if state is None else str(getattr(state, "value", state))
 
 
-def _states_of(ti: Any) -> Any:
-    ask = getattr(ti, "get_task_states", None)
-    if ask is None:  # a trigger's
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        ask = RuntimeTaskInstance.get_task_states
-    states = ask(
-        dag_id=ti.dag_id,
-        task_ids=[ti.task_id],
-        run_ids=[ti.run_id],
-        map_index=None if ti.map_index in (None, -1) else ti.map_index,
-    )
-    found = (states or {}).get(ti.run_id) or {}
-    return next(iter(found.values()), None)
+def _which(ti: Any) -> dict[str, Any]:
+    index = None if ti.map_index in (None, -1) else ti.map_index
+    return {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id], "map_index": index}
 
 
-async def was_marked(ti: Any) -> bool:
-    """Whether a user has ended the deferred task instance of a cancelled trigger; asked in the triggerer."""
-    from asgiref.sync import sync_to_async
+def _only_state(ti: Any, states: Mapping[str, Any] | None) -> Any:
+    return next(iter(((states or {}).get(ti.run_id) or {}).values()), None)
 
-    state = await sync_to_async(_state_of)(ti)
-    return state in ("failed", "success", "skipped", "removed")
+
+async def state_seen_by_trigger(ti: Any) -> str | None:
+    """
+    The state that Airflow has for the task instance of a trigger now, asked in the triggerer without holding up its event loop.
+
+    Raises:
+        Exception: it was not told within `TRIGGER_PATIENCE` seconds, or cannot be.
+    """
+    asked = _three.states_seen_by_trigger(**_which(ti)) if has_sdk() else asyncio.to_thread(_two.state_of, ti)
+    answer = await asyncio.wait_for(asked, TRIGGER_PATIENCE)
+    return _word(_only_state(ti, answer) if has_sdk() else answer)
 
 
 def tells_triggers() -> bool:

@@ -34,6 +34,17 @@ def answers_reach_every_thread() -> bool:
     return hasattr(_comms(), "start_reader")
 
 
+async def states_seen_by_trigger(**which: Any) -> Any:
+    """What ``RuntimeTaskInstance.get_task_states`` returns, asked for in the event loop of a triggerer (3.2 and later)."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates
+
+    answer = await _comms().asend(GetTaskStates(**which))
+    if isinstance(answer, ErrorResponse):
+        raise AirflowRuntimeError(answer)
+    return answer.task_states
+
+
 def _comms() -> Any:
     from airflow.sdk.execution_time import task_runner
 

@@ -16,6 +16,7 @@ from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jmespath
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,7 +30,6 @@ from resumable import compat
 from resumable.attempt import Attempt
 from resumable.errors import ForeignJobError, InvalidAnswerError, RecordError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
-from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
 from resumable.remote import JobAdapter
 from resumable.replay import ReplayMixin
@@ -134,6 +134,10 @@ class AwsReplay(ReplayMixin):
     stopping: ClassVar[frozenset[str]] = frozenset()
     """Those of ``active`` that mean that the job was told to stop: a second cancel is then no error."""
 
+    look_path: ClassVar[str] = ""
+    """Where a stop undoes what the job has made once it is done (a cluster, a copy): the place, in JMESPath, of the job's word in
+    the answer to `look_call`. Then a job is stopped only while its word is an active one."""
+
     wait_argument: ClassVar[str] = ""
 
     asks_account: ClassVar[bool] = False
@@ -181,6 +185,10 @@ class AwsReplay(ReplayMixin):
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         """The client's method that asks the service to stop the job, and its arguments: one request."""
+        raise NotImplementedError
+
+    def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        """The client's method that looks at the job, and its arguments; needed with ``look_path``."""
         raise NotImplementedError
 
     def state_of(self, handle: JobHandle) -> str | None:
@@ -254,7 +262,25 @@ class AwsReplay(ReplayMixin):
             return Observation(JobState.FOREIGN, f"account {here}")
         return Observation(JobState.GONE, answer)
 
+    def _only_while(self, handle: JobHandle) -> dict[str, Any]:
+        if not self.look_path:
+            return {}
+        method, arguments = self.look_call(handle)
+        words = [word for word in sorted(self.active) if self.place_state(word) is JobState.ACTIVE]
+        return {"only_while": {"method": method, "arguments": arguments, "path": self.look_path, "words": words}}
+
+    def _is_to_be_stopped(self, handle: JobHandle) -> bool:
+        """Whether a cancel may be sent. Raises: RuntimeError: that cannot be seen."""
+        if not self.look_path:
+            return True
+        seen = self.observe(handle)
+        if seen.state in (JobState.UNKNOWN, JobState.FOREIGN):
+            raise RuntimeError(f"{handle} is {seen}, and only a job that is under way may be stopped")
+        return seen.state is JobState.ACTIVE
+
     def cancel(self, handle: JobHandle) -> None:
+        if not self._is_to_be_stopped(handle):
+            return
         try:
             self.send_stop(handle)
         except (ClientError, StopNotTaken):
@@ -287,14 +313,13 @@ class AwsReplay(ReplayMixin):
         return ResumableAwsTrigger(
             path=path,
             kwargs=kwargs,
-            stop={"service": self.hook.client_type, "method": method, "arguments": arguments},
+            stop={"service": self.hook.client_type, "method": method, "arguments": arguments, **self._only_while(handle)},
             connection={
                 "aws_conn_id": self.hook.aws_conn_id,
                 "region_name": self.hook.conn_region_name,
                 "verify": self.hook.verify,
                 "config": getattr(self, "botocore_config", None),
             },
-            keeps_on_clear=self.resume_policy.on_clear is OnClear.REATTACH,
         )
 
     def _waits(self) -> bool:
@@ -570,9 +595,9 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
     Args:
         path: the provider's trigger, as it serialises itself.
         kwargs: its arguments.
-        stop: ``service``, ``method`` and ``arguments`` of the request that stops the job.
+        stop: ``service``, ``method`` and ``arguments`` of the request that stops the job. With ``only_while`` it is made only
+            while the job has one of its ``words``, at ``path`` in the answer to its own ``method`` and ``arguments``.
         connection: ``aws_conn_id``, ``region_name``, ``verify`` and ``config`` of the hook for that request.
-        keeps_on_clear: a clear leaves the job running.
     """
 
     def __init__(
@@ -582,10 +607,10 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
         kwargs: dict[str, Any],
         stop: dict[str, Any],
         connection: dict[str, Any],
-        keeps_on_clear: bool,
+        keeps_on_clear: bool = True,
     ) -> None:
-        super().__init__()
-        self.path, self.kwargs, self.stop, self.connection, self.keeps_on_clear = path, kwargs, stop, connection, keeps_on_clear
+        super().__init__(keeps_on_clear=keeps_on_clear)
+        self.path, self.kwargs, self.stop, self.connection = path, kwargs, stop, connection
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.{type(self).__name__}", {
@@ -593,7 +618,7 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
             "kwargs": self.kwargs,
             "stop": self.stop,
             "connection": self.connection,
-            "keeps_on_clear": self.keeps_on_clear,
+            "keeps_on_clear": True,
         }
 
     async def watch(self) -> AsyncIterator[Any]:
@@ -612,6 +637,11 @@ class ResumableAwsTrigger(StopGuard, compat.base_trigger()):  # type: ignore[mis
 
         hook = AwsBaseHook(client_type=self.stop["service"], **self.connection)
         async with await hook.get_async_conn() as client:
+            if (only := self.stop.get("only_while")) is not None:
+                word = jmespath.search(only["path"], await getattr(client, only["method"])(**only["arguments"]))
+                if word not in only["words"]:
+                    self.log.info("resumable: the job is %s, there is nothing left to stop", word)
+                    return
             require_taken(self.stop["method"], await getattr(client, self.stop["method"])(**self.stop["arguments"]))
 
 

@@ -17,7 +17,6 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
-from resumable.policy import OnClear
 from resumable.record import JobHandle
 from resumable.replay import ReplayMixin
 from resumable.triggers import StopGuard
@@ -33,14 +32,7 @@ REFUSED = re.compile(r"Status Code: 4(?!08|29)\d\d")
 
 
 class ResumableDatabricksExecutionTrigger(StopGuard, DatabricksExecutionTrigger):
-    """The provider's trigger, whose cancel on a clear follows ``on_clear``."""
-
-    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.keeps_on_clear = keeps_on_clear
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
+    """The provider's trigger, which cancels the run only if a user has ended the task."""
 
 
 class DatabricksRunReplay(ReplayMixin):
@@ -140,8 +132,7 @@ class DatabricksRunReplay(ReplayMixin):
         return seen.detail.startswith("TERMINATING")
 
     def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
-        keeps = self.resume_policy.on_clear is OnClear.REATTACH
-        return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)
+        return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1])
 
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error)))

@@ -21,7 +21,6 @@ from resumable.adapters import HookReplay
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
-from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
 from resumable.triggers import StopGuard
 
@@ -54,20 +53,16 @@ def _executed(state: SQLStatementState) -> SQLStatementState:
 
 
 class ResumableDatabricksSQLStatementExecutionTrigger(StopGuard, DatabricksSQLStatementExecutionTrigger):
-    """The provider's trigger, which takes CLOSED for what it is, and whose cancel on a clear follows ``on_clear``."""
+    """The provider's trigger, which takes CLOSED for what it is, and cancels only if a user has ended the task."""
 
-    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.keeps_on_clear = keeps_on_clear
         look = self.hook.a_get_sql_statement_state
 
         async def look_and_translate(statement_id: str) -> SQLStatementState:
             return _executed(await look(statement_id))
 
         self.hook.__dict__["a_get_sql_statement_state"] = look_and_translate
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
 
 
 class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatementsOperator):
@@ -177,8 +172,7 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
         self._hook.cancel_sql_statement(_statement_id(handle))
 
     def trigger(self, theirs: Any) -> ResumableDatabricksSQLStatementExecutionTrigger:
-        keeps = self.resume_policy.on_clear is OnClear.REATTACH
-        return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)
+        return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1])
 
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error)))

@@ -18,7 +18,7 @@ from resumable.stores.memory import MemoryStore
 with provider_import("databricks"):
     from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator, DatabricksTaskOperator
 
-    from resumable.operators._databricks_runs import DatabricksRunReplay, ResumableDatabricksExecutionTrigger, job_state_of
+    from resumable.operators._databricks_runs import DatabricksRunReplay, job_state_of
 
 _CLUSTER = ("existing_cluster_id", "job_cluster_key", "new_cluster")
 _RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
@@ -106,11 +106,6 @@ class DatabricksTaskReplay(DatabricksRunReplay):
             self._hook.cancel_run(self._task_run(handle)["run_id"])
         else:
             super().cancel(handle)
-
-    def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
-        ours = super().trigger(theirs)
-        ours.keeps_on_clear = ours.keeps_on_clear or self._is_member
-        return ours
 
 
 class ResumableDatabricksNotebookOperator(DatabricksTaskReplay, DatabricksNotebookOperator):

@@ -155,6 +155,7 @@ class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, Bedrock
     active = frozenset({"Creating", "Updating"})
     succeeded = frozenset({"InService"})
     failed = frozenset({"Failed"})
+    look_path = "status"  # the stop deletes the throughput
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         arn = response.get("provisionedModelArn")
@@ -167,9 +168,12 @@ class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, Bedrock
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"provisionedModelArn": self.ids(handle, "throughput")[0]}
 
+    def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "get_provisioned_model_throughput", {"provisionedModelId": self.ids(handle, "throughput")[0]}
+
     def state_of(self, handle: JobHandle) -> str:
-        arn = self.ids(handle, "throughput")[0]
-        return str(self.hook.conn.get_provisioned_model_throughput(provisionedModelId=arn)["status"])
+        method, arguments = self.look_call(handle)
+        return str(getattr(self.hook.conn, method)(**arguments)["status"])
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "delete_provisioned_model_throughput", {"provisionedModelId": self.ids(handle, "throughput")[0]}

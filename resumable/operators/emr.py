@@ -21,7 +21,6 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, Deliver, JobState, Observation
-from resumable.policy import OnClear
 from resumable.record import JobHandle, JobRecord
 from resumable.triggers import StopGuard
 
@@ -60,13 +59,9 @@ class ResumableEmrAddStepsTrigger(StopGuard, EmrAddStepsTrigger):
     and with a cancel when a user stops the task.
     """
 
-    def __init__(self, *, keeps_on_clear: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.keeps_on_clear = keeps_on_clear
+    def __init__(self, *, keeps_on_clear: bool = True, **kwargs: Any) -> None:
+        super().__init__(keeps_on_clear=keeps_on_clear, **kwargs)
         self._theirs = kwargs
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{__name__}.{type(self).__name__}", {**super().serialize()[1], "keeps_on_clear": self.keeps_on_clear}
 
     async def watch(self) -> AsyncIterator[Any]:
         event = None
@@ -193,8 +188,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         return bool(self.wait_for_completion or self.deferrable)
 
     def trigger(self, theirs: Any) -> ResumableEmrAddStepsTrigger:
-        keeps = self.resume_policy.on_clear is OnClear.REATTACH
-        return ResumableEmrAddStepsTrigger(**theirs.serialize()[1], keeps_on_clear=keeps)
+        return ResumableEmrAddStepsTrigger(**theirs.serialize()[1])
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
         if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
@@ -224,8 +218,10 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     asks_account = True
     doubt = "the token is a tag of the cluster (`resumable-token`) and is looked up among the clusters created since"
     window = "the submit reaches EMR, or `ListClusters` shows it, later than 30 seconds after it was sent or its answer was lost"
+    active = frozenset({"STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"})
     stopping = frozenset({"TERMINATING"})
     failed = frozenset({"TERMINATED_WITH_ERRORS"})
+    look_path = "Cluster.Status.State"  # the stop terminates the cluster, which others use once it has started
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
         self.terminate_job_flow_on_failure = False
@@ -243,17 +239,16 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"JobFlowId": self.ids(handle, "cluster")[0]}
 
+    def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        return "describe_cluster", {"ClusterId": self.ids(handle, "cluster")[0]}
+
     def state_of(self, handle: JobHandle) -> str | None:
-        cluster = self.hook.conn.describe_cluster(ClusterId=self.ids(handle, "cluster")[0])["Cluster"]
-        return str(cluster["Status"]["State"])
+        method, arguments = self.look_call(handle)
+        return str(getattr(self.hook.conn, method)(**arguments)["Cluster"]["Status"]["State"])
 
     def place_state(self, word: str) -> JobState:
         ready = {"TERMINATED"} if self._waits_for_steps() else {"RUNNING", "WAITING", "TERMINATED"}
-        if word in ready:
-            return JobState.SUCCEEDED
-        if word in ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"):
-            return JobState.ACTIVE
-        return super().place_state(word)
+        return JobState.SUCCEEDED if word in ready else super().place_state(word)
 
     def _waits_for_steps(self) -> bool:
         policy = getattr(self, "wait_policy", None)

@@ -47,6 +47,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     doubt = "the run is triggered again under the same id; the environment's Airflow answers that it exists"
     window = "none known, unless somebody deletes the run before its answer is known"
     active = frozenset({"queued", "running"})
+    look_path = "RestApiResponse.state"  # the stop marks the run failed, one that has ended well too
     succeeded = frozenset({"success"})
     failed = frozenset({"failed"})
 
@@ -138,6 +139,10 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
 
     def send_stop(self, handle: JobHandle) -> None:
         require_taken("invoke_rest_api", self._asked(handle, "PATCH", {"state": "failed"}))
+
+    def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        environment, path = self._path(handle)
+        return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "GET"}
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         environment, path = self._path(handle)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import JobState
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -231,12 +230,13 @@ class ResumableRdsCopyDbSnapshotOperator(_Snapshot, RdsCopyDbSnapshotOperator):
         source = snapshot.get("SourceDBSnapshotIdentifier") or snapshot.get("SourceDBClusterSnapshotArn") or wanted
         return str(source).lower().endswith(str(wanted).lower())
 
-    def cancel(self, handle: JobHandle) -> None:
-        seen = self.observe(handle)
-        if seen.state is JobState.ACTIVE:
-            super().cancel(handle)
-        elif seen.state in (JobState.UNKNOWN, JobState.FOREIGN):
-            raise RuntimeError(f"{handle} is {seen}, and only a copy that is under way may be deleted")
+    look_path = "(DBSnapshots || DBClusterSnapshots)[0].Status"  # the stop deletes what is there
+
+    def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        name, kind = self.ids(handle, "snapshot", "type")
+        if kind == "instance":
+            return "describe_db_snapshots", {"DBSnapshotIdentifier": name}
+        return "describe_db_cluster_snapshots", {"DBClusterSnapshotIdentifier": name}
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         name, kind = self.ids(handle, "snapshot", "type")

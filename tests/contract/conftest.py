@@ -64,6 +64,8 @@ FOR_ALL = (
     "test_a_lost_answer_makes_no_second_job",
     "test_a_clear_while_the_job_runs_cancels_it_before_the_next_is_submitted",
     "test_a_stop_reaches_the_job_by_its_record_alone",
+    "test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it",
+    "test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing",
 )
 
 

@@ -192,7 +192,7 @@ def test_a_copy_in_a_state_that_nobody_knows_is_not_deleted(run):
     die_after(instance, "http DescribeDBSnapshots")
     server.finish(server.all[0], "A_STATE_OF_NEXT_YEAR")
     operator = instance.make()
-    with pytest.raises(RuntimeError, match="only a copy that is under way"):
+    with pytest.raises(RuntimeError, match="only a job that is under way may be stopped"):
         operator.cancel(operator.handle(instance.record["job"]))
     assert server.count("DeleteDBSnapshot") == 0
 

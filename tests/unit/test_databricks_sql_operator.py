@@ -286,9 +286,9 @@ def test_a_users_stop_cancels_the_statement_by_one_request_and_an_eviction_does_
 
 
 @pytest.mark.parametrize(
-    ("policy", "state", "cancels"), [("restart", "queued", 1), ("reattach", "queued", 0), ("reattach", "failed", 1)]
+    ("policy", "state", "cancels"), [("restart", "queued", 0), ("restart", "deferred", 0), ("reattach", "failed", 1)]
 )
-def test_the_trigger_cancels_a_deferred_statement_as_on_clear_says(workspace, monkeypatch, policy, state, cancels):
+def test_the_trigger_cancels_a_statement_only_if_a_user_has_ended_the_task(workspace, monkeypatch, policy, state, cancels):
     from resumable import compat
 
     instance = sql(deferrable=True, resume_policy={"on_clear": policy})
@@ -298,7 +298,10 @@ def test_the_trigger_cancels_a_deferred_statement_as_on_clear_says(workspace, mo
     kwargs = json.loads(json.dumps(triggers[0].serialize()[1]))
     trigger = type(triggers[0])(**kwargs)
 
-    monkeypatch.setattr(compat, "_state_of", lambda ti: state)
+    async def state_seen(ti):
+        return state
+
+    monkeypatch.setattr(compat, "state_seen_by_trigger", state_seen)
     trigger.task_instance = None
     asyncio.run(trigger.on_kill())
     assert workspace.count("sql/cancel") == cancels

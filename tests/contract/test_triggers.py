@@ -1,0 +1,118 @@
+"""What the trigger of every deferrable operator does when the triggerer stops it: a user's mark cancels the job, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from resumable.lifecycle import JobState
+from resumable.record import JobRecord
+from resumable.triggers import MARKED
+from tests.contract.cases import CASES, Bench, Case
+from tests.contract.test_contract import can_stop, no_waiting, task  # noqa: F401
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+NOT_ENDED = ("deferred", "scheduled", "queued", "running", "up_for_retry", "restarting", None)
+"""What a trigger may be told that was given to another triggerer, or whose task was cleared."""
+
+
+@pytest.fixture(params=[case for case in CASES if case.deferrable], ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    with case.bench(monkeypatch) as bench:
+        yield bench
+
+
+class Deferred(Exception):
+    pass
+
+
+def deferred(case: Case, bench: Bench, **more: Any) -> tuple[Any, Any]:
+    """A task instance that has been deferred, and its trigger as the triggerer makes it."""
+    held: list[Any] = []
+
+    def hold(trigger: Any) -> None:
+        held.append(trigger)
+        raise Deferred
+
+    instance = task(case, bench, **more)
+    instance.on_defer = hold
+    with pytest.raises(Deferred):
+        instance.attempt()
+    _, kwargs = held[0].serialize()
+    trigger = type(held[0])(**kwargs)
+    trigger.task_instance = None
+    assert bench.active() == 1
+    return instance, trigger
+
+
+def told(monkeypatch: pytest.MonkeyPatch, state: str | Exception | None) -> None:
+    """What a trigger hears when it asks for its task's state."""
+
+    async def state_seen(ti: Any) -> str | None:
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+    monkeypatch.setattr("resumable.compat.state_seen_by_trigger", state_seen)
+
+
+def test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, trigger = deferred(case, bench)
+    for state in NOT_ENDED:
+        told(monkeypatch, state)
+        asyncio.run(trigger.on_kill())
+    assert (bench.cancels(), bench.active()) == (0, 1)
+    if can_stop(bench):
+        told(monkeypatch, "failed")
+        asyncio.run(trigger.on_kill())
+        assert (bench.cancels(), bench.active()) == (1, 0)
+
+
+@pytest.mark.parametrize("state", MARKED)
+def test_each_state_that_only_a_user_gives_a_deferred_task_cancels_the_job(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    if not can_stop(bench):
+        pytest.skip("nothing stops the job")
+    _, trigger = deferred(case, bench, resume_policy={"on_clear": "reattach"})
+    told(monkeypatch, state)
+    asyncio.run(trigger.on_kill())
+    assert bench.active() == 0
+
+
+def test_a_trigger_that_cannot_ask_cancels_nothing_and_says_so_once(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, trigger = deferred(case, bench)
+    told(monkeypatch, OSError("no answer"))
+    log = mock.Mock()
+    monkeypatch.setattr(type(trigger), "log", log, raising=False)
+    asyncio.run(trigger.on_kill())
+    assert (bench.cancels(), bench.active()) == (0, 1)
+    assert log.warning.call_count == 1
+    assert "could not ask why" in log.warning.call_args.args[0]
+
+
+def test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its triggerer stood still; another one saw the job through, and the task has succeeded: it is no user's mark."""
+    instance, trigger = deferred(case, bench)
+    record = JobRecord.from_json(instance.record)
+    assert record.handle is not None
+    bench.finish()
+    told(monkeypatch, "success")
+    asyncio.run(trigger.on_kill())
+    assert instance.make().observe(record.handle).state is JobState.SUCCEEDED
