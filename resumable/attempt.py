@@ -30,6 +30,7 @@ from resumable.lifecycle import (
 from resumable.policy import OnFinalFailure, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.remote import JobAdapter, Remote, has_ended
+from resumable.spec import edited_fields, moved_fields, named, replaced_marks
 from resumable.stores.base import RecordStore, SupersededError
 
 RECOVERIES = 3
@@ -489,7 +490,16 @@ class Attempt:
         if not self._is_next_look:
             self._count("reconnect_success" if isinstance(decision, Reattach) else "already_succeeded")
         verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"
-        self._say(verb, decision.reason, observation)
+        self._say(verb, decision.reason + self._moved(), observation)
+
+    def _moved(self) -> str:
+        """What differs from the job that is taken up although nobody edited it, in words."""
+        record, spec = self._known_record(), self.claim.spec
+        if spec is None or edited_fields(record.spec, spec, record.replaced) or not (moved := moved_fields(record.spec, spec)):
+            return ""
+        if record.spec is not None and edited_fields(record.spec, spec):
+            return f"; {named(moved)} is as it was before an edit here, and the job is of after it"
+        return f", although {named(moved)} moved: it is computed when the DAG file is parsed, which is no edit"
 
     def _owned(self, record: JobRecord) -> JobRecord:
         return replace(
@@ -527,12 +537,19 @@ class Attempt:
             replaces=before.handle.ids if token and before is not None and before.handle else None,
             intended_at=self._clock(),
             spec=self.claim.spec,
+            replaced=self._replaced(),
             params=params if params is not None and self._may_record(params) else None,
             place={**self.adapter.place(), **where},
             left=self._not_waited_for,
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+
+    def _replaced(self) -> tuple[str, ...]:
+        before = self.record
+        if before is None or self._is_cleared(before):
+            return ()
+        return replaced_marks(before.replaced, before.spec, self.claim.spec)
 
     def _generation(self) -> Generation:
         before = self.record

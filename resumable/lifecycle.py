@@ -13,6 +13,7 @@ from resumable.errors import ForeignJobError, LostSightError, RefusedError, Resu
 from resumable.identity import Generation, Relation
 from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
 from resumable.record import JobRecord, Outcome
+from resumable.spec import Spec, edited_fields, named
 
 
 class JobState(Enum):
@@ -112,7 +113,7 @@ class Claim:
     """What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all."""
 
     generation: Generation
-    spec: str | None
+    spec: Spec | None
     certainty: Certainty = Certainty.RESEND
     waits: bool = True
 
@@ -215,8 +216,8 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
     if observation is None:
         return Look()
     if observation.state in (JobState.ACTIVE, JobState.FAILING):
-        if policy.on_clear is OnClear.REATTACH and _is_changed(record, claim):
-            return _changed(observation, policy, 0)
+        if policy.on_clear is OnClear.REATTACH and (changed := _changes(record, claim)):
+            return _changed(changed, observation, policy, 0)
         if policy.on_clear is OnClear.REATTACH:
             return Reattach("the task was cleared, on_clear=reattach")
         return Restart(0, "the task was cleared, on_clear=restart")
@@ -224,7 +225,7 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
 
 
 def _same_generation(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
-    changed = _is_changed(record, claim)
+    changed = _changes(record, claim)
     following = record.submission + 1
     if record.outcome is Outcome.CANCELLED:
         return _told_to_stop(observation, following, "the earlier job was cancelled")
@@ -235,7 +236,7 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
     if observation is None:
         return Look()
     if changed:
-        return _changed(observation, policy, following)
+        return _changed(changed, observation, policy, following)
     match observation.state:
         case JobState.ACTIVE | JobState.REPAIRABLE:
             return Reattach("an earlier attempt started it")
@@ -249,37 +250,39 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
             return _after_end(str(observation), policy, following)
 
 
-def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, changed: bool) -> Decision:
+def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, changed: str) -> Decision:
     following = record.submission + 1
     match outcome:
         case Outcome.REJECTED:
             return Submit(record.submission, "the service had refused the earlier submit")
         case _ if changed:
-            return Submit(following, "the author changed the job, the earlier one had ended")
+            return Submit(following, f"{changed}, the earlier job had ended")
         case Outcome.SUCCEEDED:
             return Deliver("the job had succeeded")
         case _:
             return _after_end(None if outcome is Outcome.GONE else outcome.value, policy, following)
 
 
-def _changed(observation: Observation, policy: ResumePolicy, following: int) -> Decision:
+def _changed(changed: str, observation: Observation, policy: ResumePolicy, following: int) -> Decision:
     if observation.state not in (JobState.ACTIVE, JobState.FAILING):
-        return Submit(following, f"the author changed the job, the earlier one had ended ({observation})")
+        return Submit(following, f"{changed}, the earlier job had ended ({observation})")
     match policy.on_change:
         case OnChange.RESTART:
-            return Restart(following, "the author changed the job, on_change=restart")
+            return Restart(following, f"{changed}, on_change=restart")
         case OnChange.REATTACH:
-            return Reattach("the author changed the job, on_change=reattach")
+            return Reattach(f"{changed}, on_change=reattach")
         case _:
             return Refuse(
                 RefusedError,
-                "the author changed the job while it runs, on_change=fail",
+                f"{changed} while the job runs, on_change=fail",
                 "Undo the change, or clear the task once the job has ended",
             )
 
 
-def _is_changed(record: JobRecord, claim: Claim) -> bool:
-    return None not in (record.spec, claim.spec) and record.spec != claim.spec
+def _changes(record: JobRecord, claim: Claim) -> str:
+    """What the author changed of the job, in words; empty if nothing."""
+    edited = edited_fields(record.spec, claim.spec, record.replaced)
+    return f"the author changed {named(edited)}" if edited else ""
 
 
 def _told_to_stop(observation: Observation | None, following: int, reason: str) -> Decision:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from resumable import compat
 from resumable.attempt import Again, Attempt
 from resumable.errors import ConfigurationError, JobNotFound, JobTimeoutError, LostSightError, RefusedError, ResumableError
-from resumable.identity import fingerprint
 from resumable.importing import path_of
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
 from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.remote import JobAdapter
+from resumable.spec import Spec, spec_values
 from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
@@ -49,8 +49,8 @@ class DurableBase(_StartedAgainInTime, ABC):
     """
 
     spec_fields: ClassVar[Sequence[str] | None] = None
-    """Attributes that make up the job's spec: an edit of one is a change of the job. Default: the template fields, without
-    connection ids, region and verify."""
+    """Attributes that make up the job's spec: an edit of one is a change of the job. Default: the template fields, without those
+    that say how the job is reached, waited for or logged (`resumable.spec.WAITED_FOR_OR_LOGGED`)."""
 
     reach_fields: ClassVar[Sequence[str] | None] = None
     """
@@ -67,7 +67,7 @@ class DurableBase(_StartedAgainInTime, ABC):
     _is_at_work = _is_over = False
     _attempt: Attempt | None = None
     _interruption: Interruption | None = None
-    _authored_spec: str | None = None
+    _written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
 
     @compat.apply_defaults
     def __init__(
@@ -177,7 +177,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         adapter = self._job_adapter(context)
         return Attempt(
             task=compat.task_identity(context),
-            claim=Claim(compat.generation(context), self._spec(), adapter.certainty, self._waits()),
+            claim=Claim(compat.generation(context), self._spec(context), adapter.certainty, self._waits()),
             policy=self.resume_policy,
             records=self._records(context),
             adapter=adapter,
@@ -387,21 +387,30 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """Called for plain and for mapped tasks, right before templates are rendered: the last sight of what the author wrote."""
-        if parent is self:
-            self._authored_spec = fingerprint(self._spec_values())
-            if self.durable:
-                self._hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
+        if parent is self and self.durable:
+            self._written = self._as_written()
+            self._hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
         super()._do_render_template_fields(parent, *args, **kwargs)  # type: ignore[misc]
 
-    def _spec(self) -> str:
-        return self._authored_spec or fingerprint(self._spec_values())
+    def _as_written(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The fields that make up the job, and what the operator was called with."""
+        try:
+            return self._spec_values(), compat.given(self)
+        except Exception as e:
+            self.log.debug("resumable: an edit of this task cannot be told: %r", e)
+            return {}, {}
+
+    def _spec(self, context: Any) -> Spec:
+        """The fingerprint. Never an error: what cannot be told is not comparable, and so no edit."""
+        values, called_with = self._written or self._as_written()
+        try:
+            return compat.spec(self, values, called_with, context)
+        except Exception as e:
+            self.log.debug("resumable: an edit of this task cannot be told: %r", e)
+            return Spec()
 
     def _spec_values(self) -> dict[str, Any]:
-        names = self.spec_fields
-        if names is None:
-            fields = getattr(self, "template_fields", ())
-            names = [f for f in fields if not f.endswith("conn_id") and f not in ("region_name", "verify")]
-        return {name: getattr(self, name, None) for name in names}
+        return spec_values(self, self.spec_fields)
 
 
 class ResumableMixin(DurableBase):

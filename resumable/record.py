@@ -11,6 +11,7 @@ from typing import Any
 
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.identity import Generation
+from resumable.spec import Spec
 
 VERSION = 1
 """Schema version of a record. A reader accepts its own and every older one, and refuses a newer one."""
@@ -96,7 +97,7 @@ class JobRecord:
     owner: str
     attempt: int
     intended_at: float
-    spec: str | None = None
+    spec: Spec | None = None
     params: Any = None
     place: Mapping[str, str] = field(default_factory=dict)
     try_number: int = 0
@@ -109,6 +110,8 @@ class JobRecord:
     """Why the task left its job running on purpose; None while it means to come back to it."""
     reach: Mapping[str, Any] | None = None
     """How a process that is not the task reaches the job: the operator's class and its connection, see `resumable.sweep`."""
+    replaced: tuple[str, ...] = ()
+    """Marks of the specs that this generation's jobs had before an edit."""
     cancel_if_lost: bool = False
     """The job is to be cancelled if the last try is lost (``on_final_failure="cancel"``)."""
 
@@ -136,7 +139,7 @@ class JobRecord:
             "attempt": self.attempt,
             "try": self.try_number,
             "owner": self.owner,
-            "spec": self.spec,
+            "spec": None,  # 0.1.0 kept one hash here, and takes another one for an edit
             "intended_at": _iso(self.intended_at),
         }
         data["place"] = dict(self.handle.place if self.handle else self.place)
@@ -150,8 +153,13 @@ class JobRecord:
         for name, value in (("left", self.left), ("reach", self.reach), ("cancel_if_lost", self.cancel_if_lost)):
             if value:
                 data[name] = dict(value) if isinstance(value, Mapping) else value
-        if self.params is not None and _fits(data | {"params": self.params}):
+        if self.replaced:
+            data["replaced"] = list(self.replaced)
+        smallest = {} if self.spec is None else {"fingerprint": self.spec.to_json(0)}
+        if self.params is not None and _fits({**data, **smallest, "params": self.params}):
             data["params"] = self.params
+        if self.spec is not None:
+            data["fingerprint"] = self.spec.to_json(MAX_BYTES - len(json.dumps(data)) - len(', "fingerprint": '))
         return data
 
     @classmethod
@@ -182,7 +190,7 @@ class JobRecord:
                 try_number=int(data.get("try", 0)),
                 replaces=data.get("replaces"),
                 intended_at=_timestamp(data["intended_at"]),
-                spec=data.get("spec"),
+                spec=_spec_of(data),
                 params=data.get("params"),
                 place=place,
                 handle=None if ids is None else JobHandle(str(data["service"]), ids, place),
@@ -191,6 +199,7 @@ class JobRecord:
                 closed_at=_timestamp(data.get("closed_at")),
                 left=data.get("left"),
                 reach=data.get("reach"),
+                replaced=tuple(str(mark) for mark in data.get("replaced") or ()),
                 cancel_if_lost=bool(data.get("cancel_if_lost")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
@@ -199,6 +208,12 @@ class JobRecord:
                 f"there is one, is left alone. Look the job up with what the record says, then delete the task state "
                 f"key {KEY!r} of this task instance to start over. Record: {data!r}"
             ) from e
+
+
+def _spec_of(data: Mapping[str, Any]) -> Spec | None:
+    if "fingerprint" in data:
+        return Spec.from_json(data["fingerprint"])
+    return None if data.get("spec") is None else Spec()  # of 0.1.0: not comparable
 
 
 def _fits(data: Mapping[str, Any]) -> bool:

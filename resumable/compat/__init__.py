@@ -20,10 +20,11 @@ from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
-from resumable.compat import _three, _two
+from resumable.compat import _three, _two, _written
 from resumable.errors import ConfigurationError, ResumableError
 from resumable.identity import Generation, TaskIdentity
 from resumable.policy import SETTINGS
+from resumable.spec import Spec, is_of_the_job
 from resumable.stores.base import StateStore, StoreFactory, Variables
 from resumable.stores.task_state import AfterUpgrade, TaskStateStore
 from resumable.stores.variables import VariableStore
@@ -117,6 +118,28 @@ def base_trigger() -> Any:
     from airflow.triggers.base import BaseTrigger
 
     return BaseTrigger
+
+
+given = _written.given
+"""What an operator was called with."""
+
+
+def spec(operator: Any, values: Mapping[str, Any], called_with: Mapping[str, Any], context: Mapping[str, Any]) -> Spec:
+    """
+    The fingerprint of what ``operator`` is about to submit, for `resumable.lifecycle.decide`.
+
+    Args:
+        operator: after templates were rendered.
+        values: the fields that make up its job, as they were before.
+        called_with: `given`, from before.
+        context: of the attempt.
+    """
+    map_index = task_identity(context).map_index
+    fields, received = _written.written_and_received(operator, values, called_with, map_index)
+    of_airflow = inspect.signature(base_operator().__init__).parameters
+    items = {name: item for name, item in received.items() if name not in of_airflow and is_of_the_job(name)}
+    text = _written.dag_text(operator)
+    return Spec.of(fields, text, defaults=_written.defaults(type(operator)), given=called_with, items=items)
 
 
 def configured_policy() -> dict[str, str | None]:

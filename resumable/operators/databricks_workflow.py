@@ -14,6 +14,7 @@ from resumable.attempt import Attempt
 from resumable.lifecycle import JobState, Observation
 from resumable.policy import ResumePolicy
 from resumable.record import Outcome
+from resumable.spec import spec_values
 
 with provider_import("databricks"):
     from airflow.providers.databricks.operators import databricks_workflow as theirs
@@ -70,8 +71,15 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
         super()._failed(context, attempt, seen, error)
 
     def _spec_values(self) -> dict[str, Any]:
-        tasks = {key: task._get_task_base_json() for key, task in self.tasks_to_convert.items()}
-        return {**super()._spec_values(), "tasks": tasks}
+        return {**super()._spec_values(), "tasks": {key: _written_of(task) for key, task in self.tasks_to_convert.items()}}
+
+
+def _written_of(task: Any) -> Any:
+    """What makes up a task of the workflow; by its template fields, if it is no Databricks operator that tells."""
+    try:
+        return task._get_task_base_json()
+    except Exception:  # a user's own, which may be anything that the group takes
+        return spec_values(task)
 
 
 class ResumableDatabricksWorkflowTaskGroup(theirs.DatabricksWorkflowTaskGroup):

@@ -15,6 +15,7 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Deliver, JobState
 from resumable.record import JobHandle, JobRecord
+from resumable.spec import is_of_the_job
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.ecs import EcsRunTaskOperator
@@ -37,6 +38,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     A stopped task is known to ECS for an hour: an attempt that comes later finds it missing (``on_missing``).
     """
 
+    spec_fields = tuple(name for name in EcsRunTaskOperator.template_fields if is_of_the_job(name) and name != "container_name")
     service = "ecs"
     operation = "RunTask"
     conflicts = frozenset({"ConflictException"})

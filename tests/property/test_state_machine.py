@@ -57,6 +57,7 @@ from tests.support.fake_service import (
     start,
     watch,
 )
+from tests.support.specs import written
 
 SETTLE = 20.0
 RETRIES = 1
@@ -148,7 +149,7 @@ class Process:
             ServiceOf(self),
             StoreOf(self) if world.fenced else UnfencedStoreOf(self),
             generation=self.generation,
-            spec=f"spec-{self.spec}",
+            spec=written(f"spec-{self.spec}"),
             sleep=self.sleep,
             try_number=self.number,
             on_clear=world.on_clear,

@@ -17,7 +17,9 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import Certainty, Claim, JobState, Observation, Reattach
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.spec import Spec
 from resumable.stores import MemoryStore, RecordStore, SupersededError
+from tests.support.specs import written
 
 TASK = TaskIdentity("etl", "manual__1", "train")
 FIRST = Generation(1, 0, "2026-01-01T00:00:00+00:00")
@@ -283,7 +285,7 @@ def new_attempt(
     store: Any,
     *,
     generation: Generation = FIRST,
-    spec: str | None = "spec-a",
+    spec: Spec | None = written("spec-a"),  # noqa: B008 - frozen
     adapter: FakeAdapter | None = None,
     waits: bool = True,
     log: Any = None,

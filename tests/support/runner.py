@@ -23,6 +23,7 @@ from datetime import datetime, timezone
 from typing import Any
 from unittest import mock
 
+from tests.support.dag_file import in_file, new_path
 from tests.support.names import ExecutorSafeguard, TaskDeferred
 
 
@@ -107,6 +108,8 @@ class TaskInstance:
     Args:
         make: builds the operator, as parsing the DAG file does for each attempt.
         retries: Airflow's.
+
+    ``text`` gives the DAG file's text for each attempt; without it, all arguments stand there as constants.
     """
 
     def __init__(self, make: Callable[[], Any], retries: int = 3, map_index: int = -1) -> None:
@@ -118,6 +121,8 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.store_down: Callable[[str], bool] = lambda verb: False
         self.effects = Effects()
+        self.file = new_path()
+        self.text: Callable[[], str] | None = None
         self.on_defer: Callable[[Any], None] = lambda trigger: None
 
     @property
@@ -165,7 +170,7 @@ class TaskInstance:
     def _process(self, effects: Effects) -> tuple[Any, dict[str, Any]]:
         ti = TaskInstanceDouble(self, effects)
         run = types.SimpleNamespace(clear_number=self.clear_number, start_date=self.run_started, run_id="run")
-        operator = self.make()
+        operator = in_file(self.make(), self.file, self.text and self.text())
         store = StateStoreDouble(self.data, effects, self.store_down)
         return operator, {"ti": ti, "task_instance": ti, "dag_run": run, "task_state_store": store, "task": operator}
 

@@ -51,6 +51,7 @@ from tests.support.fake_service import (
     start,
     watch,
 )
+from tests.support.specs import written
 
 MISSED = (AssertionError, pytest.fail.Exception)
 """How a test fails that shows a gap, as opposed to one that is out of date."""
@@ -208,15 +209,15 @@ def test_a_cleared_task_that_reattaches_takes_the_job_into_the_new_generation(be
 
 def test_after_a_clear_an_attempt_and_its_retry_decide_alike_on_a_changed_job(bench):
     bench.start(on_clear="reattach")
-    taken = bench.start(generation=CLEARED, spec="spec-b", on_clear="reattach").handle
-    assert bench.start(generation=CLEARED, spec="spec-b", on_clear="reattach").handle == taken
+    taken = bench.start(generation=CLEARED, spec=written("spec-b"), on_clear="reattach").handle
+    assert bench.start(generation=CLEARED, spec=written("spec-b"), on_clear="reattach").handle == taken
 
 
 def test_a_changed_task_stops_its_job_and_starts_one_of_the_new_spec(bench):
     bench.start()
-    changed = bench.start(spec="spec-b")
+    changed = bench.start(spec=written("spec-b"))
     assert [job.id for job in bench.service.active()] == [1] == [changed.handle.ids]
-    assert (bench.record.spec, bench.record.submission) == ("spec-b", 1)
+    assert (bench.record.spec, bench.record.submission) == (written("spec-b"), 1)
 
 
 @pytest.mark.parametrize("siblings", [1, 2])
@@ -479,7 +480,7 @@ def test_a_record_of_another_service_is_left_alone(bench):
 
 # -- restart -------------------------------------------------------------------------------------------------
 
-RESTARTS = [{"spec": "spec-b"}, {"generation": CLEARED}]
+RESTARTS = [{"spec": written("spec-b")}, {"generation": CLEARED}]
 
 
 @pytest.mark.parametrize("restart", RESTARTS, ids=["changed", "cleared"])
@@ -515,14 +516,14 @@ def test_a_stop_that_the_service_does_not_take_is_not_followed_by_another_job(be
     bench.start()
     bench.service.faults.arm("cancel", times=99)
     with pytest.raises(LostSightError, match="did not take it"):
-        bench.start(spec="spec-b")
+        bench.start(spec=written("spec-b"))
     assert bench.service.count("submit") == 1
 
 
 def test_a_job_that_cannot_be_seen_while_it_stops_is_not_followed_by_another(bench):
     bench.start()
     bench.service.looks_to_stop = 999
-    attempt = bench.attempt(spec="spec-b")
+    attempt = bench.attempt(spec=written("spec-b"))
     cancel = bench.service.cancel
 
     def cancel_and_vanish(job_id):
@@ -540,7 +541,7 @@ def test_a_job_that_nobody_can_cancel_is_not_followed_by_another(bench):
     adapter = FakeAdapter(bench.service)
     adapter.cancel = cannot_cancel
     with pytest.raises(RefusedError, match="no cancel_job"):
-        bench.start(spec="spec-b", adapter=adapter)
+        bench.start(spec=written("spec-b"), adapter=adapter)
     assert bench.service.count("submit") == 1
 
 
@@ -709,7 +710,7 @@ def test_what_stops_the_process_is_not_retried_by_a_cancel(bench):
 
     adapter.cancel = strike
     with pytest.raises(TimeOut):
-        bench.start(spec="spec-b", adapter=adapter)
+        bench.start(spec=written("spec-b"), adapter=adapter)
     assert len(struck) == 1
 
 
@@ -794,7 +795,7 @@ def test_a_zombie_whose_time_is_up_leaves_the_job_to_its_owner(pair):
 
 def test_a_zombie_that_had_decided_to_restart_cancels_nothing(pair):
     pair.start(store=pair.old)
-    zombie = pair.attempt(store=pair.old, spec="spec-b")
+    zombie = pair.attempt(store=pair.old, spec=written("spec-b"))
     observe = pair.service.observe
 
     def taken_over_meanwhile(job_id):
@@ -857,7 +858,7 @@ def test_a_resubmission_is_told_with_the_job_that_ended_and_with_the_new_one(ben
 
 def test_a_restart_is_told_before_it_cancels(bench):
     bench.start()
-    bench.start(spec="spec-b")
+    bench.start(spec=written("spec-b"))
     assert told(bench) == ["submitted", "cancelling", "submitting anew after", "submitted"]
 
 
@@ -910,7 +911,7 @@ def on_missing(bench):
 
 def on_change(bench):
     bench.start()
-    bench.start(spec="spec-b", on_change="fail")
+    bench.start(spec=written("spec-b"), on_change="fail")
 
 
 def foreign(bench):
@@ -927,20 +928,20 @@ def died_in_submit(bench):
 def does_not_stop(bench):
     bench.service.looks_to_stop = 999
     bench.start()
-    bench.start(spec="spec-b")
+    bench.start(spec=written("spec-b"))
 
 
 def cannot_be_stopped(bench):
     bench.start()
     bench.service.faults.arm("cancel", times=99)
-    bench.start(spec="spec-b")
+    bench.start(spec=written("spec-b"))
 
 
 def has_no_cancel(bench):
     bench.start()
     adapter = FakeAdapter(bench.service)
     adapter.cancel = cannot_cancel
-    bench.start(spec="spec-b", adapter=adapter)
+    bench.start(spec=written("spec-b"), adapter=adapter)
 
 
 def used_up(bench):

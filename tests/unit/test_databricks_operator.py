@@ -883,7 +883,7 @@ def test_two_mapped_instances_have_different_tokens_and_specs(workspace, job, op
         instance.attempt()
         records.append(instance.record)
     assert records[0]["token"] != records[1]["token"]
-    assert records[0]["spec"] != records[1]["spec"]
+    assert records[0]["fingerprint"] != records[1]["fingerprint"]
     assert len(workspace.runs) == 2
 
 

@@ -27,17 +27,18 @@ from resumable.lifecycle import (
 from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
 from tests.support.fake_service import CLEARED, FIRST, Clock, FakeService, FaultyStore, new_attempt
+from tests.support.specs import written
 
 MISSED = (AssertionError, pytest.fail.Exception)
 HANDLE = JobHandle("fake", 7, {"region": "eu"})
-INTENT = JobRecord("fake", "t" * 48, FIRST, 2, "owner", 1, 1.0, spec="spec-a", place={"region": "eu"})
+INTENT = JobRecord("fake", "t" * 48, FIRST, 2, "owner", 1, 1.0, spec=written("spec-a"), place={"region": "eu"})
 SUBMITTED = INTENT.with_handle(HANDLE, 2.0)
 CLOSED = {outcome: SUBMITTED.closed(outcome, 3.0) for outcome in Outcome if outcome is not Outcome.REJECTED}
 REJECTED = INTENT.closed(Outcome.REJECTED, 3.0)
 
-SAME = Claim(FIRST, "spec-a")
-CHANGED = Claim(FIRST, "spec-b")
-AFTER_CLEAR = Claim(CLEARED, "spec-a")
+SAME = Claim(FIRST, written("spec-a"))
+CHANGED = Claim(FIRST, written("spec-b"))
+AFTER_CLEAR = Claim(CLEARED, written("spec-a"))
 ACTIVE, SUCCEEDED, FAILED = JobState.ACTIVE, JobState.SUCCEEDED, JobState.FAILED
 
 
@@ -276,7 +277,7 @@ def test_a_changed_job_is_looked_at_also_by_a_task_that_does_not_wait():
     assert asked(SUBMITTED, claim=replace(CHANGED, waits=False)) == Look()
 
 
-@pytest.mark.parametrize(("kept", "claimed"), [(None, "spec-a"), ("spec-a", None)])
+@pytest.mark.parametrize(("kept", "claimed"), [(None, written("spec-a")), (written("spec-a"), None)])
 def test_a_spec_that_is_not_known_is_not_taken_for_a_change(kept, claimed):
     decision = asked(replace(SUBMITTED, spec=kept), ACTIVE, Claim(FIRST, claimed))
     assert isinstance(decision, Reattach)
@@ -285,7 +286,7 @@ def test_a_spec_that_is_not_known_is_not_taken_for_a_change(kept, claimed):
 # -- an older generation -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", [AFTER_CLEAR, Claim(CLEARED, "spec-b")], ids=["same spec", "changed"])
+@pytest.mark.parametrize("claim", [AFTER_CLEAR, Claim(CLEARED, written("spec-b"))], ids=["same spec", "changed"])
 @pytest.mark.parametrize("state", [ACTIVE, JobState.FAILING])
 def test_a_cleared_task_restarts_its_active_job_as_the_first_submission(state, claim):
     decision = asked(SUBMITTED, state, claim)
@@ -316,19 +317,20 @@ def test_a_cleared_task_whose_job_was_seen_to_end_runs_again_without_a_look(reco
 
 
 def test_a_clear_after_a_noted_success_runs_again_although_max_tries_collides():
-    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), "spec-a")
+    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), written("spec-a"))
     assert isinstance(asked(CLOSED[Outcome.SUCCEEDED], claim=clear_number_moved), Submit)
 
 
 def test_a_success_that_airflow_never_heard_of_is_delivered_although_a_sibling_was_cleared():
     done = replace(CLOSED[Outcome.SUCCEEDED], generation=replace(FIRST, retries=3))
     moved = Generation(FIRST.max_tries, 1, FIRST.run_started, 3)
-    assert isinstance(asked(done, claim=Claim(moved, "spec-a")), Deliver)
-    assert isinstance(asked(done, claim=Claim(replace(moved, retries=0), "spec-a")), Submit)  # then max_tries may collide
+    assert isinstance(asked(done, claim=Claim(moved, written("spec-a"))), Deliver)
+    other_retries = Claim(replace(moved, retries=0), written("spec-a"))
+    assert isinstance(asked(done, claim=other_retries), Submit)  # then max_tries may collide
 
 
 def test_a_clear_of_a_sibling_neither_restarts_nor_repeats_a_job_that_is_not_known_to_have_ended():
-    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), "spec-a")
+    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), written("spec-a"))
     assert isinstance(asked(SUBMITTED, ACTIVE, clear_number_moved), Reattach)
     assert isinstance(asked(SUBMITTED, SUCCEEDED, clear_number_moved), Deliver)
 
@@ -361,7 +363,7 @@ CLAIMS = [
     Claim(generation, spec, certainty, waits)
     for generation, spec, certainty, waits in product(
         (FIRST, CLEARED, Generation(1, 5, FIRST.run_started)),
-        ("spec-a", "spec-b", None),
+        (written("spec-a"), written("spec-b"), None),
         Certainty,
         (True, False),
     )

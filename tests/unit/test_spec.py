@@ -1,0 +1,398 @@
+"""An edit is an edit of the author: what he wrote in the DAG file counts by value, what was computed there by its type."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resumable.identity import Generation
+from resumable.record import MAX_BYTES, JobHandle, JobRecord
+from resumable.spec import Spec, edited_fields, is_of_the_job, moved_fields, named, replaced_marks, spec_values
+
+UNHURRIED = settings(deadline=None)
+
+
+def parsed(text: str, **names: Any) -> Spec:
+    """Return the spec of a task whose fields are the variables that the DAG file ``text`` leaves."""
+    text = textwrap.dedent(text)
+    values: dict[str, Any] = dict(names)
+    exec(compile(text, "dag.py", "exec"), values)
+    fields = {name: value for name, value in values.items() if name not in names and not name.startswith(("_", "the_"))}
+    return Spec.of({name: v for name, v in fields.items() if not callable(v) and not isinstance(v, type(os))}, text)
+
+
+# -- what is an edit -----------------------------------------------------------------------------------------
+
+EDITS = {
+    "text": ("sql = 'select 1'", "sql = 'select 2'"),
+    "number": ("workers = 4", "workers = 8"),
+    "negative number": ("offset = -1", "offset = -2"),
+    "sum": ("seconds = 60 * 60", "seconds = 60 * 90"),
+    "joined texts": ("path = 's3://a' + '/b'", "path = 's3://a' + '/c'"),
+    "type": ("workers = 4", "workers = '4'"),
+    "flag": ("photon = True", "photon = False"),
+    "template": ("name = 'at {{ ts }}'", "name = 'at {{ ds }}'"),
+    "f-string without a value in it": ("name = f'a'", "name = f'b'"),
+    "deep": ("json = {'cluster': {'conf': ['--a', 1]}}", "json = {'cluster': {'conf': ['--a', 2]}}"),
+    "a key more": ("json = {'a': 1}", "json = {'a': 1, 'b': 2}"),
+    "a key with a computed value more": ("json = {'a': 1}", "json = {'a': 1, 'b': uuid()}"),
+    "a key less": ("json = {'a': 1, 'b': 2}", "json = {'a': 1}"),
+    "an element more": ("steps = ['a', 'b']", "steps = ['a', 'b', 'c']"),
+    "the order": ("steps = ['a', 'b']", "steps = ['b', 'a']"),
+    "an element of a set": ("tags = {'a', 'b'}", "tags = {'a', 'c'}"),
+    "text in the file, through a name": ("the_x = 'a'\nname = the_x", "the_x = 'b'\nname = the_x"),
+    "text in a loop over a dict": ("for name in {'a': 1}: pass", "for name in {'b': 1}: pass"),
+    "an indented text": ("sql = dedent('''\n   select 1\n  ''')", "sql = dedent('''\n   select 2\n  ''')"),
+    "a stripped text": ("sql = '''\n select 1\n'''.strip()", "sql = '''\n select 2\n'''.strip()"),
+    "computed becomes written": ("name = uuid()", "name = 'x'"),
+    "written becomes computed": ("name = 'x'", "name = uuid()"),
+    "another type is computed": ("name = uuid()", "name = minutes(2)"),
+    "written beside computed": ("json = {'at': uuid(), 'size': 4}", "json = {'at': uuid(), 'size': 8}"),
+    "a field more": ("a = 1", "a = 1\nb = 'x'"),
+    "a field less": ("a = 1\nb = 'x'", "a = 1"),
+}
+HELPERS = {"uuid": lambda: str(uuid.uuid4()), "minutes": lambda n: timedelta(minutes=n), "dedent": textwrap.dedent}
+
+
+@pytest.mark.parametrize(("one", "other"), EDITS.values(), ids=EDITS)
+def test_an_edit_of_what_the_author_wrote_is_an_edit(one, other):
+    assert edited_fields(parsed(one, **HELPERS), parsed(other, **HELPERS))
+
+
+@pytest.mark.parametrize(("one", "other"), EDITS.values(), ids=EDITS)
+def test_the_same_file_is_never_edited_whatever_it_computes(one, other):
+    for text in (one, other):
+        assert not edited_fields(parsed(text, **HELPERS), parsed(text, **HELPERS))
+
+
+class Client:
+    """Has no text of its own."""
+
+
+MOVES = {
+    "now": lambda n: datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=n),
+    "now in a name": lambda n: f"nightly-2026-01-01T00:00:{n:02}",
+    "uuid4": lambda n: str(uuid.UUID(int=n)),
+    "a number": lambda n: 1000 + n,
+    "a flag": lambda n: bool(n % 2),
+    "a client": lambda _: Client(),
+    "a callable": lambda _: lambda: 1,
+    "timedelta": lambda n: timedelta(minutes=n),
+    "a list, by its length": lambda n: [f"part-{i}" for i in range(n)],
+    "a dict, by its length": lambda n: {f"key-{i}": f"value-{i}" for i in range(n)},
+    "yaml": lambda n: {"cluster": {"workers": 1000 + n, "nodes": [f"n-{i}" for i in range(n)]}},
+    "in a list": lambda n: [[f"part-{n}"], {"x-y": n + 1000}],
+}
+ELSEWHERE = "field = compute()\n"
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("file", [ELSEWHERE, ELSEWHERE + "other = Operator(size=17)\n"], ids=["same file", "unrelated edit"])
+def test_what_is_computed_moves_and_that_is_no_edit(move, file):
+    one, other = Spec.of({"field": move(1)}, ELSEWHERE), Spec.of({"field": move(2)}, file)
+    assert not edited_fields(one, other)
+    assert not edited_fields(other, one)
+
+
+def test_an_edit_that_makes_a_constant_of_a_computed_value_elsewhere_is_none():
+    one = Spec.of({"size": 4, "at": "t-1"}, "size = int(env('N')); at = now()")
+    other = Spec.of({"size": 4, "at": "t-2"}, "size = int(env('N')); at = now(); Other(workers=4)")
+    assert not edited_fields(one, other)
+    assert not edited_fields(other, one)
+
+
+def test_that_holds_for_two_entries_of_one_dict_of_which_the_other_has_moved():
+    one = Spec.of({"json": {"size": 4, "at": "t-1"}}, "json = {'size': int(env('N')), 'at': now()}")
+    other = Spec.of({"json": {"size": 4, "at": "t-2"}}, "json = {'size': int(env('N')), 'at': now()}; Other(workers=4)")
+    assert not edited_fields(one, other)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "size = os.environ.get('SIZE', 'small')",
+        "size = os.getenv('SIZE', default='small')",
+        "size = Variable.get('size', default_var='small')",
+        "size = env()\nif size == 'small': pass",
+        "size = env()\nif size in ('small', 'large'): pass",
+        "size = TABLE['small']",
+        "'small'\nsize = env()",
+        "size = f'small{env()}'",
+    ],
+)
+def test_a_constant_that_only_helps_to_compute_a_value_is_not_that_value(text):
+    one, other = Spec.of({"size": "small"}, text), Spec.of({"size": "large"}, f"{text}\nx = 1")
+    assert not edited_fields(one, other)
+
+
+def test_an_unrelated_edit_is_none():
+    one = parsed("sql = 'select 1'")
+    assert not edited_fields(one, parsed("# a comment\nsql = 'select 1'\nthe_other = 'x'"))
+
+
+@pytest.mark.parametrize("text", ["def broken(:", "\0", None], ids=["no Python", "no text", "no file"])
+def test_a_file_that_cannot_be_read_is_not_comparable(text):
+    one, other = Spec.of({"sql": "select 1"}, text), Spec.of({"sql": "select 2"}, "sql = 'select 2'")
+    assert not edited_fields(one, other)
+    assert not edited_fields(other, one)
+    assert not edited_fields(None, other)
+    assert not edited_fields(other, None)
+
+
+# -- the fields of two releases ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, "", {}, [], (), set()])
+def test_a_field_that_one_side_does_not_know_and_that_is_empty_is_no_edit(value):
+    text = "sql = 'a'"
+    one, other = Spec.of({"sql": "a"}, text), Spec.of({"sql": "a", "environments": value}, text + "\nx = 1")
+    assert one.fields == other.fields
+
+
+@pytest.mark.parametrize("default", [7, "EC2", True, timedelta(1), ("a",)])
+def test_a_field_at_its_default_is_as_if_it_were_not_there(default):
+    assert not Spec.of({"x": default}, f"x = {default!r}", defaults={"x": default}).fields
+    assert Spec.of({"x": default}, f"x = {default!r}", defaults={"x": "another"}).fields
+
+
+def test_a_field_that_one_side_does_not_know_is_an_edit_if_the_author_wrote_some_of_it_and_the_file_differs():
+    one, new = Spec.of({"a": 1}, "a = 1"), {"a": 1, "tags": {"team": "etl"}}
+    assert edited_fields(one, Spec.of(new, "a = 1; tags = {'team': 'etl'}")) == ("tags",)
+    assert not edited_fields(one, Spec.of(new, "a = 1; tags = load()"))  # computed
+    same_file = "a = 1; x = {'team': 'etl'}"
+    assert not edited_fields(Spec.of({"a": 1}, same_file), Spec.of(new, same_file))
+
+
+HOW = """
+    aws_conn_id databricks_conn_id region_name verify botocore_config wait_for_completion wait_policy waiter_delay waiters
+    waiter_max_attempts poll_interval polling_period_seconds status_poll_interval deferrable awslogs_group awslogs_enabled
+    awslogs_fetch_interval number_logs_exception output_files_to_xcom do_xcom_push durable resume_policy reattach
+"""
+
+
+@pytest.mark.parametrize("name", HOW.split())
+def test_how_a_job_is_reached_waited_for_or_logged_is_not_the_job(name):
+    assert not is_of_the_job(name)
+
+
+def test_a_field_that_cannot_be_had_is_left_out():
+    class Task:
+        template_fields = ("sql", "broken", "missing", "aws_conn_id")
+        sql, aws_conn_id = "a", "aws"
+
+        @property
+        def broken(self):
+            raise RuntimeError("needs a connection")
+
+    assert spec_values(Task()) == {"sql": "a"}
+
+
+# -- numbers that became texts, enums ------------------------------------------------------------------------
+
+
+def test_a_number_of_which_the_operator_has_made_a_text_is_what_the_author_wrote():
+    def of(n):
+        return Spec.of({"json": {"workers": str(n)}}, f"json = {{'workers': {n}}}", given={"json": {"workers": n}})
+
+    assert edited_fields(of(4), of(8)) == ("json.workers",)
+
+
+def test_a_computed_text_is_no_number_that_the_author_wrote_somewhere_else():
+    one = Spec.of({"workers": "4"}, "workers = env(); x = 4", given={"workers": "4"})
+    other = Spec.of({"workers": "8"}, "workers = env(); x = 8", given={"workers": "8"})
+    assert not edited_fields(one, other)
+
+
+def test_an_enum_counts_by_its_value():
+    kind = Enum("Kind", {"A": "a", "B": "b"})
+    assert Spec.of({"x": kind.A}, "x = 'a'") == Spec.of({"x": "a"}, "x = 'a'")
+
+
+# -- the items of a mapped task ------------------------------------------------------------------------------
+
+
+def test_another_item_from_upstream_is_an_edit_although_the_file_is_the_same_or_cannot_be_read():
+    for text in ("x = up()", None):
+        one, other = (Spec.of({"x": n}, text, items={"x": n}) for n in (1, 2))
+        assert edited_fields(one, other) == ("x (from upstream)",)
+        assert not edited_fields(one, Spec.of({"x": 1}, text, items={"x": 1}))
+
+
+def test_many_items_are_one():
+    one, other = (Spec.of({}, "", items={f"x{i}": n for i in range(50)}) for n in (1, 2))
+    assert edited_fields(one, other)
+    assert len(json.dumps(one.to_json())) < 100
+
+
+# -- one restart for one edit --------------------------------------------------------------------------------
+
+
+def test_a_spec_that_was_replaced_is_no_edit_and_a_newer_one_is():
+    old, new, newer = (parsed(f"sql = 'select {n}'") for n in (1, 2, 3))
+    replaced = replaced_marks((), old, new)
+    assert not edited_fields(new, old, replaced)
+    assert edited_fields(new, newer, replaced)
+    replaced = replaced_marks(replaced, new, newer)
+    assert not edited_fields(newer, old, replaced)
+    assert not edited_fields(newer, new, replaced)
+
+
+def test_a_replaced_spec_is_known_by_what_the_author_wrote_where_the_file_differs_in_something_else():
+    old, new = parsed("sql = 'select 1'"), parsed("sql = 'select 2'")
+    stale = parsed("# a comment\nsql = 'select 1'")
+    assert not edited_fields(new, stale, replaced_marks((), old, new))
+
+
+def test_after_a_job_of_a_stale_worker_the_edit_counts_again():
+    old, new = parsed("sql = 'select 1'"), parsed("sql = 'select 2'")
+    replaced = replaced_marks((), old, new)
+    replaced = replaced_marks(replaced, new, old)  # its job had failed, and a stale worker submitted the next
+    assert edited_fields(old, new, replaced)
+
+
+def test_an_item_that_was_replaced_is_no_edit_and_a_third_one_is():
+    one, two, three = (Spec.of({}, "x = up()", items={"x": n}) for n in (1, 2, 3))
+    replaced = replaced_marks((), one, two)
+    assert not edited_fields(two, one, replaced)
+    assert edited_fields(two, three, replaced)
+
+
+def test_what_a_record_keeps_of_replaced_specs_is_bounded():
+    replaced: tuple[str, ...] = ()
+    for n in range(50):
+        replaced = replaced_marks(replaced, parsed(f"sql = {n}"), parsed(f"sql = {n + 1}"))
+    assert len(json.dumps(replaced)) < 120
+    assert not edited_fields(parsed("sql = 50"), parsed("sql = 49"), replaced)
+
+
+# -- what is kept --------------------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers(-3, 300) | st.text("ab {}", max_size=4)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc.", max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.dictionaries(st.sampled_from(["json", "steps", "name", "conf", "tags"]), VALUES, max_size=5)
+
+
+def file_of(fields):
+    return "\n".join(f"{name} = {value!r}" for name, value in fields.items())
+
+
+@UNHURRIED
+@given(FIELDS, FIELDS)
+def test_a_spec_says_the_same_after_it_was_kept(one, other):
+    one, other = Spec.of(one, file_of(one)), Spec.of(other, file_of(other))
+    again = Spec.from_json(json.loads(json.dumps(one.to_json())))
+    assert edited_fields(again, other) == edited_fields(one, other)
+    assert moved_fields(again, other) == moved_fields(one, other)
+    assert again.literals == one.literals
+    assert not edited_fields(again, one)
+
+
+@UNHURRIED
+@given(FIELDS, FIELDS, st.integers(0, 400))
+def test_a_spec_that_was_kept_in_less_room_still_tells_edits(one, other, room):
+    one, other = Spec.of(one, file_of(one)), Spec.of(other, file_of(other))
+    kept = Spec.from_json(json.loads(json.dumps(one.to_json(room))))
+    assert bool(edited_fields(kept, other)) == bool(edited_fields(one, other))
+    assert not edited_fields(kept, one)
+    assert kept.literals == one.literals
+
+
+def computed(values):
+    """The same values, moved: no text and no number of them is as it was."""
+    if isinstance(values, dict):
+        return {key: computed(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [computed(value) for value in values]
+    if isinstance(values, str):
+        return f"{values}-{uuid.uuid4()}"
+    return values if values is None or isinstance(values, bool) else values + 10**9
+
+
+@UNHURRIED
+@given(FIELDS, FIELDS)
+def test_computed_values_move_beside_what_is_written_and_that_is_no_edit(fields, unrelated):
+    file = "task = Operator(**load())"
+    one = Spec.of(computed(fields), file)
+    other = Spec.of(computed(fields), f"{file}\n{file_of(unrelated)}" if unrelated else file)
+    if one.text == other.text:
+        assert not edited_fields(one, other)
+    else:
+        assert not [name for name in edited_fields(one, other) if not holds_flag(fields[name.split(".")[0]])]
+
+
+def holds_flag(value):
+    """Whether a key or a flag is in it: those may happen to stand in the unrelated part of the file."""
+    if isinstance(value, dict):
+        return True
+    return any(map(holds_flag, value)) if isinstance(value, list) else isinstance(value, bool)
+
+
+@UNHURRIED
+@given(FIELDS, FIELDS)
+def test_every_edit_of_a_written_field_is_seen_by_its_name(one, other):
+    seen = {name.split(".")[0] for name in edited_fields(Spec.of(one, file_of(one)), Spec.of(other, file_of(other)))}
+    for name in one.keys() & other.keys():
+        if isinstance(one[name], str | int) and isinstance(other[name], str | int) and one[name] and other[name]:
+            assert (name in seen) == (repr(one[name]) != repr(other[name]))
+
+
+def test_a_whole_record_of_an_operator_with_many_fields_is_small():
+    many = {f"argument_number_{i}": {"key": f"value {i}"} for i in range(35)}
+    record = JobRecord("databricks", "t" * 48, Generation(1, 0, "2026-01-01T00:00:00+00:00", 3), 0, "o" * 12, 1, 1.0)
+    reach = {"operator": "resumable.operators.databricks:ResumableDatabricksOperator", "databricks_conn_id": "default"}
+    record = replace(record, spec=Spec.of(many, file_of(many)), reach=reach, replaced=tuple("abcde" for _ in range(12)))
+    record = record.with_handle(JobHandle("databricks", {"run_id": 123456789012}, {"workspace": "adb-1.net"}), 2.0)
+    assert len(json.dumps(record.to_json())) <= MAX_BYTES
+    assert JobRecord.from_json(record.to_json()).spec.literals == record.spec.literals
+
+
+OTHERS = [None, {}, [], "x", {"v": 2, "text": "x", "fields": {}}, {"v": 1}, {"v": 1, "text": 5, "fields": 5}]
+
+
+@pytest.mark.parametrize("data", OTHERS)
+def test_a_fingerprint_that_cannot_be_read_is_not_comparable(data):
+    spec = Spec.from_json(data)
+    assert not edited_fields(spec, parsed("sql = 'select 1'"))
+    assert not edited_fields(parsed("sql = 'select 1'"), spec)
+
+
+@UNHURRIED
+@given(VALUES)
+def test_whatever_a_fingerprint_holds_it_is_read(data):
+    for value in (data, {"v": 1, "text": data, "fields": data}, {"v": 1, "text": "x", "fields": {"a": data}, "items": data}):
+        assert not edited_fields(Spec.from_json(value), Spec())
+
+
+# -- the log line --------------------------------------------------------------------------------------------
+
+
+def test_moved_fields_are_named_down_to_the_entry_of_a_dict():
+    def of(n):
+        return Spec.of({"json": {"run_name": f"at {n}", "size": 4}, "note": f"n{n}", "sql": "a"}, "x = {'size': 4, 'sql': 'a'}")
+
+    assert moved_fields(of(1), of(2)) == ("json.run_name", "note")
+    assert not moved_fields(of(1), of(1))
+
+
+def test_a_log_line_names_a_few_fields():
+    assert named("abc") == "a, b, c"
+    assert named("abcdefgh") == "a, b, c, d, e and 3 more"
+
+
+def test_the_constants_of_a_file_are_found_without_running_it():
+    text = "raise SystemExit\nsql = 'select 1'"
+    assert edited_fields(Spec.of({"sql": "select 1"}, text), Spec.of({"sql": "select 2"}, "sql = 'select 2'"))
