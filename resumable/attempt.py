@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from resumable.errors import InvalidHandleError, StateStoreError
+from resumable.errors import InvalidHandleError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import (
     Certainty,
     Claim,
+    Conclude,
     Deliver,
     Find,
     JobState,
@@ -25,6 +26,8 @@ from resumable.lifecycle import (
     Restart,
     Submit,
     decide,
+    failing,
+    gone,
     is_cleared,
 )
 from resumable.policy import OnFinalFailure, ResumePolicy, Wait
@@ -59,7 +62,7 @@ class Attempt:
         records: the record store.
         adapter: the service.
         log: any logger with ``info`` and ``warning``.
-        try_number: Airflow's, for the log lines.
+        try_number: Airflow's.
         may_record: whether parameters may be kept in task state (no secrets in them).
         reach: how another process reaches the job, see `JobRecord.reach`.
         count: is told of each decision, for a metric: ``fresh_submit``, ``repeated_submit``, ``terminal_resubmit``,
@@ -82,9 +85,10 @@ class Attempt:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self.task, self.claim, self.policy, self.adapter = task, claim, policy, adapter
+        self.task, self.policy, self.adapter = task, policy, adapter
+        self.claim = replace(claim, try_number=try_number)
         self.record: JobRecord | None = None
-        self.plan: Submit | Reattach | Deliver | None = None
+        self.plan: Submit | Reattach | Deliver | Conclude | None = None
         self.owner = uuid.uuid4().hex[:12]
         self._records, self._try, self._may_record, self._reach = records, try_number, may_record, reach
         self._log = log or logging.getLogger("resumable")
@@ -264,18 +268,20 @@ class Attempt:
 
     def token_spent(self) -> bool:
         """
-        The service said that the job of this submit's token was deleted: there is no doubt any more, and no job. Decide again.
-        True if the submit may be asked for again, as the next submission.
+        The service said that the job of this submit's token was deleted: there is no doubt any more, and no job. True if the
+        submit may be asked for again, because the task was cleared.
 
         Raises:
-            RefusedError: ``on_missing`` is ``fail``.
+            ResumableError: it was not; the next try submits another job, unless ``on_missing`` is ``fail``.
         """
-        if not self.in_doubt or self._recoveries >= RECOVERIES:
+        if not self.in_doubt:
             return False
-        self._recoveries += 1
+        is_cleared = self._is_cleared(self._known_record())
         self.record = self._known_record().closed(Outcome.GONE, self._clock())
         self._intended = False
         self._keep()
+        if not is_cleared:
+            raise self._refused(gone(Observation(JobState.GONE, "the job of its token was deleted"), self.policy))
         self._settle()
         return True
 
@@ -340,14 +346,22 @@ class Attempt:
             return False
         return has_ended(seen) or bool(getattr(self.adapter, "is_stopping", lambda _: False)(seen))
 
+    def note_failing(self) -> None:
+        """Note that this try fails because its job is failing while parts of it still run. Never fails the task."""
+        if self.record is not None and self.record.outcome is None:
+            self._note(replace(self.record, failing_try=self._try), "that the job is failing")
+
     def leave(self, why: str) -> None:
         """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""
         if self.record is not None and self.record.outcome is None:
-            self.record = replace(self.record, left=why)
-            try:
-                self._records.save(self.record, tries=2)
-            except (StateStoreError, SupersededError) as e:
-                self._log.warning("resumable: it was not noted that %s is left running (%s): %s", self._named(), why, e)
+            self._note(replace(self.record, left=why), f"that the job is left running ({why})")
+
+    def _note(self, record: JobRecord, what: str) -> None:
+        self.record = record
+        try:
+            self._records.save(record, tries=2)
+        except (StateStoreError, SupersededError) as e:
+            self._log.warning("resumable: %s: it was not noted %s: %s", self._named(), what, e)
 
     @property
     def outlives_success(self) -> bool:
@@ -420,9 +434,17 @@ class Attempt:
             self.leave("job_timeout, and the operator cannot stop it")
         self._was_overdue = is_told or self.cannot_cancel
 
+    def failing(self, seen: Observation) -> ResumableError:
+        """The error to fail the try with, of a job that is failing while parts of it still run; it is noted."""
+        return self._refused(failing(seen, self.policy))
+
+    def look_once(self) -> Observation:
+        """One look at the job of this attempt."""
+        return self._remote.observe(self._known_handle())
+
     def observe(self) -> Observation:
         """Look at the job of this attempt, patiently; UNKNOWN if it cannot be seen."""
-        return self._remote.look(self._known_handle())
+        return self._remote.look(self._known_handle(), self._submitted_at)
 
     # -- the decision loop --------------------------------------------------------------------------------------------
 
@@ -431,6 +453,8 @@ class Attempt:
 
     _intended = False
     _is_next_look = False  # of a task that waits by being rescheduled: no reconnect
+    is_waiting = False
+    """The code that waits for the job's end is at work; what it raises is its verdict, or trouble of the wait."""
     _has_repeated = False
     _recoveries = 0
     _lost_at = 0.0
@@ -441,10 +465,10 @@ class Attempt:
             decision = decide(self.record, observation, self.policy, self._claim_now())
             match decision:
                 case Look():
-                    observation = self._remote.look(self._known_handle())
+                    observation = self._remote.look(self._known_handle(), self._submitted_at)
                 case Find():
                     observation = self._found_or_absent()
-                case Reattach() | Deliver():
+                case Reattach() | Deliver() | Conclude():
                     self._take(decision, observation)
                     return
                 case Restart():
@@ -455,7 +479,16 @@ class Attempt:
                     self._plan_submit(decision)
                     return
                 case Refuse():
-                    raise decision.error(self._refusal(decision))
+                    self.seen = observation
+                    raise self._refused(decision)
+
+    def _refused(self, decision: Refuse) -> ResumableError:
+        refusal = decision.error(self._refusal(decision))
+        if decision.closes is not None:
+            self.close(decision.closes)
+        if decision.notes_failing:
+            self.note_failing()
+        return refusal
 
     def _claim_now(self) -> Claim:
         """The claim, with what the age of an unanswered submit makes of the service's promise to know its token."""
@@ -477,7 +510,7 @@ class Attempt:
             )
         self.plan = plan
 
-    def _take(self, decision: Reattach | Deliver, observation: Observation | None) -> None:
+    def _take(self, decision: Reattach | Deliver | Conclude, observation: Observation | None) -> None:
         assert self.record is not None
         self._refuse_the_same_job()
         mine = self.record.owner == self.owner
@@ -487,7 +520,7 @@ class Attempt:
         self.plan, self.seen = decision, observation
         if not mine or self._unsaved:
             self._keep()
-        if not self._is_next_look:
+        if not self._is_next_look and not isinstance(decision, Conclude):
             self._count("reconnect_success" if isinstance(decision, Reattach) else "already_succeeded")
         verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"
         self._say(verb, decision.reason + self._moved(), observation)
@@ -566,15 +599,22 @@ class Attempt:
             )
 
     def _stop(self, decision: Restart) -> None:
-        self.record = self._owned(self._known_record())
-        self._records.save(self.record)  # an attempt that was given up learns it here, before it cancels
+        self.record = replace(self._owned(self._known_record()), stopping=decision.reason)
+        # An attempt that was given up learns it here, before it cancels. One that takes over must not take what this one stops
+        # for a failure of the job's own.
+        self._records.save(self.record)
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
         self._count("cancelled")
-        self._remote.stop(self._known_handle(), decision.reason)
+        self._remote.stop(self._known_handle(), decision.reason, self._submitted_at)
 
     def _known_record(self) -> JobRecord:
         assert self.record is not None
         return self.record
+
+    @property
+    def _submitted_at(self) -> float:
+        record = self._known_record()
+        return record.submitted_at or record.intended_at
 
     def _known_handle(self) -> JobHandle:
         handle = self._known_record().handle

@@ -38,6 +38,14 @@ class ForeignJobError(ResumableError):
     """The record's job lives in another account, region or workspace than the connection points at."""
 
 
+class JobFailedError(ResumableError):
+    """The job has failed. The next try submits another one, unless ``on_failed`` is ``fail``."""
+
+
+class JobGoneError(ResumableError):
+    """The service no longer knows the job. The next try submits another one, unless ``on_missing`` is ``fail``."""
+
+
 class RefusedError(ResumableError):
     """A policy (``on_failed``, ``on_missing``, ``on_change`` = ``fail``) or a doubt forbids to submit."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from resumable.errors import ForeignJobError, LostSightError, RefusedError, ResumableError
+from resumable.errors import ForeignJobError, JobFailedError, JobGoneError, LostSightError, RefusedError, ResumableError
 from resumable.identity import Generation, Relation
 from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
 from resumable.record import JobRecord, Outcome
@@ -89,6 +89,18 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Conclude:
+    """
+    The record's job has failed, and no try has failed for it yet: let the operator's own code give its verdict on it.
+
+    Nothing is submitted. The verdict closes the record and, unless it is a success or a skip, fails the try, as it would have
+    done to whoever had watched the job to its end. A later start finds the record closed and submits.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """Cancel the record's job, wait until it has stopped, then submit as ``submission``."""
 
@@ -98,24 +110,35 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Submit nothing, fail the attempt. ``reason`` says why and ``advice`` what can be done."""
+    """
+    Submit nothing, fail the attempt. ``reason`` says why and ``advice`` what can be done.
+
+    ``closes``: the outcome to close the record with. ``notes_failing``: the record stays open and says that this try failed
+    because its job is failing.
+    """
 
     error: type[ResumableError]
     reason: str
     advice: str
+    closes: Outcome | None = None
+    notes_failing: bool = False
 
 
-Decision = Submit | Look | Find | Reattach | Deliver | Restart | Refuse
+Decision = Submit | Look | Find | Reattach | Deliver | Conclude | Restart | Refuse
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all."""
+    """
+    What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all, and the try
+    that it belongs to. Several attempts are of one try: a reschedule, a hand-back and a deferral use up none.
+    """
 
     generation: Generation
     spec: Spec | None
     certainty: Certainty = Certainty.RESEND
     waits: bool = True
+    try_number: int = 0
 
 
 def decide(record: JobRecord | None, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
@@ -209,8 +232,8 @@ def _left_open(reason: str) -> Refuse:
 
 
 def _cleared(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
-    if record.outcome is Outcome.CANCELLED:
-        return _told_to_stop(observation, 0, "the task was cleared: run again")
+    if stop := _stop_of(record):
+        return _told_to_stop(observation, 0, f"the task was cleared: run again; {stop}")
     if record.outcome is not None:
         return Submit(0, "the task was cleared: run again")
     if observation is None:
@@ -227,8 +250,8 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
 def _same_generation(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
     changed = _changes(record, claim)
     following = record.submission + 1
-    if record.outcome is Outcome.CANCELLED:
-        return _told_to_stop(observation, following, "the earlier job was cancelled")
+    if stop := _stop_of(record):
+        return _told_to_stop(observation, following, stop)
     if record.outcome is not None:
         return _closed(record, record.outcome, policy, changed=changed)
     if not claim.waits and not changed:
@@ -237,17 +260,50 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
         return Look()
     if changed:
         return _changed(changed, observation, policy, following)
+    return _unchanged(record, observation, policy, claim)
+
+
+def _unchanged(record: JobRecord, observation: Observation, policy: ResumePolicy, claim: Claim) -> Decision:
     match observation.state:
         case JobState.ACTIVE | JobState.REPAIRABLE:
             return Reattach("an earlier attempt started it")
         case JobState.SUCCEEDED:
             return Deliver("the job has succeeded meanwhile")
-        case JobState.FAILING if policy.on_failed is OnFailed.RESUBMIT:
-            return Restart(following, f"the job has failed ({observation}) while parts of it still run")
         case JobState.GONE:
-            return _after_end(None, policy, following)
+            return gone(observation, policy)
+        case _ if record.failing_try is not None and record.failing_try != claim.try_number:
+            return _failed_before(record, observation, policy)
+        case JobState.FAILING:
+            return failing(observation, policy)
         case _:
-            return _after_end(str(observation), policy, following)
+            return Conclude(f"the job has failed ({observation}) and no try has failed for it yet")
+
+
+def gone(observation: Observation, policy: ResumePolicy) -> Refuse:
+    """What is done about a job that is believed to be gone: the try fails, and `ResumePolicy.on_missing` says what follows."""
+    reason = f"the service no longer knows the job ({observation})"
+    if policy.on_missing is OnMissing.FAIL:
+        advice = "Look for the job in the service, then clear the task to run it again"
+        return Refuse(RefusedError, f"{reason}, on_missing=fail", advice, closes=Outcome.GONE)
+    return Refuse(JobGoneError, f"{reason}, on_missing=resubmit", "The next try submits another job", closes=Outcome.GONE)
+
+
+def failing(observation: Observation, policy: ResumePolicy) -> Refuse:
+    """What is done about a job that is failing: the try fails and the record stays open, for what still runs."""
+    reason = f"the job has failed ({observation}) while parts of it still run"
+    if policy.on_failed is OnFailed.FAIL:
+        advice = "Stop what still runs of it, or wait for it; then clear the task to run it again"
+        return Refuse(RefusedError, f"{reason}, on_failed=fail", advice, notes_failing=True)
+    advice = "The next try stops what still runs of it, waits until it has stopped, and submits another job"
+    return Refuse(JobFailedError, f"{reason}, on_failed=resubmit", advice, notes_failing=True)
+
+
+def _failed_before(record: JobRecord, observation: Observation, policy: ResumePolicy) -> Decision:
+    """A try has failed because the job was failing, this is a later one."""
+    following = record.submission + 1
+    if observation.state is not JobState.FAILING or policy.on_failed is OnFailed.FAIL:
+        return _after_end(str(observation), policy, following)
+    return Restart(following, f"the job had failed in an earlier try, and parts of it still run ({observation})")
 
 
 def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, changed: str) -> Decision:
@@ -269,6 +325,8 @@ def _changed(changed: str, observation: Observation, policy: ResumePolicy, follo
     match policy.on_change:
         case OnChange.RESTART:
             return Restart(following, f"{changed}, on_change=restart")
+        case OnChange.REATTACH if observation.state is JobState.FAILING:
+            return failing(observation, policy)
         case OnChange.REATTACH:
             return Reattach(f"{changed}, on_change=reattach")
         case _:
@@ -280,9 +338,18 @@ def _changed(changed: str, observation: Observation, policy: ResumePolicy, follo
 
 
 def _changes(record: JobRecord, claim: Claim) -> str:
-    """What the author changed of the job, in words; empty if nothing."""
+    """What the author changed of the job, in words; empty if nothing, and within one try: there it is what it was started for."""
+    if record.try_number == claim.try_number:
+        return ""
     edited = edited_fields(record.spec, claim.spec, record.replaced)
     return f"the author changed {named(edited)}" if edited else ""
+
+
+def _stop_of(record: JobRecord) -> str | None:
+    """Why the record's job was told to stop, if it was and has not ended by itself."""
+    if record.outcome is Outcome.CANCELLED:
+        return "the earlier job was cancelled"
+    return f"the earlier job was told to stop ({record.stopping})" if record.stopping and record.outcome is None else None
 
 
 def _told_to_stop(observation: Observation | None, following: int, reason: str) -> Decision:

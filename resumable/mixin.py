@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
 from resumable.attempt import Again, Attempt
-from resumable.errors import ConfigurationError, JobNotFound, JobTimeoutError, LostSightError, RefusedError, ResumableError
+from resumable.errors import (
+    ConfigurationError,
+    JobFailedError,
+    JobNotFound,
+    JobTimeoutError,
+    LostSightError,
+    RefusedError,
+    ResumableError,
+)
 from resumable.importing import path_of
 from resumable.interruption import Interrupted, Interruption, Stop
-from resumable.lifecycle import Certainty, Claim, Deliver, JobState, Observation
-from resumable.policy import OnFailed, OnFinalFailure, OnTimeout, ResumePolicy, Wait
+from resumable.lifecycle import Certainty, Claim, Conclude, Deliver, JobState, Observation
+from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.remote import JobAdapter
 from resumable.spec import Spec, spec_values
@@ -62,6 +71,7 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
+        task_id: str
 
     _was_told_early = False
     _is_at_work = _is_over = False
@@ -132,7 +142,7 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
-        with compat.airflow_errors(context), compat.sigterm_calls(self._on_sigterm):
+        with compat.airflow_errors(context), one_attempt(context), compat.sigterm_calls(self._on_sigterm):
             before = vars(self).get("on_kill")  # of a checkpoint that is open around the job
             self._take_over_on_kill()
             attempt = self._attempt = self._new_attempt(context)
@@ -142,7 +152,7 @@ class DurableBase(_StartedAgainInTime, ABC):
                 with watch as self._interruption:
                     if self._was_told_early:
                         watch.notice()
-                    self._begin(attempt)
+                    self._begin(context, attempt)
                     if attempt.stop_if_overdue(self._stop_job):
                         raise _overdue(attempt)
                     result = self._repeat(context, attempt, body)
@@ -160,12 +170,38 @@ class DurableBase(_StartedAgainInTime, ABC):
             self._succeeded(context, attempt)
             return result
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _begin(self, context: Any, attempt: Attempt) -> None:
         try:
             attempt.begin()
+        except JobFailedError as e:
+            assert attempt.seen is not None
+            self._failed(context, attempt, attempt.seen, e)
+            raise
         except RefusedError as e:
             attempt.leave(str(e).partition(". ")[0])
             raise
+
+    def _is_nested(self, context: Any) -> bool:
+        """
+        Whether this operator is run by hand, inside another task. A task has one record, and two jobs in it would be taken for
+        each other.
+        """
+        task = context.get("task") if isinstance(context, Mapping) else None
+        outer = getattr(task, "task_id", None)
+        if task is self or not isinstance(outer, str):
+            return False
+        return outer != self.task_id or (isinstance(task, compat.base_operator()) and type(task) is not type(self))
+
+    def _runs_durable(self, context: Any) -> bool:
+        if self.durable and self._is_nested(context):
+            self.durable = False
+            self.log.warning(
+                "resumable: %s is executed inside task %s and is not made durable: a task has one record, for one job. A retry "
+                "of that task starts this job again. Make a task of its own of it, or write the outer task as a ResumableMixin.",
+                type(self).__name__,
+                context["task"].task_id,
+            )
+        return self.durable
 
     def _succeeded(self, context: Any, attempt: Attempt) -> None:
         if self._waits():
@@ -251,38 +287,51 @@ class DurableBase(_StartedAgainInTime, ABC):
         return False
 
     def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
-        log, handle, policy = self.log, attempt.handle, attempt.policy
+        """The try fails with ``error``: note what was seen of the job, and decide what becomes of one that still runs."""
         if not self._waits():
             return
-        if seen.state is JobState.FAILED:
-            attempt.close(Outcome.FAILED)
-            if policy.on_failed is OnFailed.FAIL:
-                raise RefusedError(
-                    f"{handle} has failed ({seen}), on_failed=fail. No other job is submitted. Look at the job, then "
-                    "clear the task to run it again."
-                ) from error
-        elif seen.state in (JobState.ACTIVE, JobState.FAILING, JobState.REPAIRABLE, JobState.UNKNOWN):
-            if not compat.is_last_try(context, error):
-                log.warning("resumable: this try fails, %s is left running (state %s); the next try reattaches", handle, seen)
-            elif policy.on_final_failure is OnFinalFailure.LEAVE:
-                log.warning(
-                    "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in "
-                    "the service if it is not wanted",
-                    handle,
-                    seen,
-                )
-                attempt.leave("on_final_failure=leave")
-            elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
-                attempt.close(Outcome.CANCELLED)
-            if seen.state is JobState.UNKNOWN and not compat.is_final(error):
-                raise LostSightError(
-                    f"{handle} cannot be seen any more ({seen}). It is taken neither for failed nor for ended; the lines above "
-                    "say what became of it. Check the connection and the service; a next try goes on from the record."
-                ) from error
+        ours = None if compat.is_final(error) or isinstance(error, ResumableError) else _instead_of(attempt, seen)
+        match seen.state:
+            case JobState.FAILED:
+                attempt.close(Outcome.FAILED)
+            case JobState.GONE:
+                attempt.close(Outcome.GONE)
+            case JobState.SUCCEEDED:
+                is_verdict = attempt.is_waiting and not self.is_wait_trouble(error)  # a later start delivers no success then
+                attempt.close(Outcome.FAILED if is_verdict and not compat.is_final(error) else Outcome.SUCCEEDED)
+            case JobState.FAILING:
+                attempt.note_failing()
+                self._leave_running(context, attempt, seen, ours or error)
+            case _:
+                self._leave_running(context, attempt, seen, ours or error)
+        if ours is not None:
+            raise ours from error
+
+    def _leave_running(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+        """The try fails while the job, or a part of it, runs: on the last one ``on_final_failure`` decides."""
+        log, job = self.log, attempt.known_job
+        if not compat.is_last_try(context, error):
+            then = "stops what still runs and submits another one" if seen.state is JobState.FAILING else "reattaches"
+            log.warning("resumable: this try fails, %s is left running (state %s); the next try %s", job, seen, then)
+        elif attempt.policy.on_final_failure is OnFinalFailure.LEAVE:
+            log.warning(
+                "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in "
+                "the service if it is not wanted",
+                job,
+                seen,
+            )
+            attempt.leave("on_final_failure=leave")
+        elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
+            attempt.close(Outcome.CANCELLED)
 
     def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
         """The way out of an attempt that was told to stop; the job has been dealt with."""
         job = attempt.handle or "no job"
+        if stop is Stop.EVICTION and attempt.record is not None and attempt.record.outcome in (Outcome.FAILED, Outcome.GONE):
+            raise JobFailedError(
+                f"{job} has failed, and the worker is going away. The task is not handed back for it: this try fails, a next one "
+                "submits another job."
+            )
         if stop is Stop.EVICTION:
             seconds = compat.hand_back_seconds()
             self.log.info(
@@ -332,9 +381,13 @@ class DurableBase(_StartedAgainInTime, ABC):
             then,
         )
 
-    def _look_again_later(self, attempt: Attempt, seen: Observation) -> None:
+    def _look_again_later(self, context: Any, attempt: Attempt, seen: Observation) -> None:
         """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
-        if seen.state not in (JobState.ACTIVE, JobState.FAILING, JobState.UNKNOWN):
+        if seen.state is JobState.FAILING:
+            error = attempt.failing(seen)
+            self._failed(context, attempt, seen, error)
+            raise error
+        if seen.state not in (JobState.ACTIVE, JobState.UNKNOWN):
             return
         if attempt.stop_if_overdue(self._stop_job):
             raise _overdue(attempt)
@@ -448,10 +501,9 @@ class ResumableMixin(DurableBase):
     """Whether ``submit_job`` may be repeated under the same ``idempotency_token``. None: it may if the class uses the token."""
 
     settle_time: float = 30.0
-    """Seconds after a submit before ``find_job``'s None is believed."""
+    """Seconds after a submit before ``find_job``'s None, or a `JobNotFound`, is believed."""
 
     _token: str | None = None
-    _context: Any = None
 
     # -- to be implemented --------------------------------------------------------------------------------------------
 
@@ -524,16 +576,10 @@ class ResumableMixin(DurableBase):
 
     def execute_resumable(self, context: Any) -> Any:
         """Submit or reattach, wait, return ``get_job_result``: the same on a fresh, a reattached and a finished job."""
-        if not self.durable:
+        if not self._runs_durable(context):
             external_id = self.submit_job(context)
             self.poll_until_complete(external_id, context)
             return self.get_job_result(external_id, context)
-        if context is self._context:
-            raise ConfigurationError(
-                "execute_resumable was called twice in one execute(). A task has one record, and one job: the second call would "
-                "be given the first one's. Nothing was submitted by it. Make two tasks of it."
-            )
-        self._context = context
         return self._run_attempt(context, lambda attempt: self._submit_and_wait(context, attempt))
 
     def _submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
@@ -546,11 +592,13 @@ class ResumableMixin(DurableBase):
             attempt.submitted(JobHandle(attempt.adapter.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
-        if self.resume_policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver):
-            self._look_again_later(attempt, attempt.seen or attempt.observe())
+        if self.resume_policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver | Conclude):
+            self._look_again_later(context, attempt, attempt.seen or attempt.observe())
         if not isinstance(attempt.plan, Deliver):
+            attempt.is_waiting = True
             with self._flushing(attempt):
                 self.poll_until_complete(external_id, context)
+            attempt.is_waiting = False
         return self.get_job_result(external_id, context)
 
     @contextmanager
@@ -592,6 +640,38 @@ class ResumableMixin(DurableBase):
         return Certainty.RESEND if idempotent else Certainty.NONE
 
 
+_begun: Any = None
+"""The task instance that this process has begun an attempt of."""
+_begun_lock = threading.Lock()
+
+
+@contextmanager
+def one_attempt(context: Any) -> Iterator[None]:
+    """
+    While an attempt of a task instance is made, and after it has ended, no other is begun in the same start of the task: it would
+    be given the first one's job, or make a second one. A hand-back and a deferral end the start.
+
+    Raises:
+        ConfigurationError: one was begun. Nothing was submitted by the second.
+    """
+    global _begun  # noqa: PLW0603 - a process runs one task instance
+    mine = (context["ti"], context["ti"].try_number)
+    with _begun_lock:
+        if _begun is not None and _begun[0] is mine[0] and _begun[1] == mine[1]:
+            raise ConfigurationError(
+                "A second job was asked for in one start of a task: execute of a resumable operator was called twice. A task has "
+                "one record, and one job: the second call would be given the first one's. Nothing was submitted by it, the first "
+                "job is left as it is. Make a task of each job, for example by expand(), or give durable=False."
+            )
+        _begun = mine
+    try:
+        yield
+    except BaseException as e:
+        if compat.is_hand_back(e) or compat.is_deferral(e):
+            _begun = None
+        raise
+
+
 def _import_path(cls: type) -> str | None:
     """``module:Class`` of the nearest class that another process can import and use: not one of a DAG file or of a function."""
     for klass in cls.__mro__:
@@ -606,6 +686,27 @@ def _may_be_kept(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return not compat.holds_secret(value)
+
+
+def _instead_of(attempt: Attempt, seen: Observation) -> ResumableError | None:
+    """The error to end the try with in place of the provider's, after which another try would do what is not wanted."""
+    job, policy = attempt.known_job, attempt.policy
+    if seen.state is JobState.UNKNOWN:
+        return LostSightError(
+            f"{job} cannot be seen any more ({seen}). It is taken neither for failed nor for ended; the lines above "
+            "say what became of it. Check the connection and the service; a next try goes on from the record."
+        )
+    if seen.state in (JobState.FAILED, JobState.FAILING) and policy.on_failed is OnFailed.FAIL:
+        return RefusedError(
+            f"{job} has failed ({seen}), on_failed=fail. No other job is submitted. Look at the job, then "
+            "clear the task to run it again."
+        )
+    if seen.state is JobState.GONE and policy.on_missing is OnMissing.FAIL:
+        return RefusedError(
+            f"The service no longer knows {job} ({seen}), on_missing=fail. No other job is submitted. Look for it there, then "
+            "clear the task to run it again."
+        )
+    return None
 
 
 def _overdue(attempt: Attempt) -> JobTimeoutError:
@@ -660,7 +761,7 @@ class _MethodsAdapter:
         self._operator, self._context = operator, context
         self.service = operator.service or type(operator).__name__
         self.certainty = operator._certainty()
-        self.settle = operator.settle_time
+        self.settle = self.visible_after = operator.settle_time
 
     def place(self) -> Mapping[str, str]:
         return {}

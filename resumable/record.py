@@ -114,6 +114,10 @@ class JobRecord:
     """Marks of the specs that this generation's jobs had before an edit."""
     cancel_if_lost: bool = False
     """The job is to be cancelled if the last try is lost (``on_final_failure="cancel"``)."""
+    stopping: str | None = None
+    """Why an attempt asked the service to stop the job, before it asked; the next job waits until this one has stopped."""
+    failing_try: int | None = None
+    """The try that failed because the job was failing while parts of it still ran; the record stays open for those."""
 
     @property
     def in_doubt(self) -> bool:
@@ -150,7 +154,13 @@ class JobRecord:
                 data[name] = _iso(at)
         if self.replaces is not None:
             data["replaces"] = self.replaces
-        for name, value in (("left", self.left), ("reach", self.reach), ("cancel_if_lost", self.cancel_if_lost)):
+        for name, value in (
+            ("left", self.left),
+            ("reach", self.reach),
+            ("cancel_if_lost", self.cancel_if_lost),
+            ("stopping", self.stopping),
+            ("failing_try", self.failing_try),
+        ):
             if value:
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
@@ -201,6 +211,8 @@ class JobRecord:
                 reach=data.get("reach"),
                 replaced=tuple(str(mark) for mark in data.get("replaced") or ()),
                 cancel_if_lost=bool(data.get("cancel_if_lost")),
+                stopping=data.get("stopping"),
+                failing_try=data.get("failing_try"),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
             raise RecordError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tenacity import (
@@ -29,6 +30,16 @@ STOP_LOOKS = 24
 """Looks at a job that was told to stop, before the attempt gives up: about ten minutes."""
 
 
+ABSENT_ANSWERS = 3
+"""Answers in a row, each in the service's own words or an empty list, before a job is believed not to be there: a list lags, a
+proxy has no page, one server of many is behind."""
+
+ABSENT_SECONDS = 5.0
+"""Seconds that those answers have to span."""
+
+VISIBLE_AFTER = 60.0
+"""Seconds after a submit within which a service may not show its job yet, where an adapter does not say."""
+
 BACK_OFF = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
 """Waits between looks: capped, exponential, with jitter."""
 
@@ -42,12 +53,17 @@ class JobAdapter(Protocol):
     certainty: Certainty
     settle: float
     """Seconds after a submit went out before "no job carries the token" is believed (a request in flight, a list's lag)."""
+    visible_after: float
+    """Seconds after its submit before "there is no such job" is believed of a job whose id is known. `VISIBLE_AFTER` if unset."""
 
     def place(self) -> Mapping[str, str]:
         """Where the connection points (workspace, region ...), without a request."""
 
     def observe(self, handle: JobHandle) -> Observation:
-        """One look at the job. UNKNOWN for a state it cannot place, GONE only when the service says so."""
+        """
+        One look at the job. UNKNOWN for a state it cannot place; GONE for an empty answer, or one that says in the service's own
+        words that there is no such job. Whether that is believed is decided by `Remote`.
+        """
 
     def find(self, record: JobRecord) -> JobHandle | None:
         """The job that carries ``record.token``, None only when there is certainly none. Asked for Certainty.FIND alone."""
@@ -82,25 +98,27 @@ class Remote:
         return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
 
     def observe(self, handle: JobHandle) -> Observation:
-        """One look; UNKNOWN if the service does not answer."""
-        try:
-            return self.adapter.observe(handle)
-        except ResumableError:
-            raise
-        except Exception as e:
-            if not self._has_warned:
-                self._log.warning("resumable: cannot see %s, it is left alone; asking again: %r", handle, e)
-            self._has_warned = True
-            return Observation(JobState.UNKNOWN, repr(e))
+        """One look; UNKNOWN if the service does not answer, and also where it answers that there is no such job: see `look`."""
+        seen = self._ask(handle)
+        return _not_yet(seen) if seen.state is JobState.GONE else seen
 
-    def look(self, handle: JobHandle) -> Observation:
-        """Look until the state is known; UNKNOWN after `LOOKS` in vain."""
-        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS)
+    def look(self, handle: JobHandle, since: float = 0.0) -> Observation:
+        """
+        Look until the state is known; UNKNOWN after `LOOKS` in vain.
+
+        GONE is believed late: after `ABSENT_ANSWERS` in a row, over `ABSENT_SECONDS`, and not before the adapter's
+        ``visible_after`` has passed.
+
+        Args:
+            handle: the job.
+            since: when it was submitted, in seconds since the epoch.
+        """
+        return self._until(lambda seen: seen.state is not JobState.UNKNOWN, handle, LOOKS, since)
 
     def find(self, record: JobRecord, since: float, tries: int = REQUESTS) -> JobHandle | None:
         """
-        The job that carries the record's token, None if there is none: believed no sooner than the adapter's ``settle`` after
-        ``since``, when the submit was under way last.
+        The job that carries the record's token, None if there is none. None is believed as late as `look` believes that a job is
+        gone, and no sooner than the adapter's ``settle`` after ``since``, when the submit was under way last.
 
         Raises:
             LostSightError: the service cannot tell.
@@ -112,11 +130,12 @@ class Remote:
             sleep=self._sleep,
             reraise=True,
         )
+        settle = self.adapter.settle
+        absence = _Absence(min(since + settle, self._clock() + settle))  # the clock of the worker that submitted may be ahead
         try:
             found: JobHandle | None = ask(self.adapter.find, record)
-            unsettled = since + self.adapter.settle - self._clock()
-            if found is None and unsettled > 0:
-                self._sleep(unsettled)
+            while found is None and not absence.is_believed(self._clock()):
+                self._sleep(absence.pause(self._clock()))
                 found = ask(self.adapter.find, record)
             return found
         except Exception as e:
@@ -125,7 +144,7 @@ class Remote:
                 f"not be looked up ({e!r}). Nothing was submitted; a job may be running. The next try looks again."
             ) from e
 
-    def stop(self, handle: JobHandle, reason: str) -> None:
+    def stop(self, handle: JobHandle, reason: str, since: float = 0.0) -> None:
         """
         Cancel the job and wait until it is seen to have ended.
 
@@ -150,19 +169,37 @@ class Remote:
                 f"{handle} had to be cancelled ({reason}) and the service did not take it ({e!r}). Nothing was "
                 "submitted, the job may run on. Stop it in the service; the next try goes on from there."
             ) from e
-        last = self._until(has_ended, handle, STOP_LOOKS)
+        last = self._until(has_ended, handle, STOP_LOOKS, since)
         if not has_ended(last):
             raise LostSightError(
                 f"{handle} was told to stop ({reason}) and has not stopped yet (state {last}). Nothing was "
                 "submitted beside it. The next try goes on from there."
             )
 
-    def _until(self, enough: Callable[[Observation], bool], handle: JobHandle, looks: int) -> Observation:
+    def _ask(self, handle: JobHandle) -> Observation:
+        try:
+            return self.adapter.observe(handle)
+        except ResumableError:
+            raise
+        except Exception as e:
+            if not self._has_warned:
+                self._log.warning("resumable: cannot see %s, it is left alone; asking again: %r", handle, e)
+            self._has_warned = True
+            return Observation(JobState.UNKNOWN, repr(e))
+
+    def _until(self, enough: Callable[[Observation], bool], handle: JobHandle, looks: int, since: float) -> Observation:
+        visible_after = getattr(self.adapter, "visible_after", VISIBLE_AFTER)
+        absence = _Absence(min(since + visible_after, self._clock() + visible_after))
         seen: list[Observation] = []
 
         def look() -> Observation:
-            seen.append(self.observe(handle))
-            return seen[-1]
+            answer = self._ask(handle)
+            if answer.state is not JobState.GONE:
+                absence.forget()
+            elif not absence.is_believed(self._clock()):
+                answer = _not_yet(answer)
+            seen.append(answer)
+            return answer
 
         Retrying(
             retry=retry_if_result(lambda observation: not enough(observation)),
@@ -172,6 +209,38 @@ class Remote:
             retry_error_callback=lambda _: None,
         )(look)
         return seen[-1]
+
+
+@dataclass
+class _Absence:
+    """
+    Counts answers that there is no such job.
+
+    Args:
+        not_before: when such an answer can be believed at the earliest.
+    """
+
+    not_before: float
+    answers: int = 0
+    began: float = 0.0
+
+    def forget(self) -> None:
+        self.answers = 0
+
+    def is_believed(self, now: float) -> bool:
+        """Count one more such answer: whether it is believed."""
+        if self.answers == 0:
+            self.began = now
+        self.answers += 1
+        return self.answers >= ABSENT_ANSWERS and now - self.began >= ABSENT_SECONDS and now >= self.not_before
+
+    def pause(self, now: float) -> float:
+        """Seconds until it is worth asking again."""
+        return max(ABSENT_SECONDS / (ABSENT_ANSWERS - 1), self.not_before - now if self.answers < ABSENT_ANSWERS - 1 else 0.0)
+
+
+def _not_yet(seen: Observation) -> Observation:
+    return Observation(JobState.UNKNOWN, f"not there: {seen}")
 
 
 def has_ended(seen: Observation) -> bool:

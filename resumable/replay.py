@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from resumable import compat
 from resumable.attempt import Attempt
 from resumable.errors import ResumableError
-from resumable.lifecycle import Certainty, Deliver, JobState, Observation
+from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation
 from resumable.mixin import DurableBase
 from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord
-from resumable.remote import JobAdapter
+from resumable.remote import VISIBLE_AFTER, JobAdapter
 
 
 class ReplayMixin(DurableBase):
@@ -30,6 +30,7 @@ class ReplayMixin(DurableBase):
     service: ClassVar[str]
     certainty: ClassVar[Certainty]
     settle: ClassVar[float] = 0.0
+    visible_after: ClassVar[float] = VISIBLE_AFTER
     doubt: ClassVar[str] = ""
     """How a submit whose answer was lost is cleared up: one clause, for the documentation."""
     window: ClassVar[str] = ""
@@ -59,16 +60,17 @@ class ReplayMixin(DurableBase):
         return bool(getattr(self, self.wait_argument))
 
     def execute(self, context: Any, **_: Any) -> Any:
-        if not self.durable:
+        if not self._runs_durable(context):
             return self._execute_theirs(context)
         return self._run_attempt(context, lambda attempt: self._execute_through_seam(context, attempt))
 
     def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         with self.seam(attempt):
-            if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not isinstance(attempt.plan, Deliver):
+            has_ended = isinstance(attempt.plan, Deliver | Conclude)
+            if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not has_ended:
                 with self._not_waiting():
                     self._execute_theirs(context)
-                self._look_again_later(attempt, attempt.seen or attempt.observe())
+                self._look_again_later(context, attempt, attempt.seen or attempt.observe())
             return self._execute_theirs(context)
 
     def _execute_theirs(self, context: Any) -> Any:
@@ -116,6 +118,7 @@ class ReplayMixin(DurableBase):
                 result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
             except Exception as e:
                 if compat.is_final(e):
+                    self._note_end(context, e)
                     raise
                 return self._resumed_badly(context, e)
             self._note_success(context)
@@ -134,7 +137,8 @@ class ReplayMixin(DurableBase):
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
             self._failed_resume = error
             return self.execute(context)
-        if seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN) and not attempt.is_overdue:
+        runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
+        if runs and not attempt.is_overdue:
             seconds = compat.hand_back_seconds()
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); the task is started again in %.0f s: %r",
@@ -144,9 +148,20 @@ class ReplayMixin(DurableBase):
                 error,
             )
             raise compat.hand_back(seconds) from error
-        self._look_again_later(attempt, seen)
+        if runs:
+            self._look_again_later(context, attempt, seen)
         self._failed(context, attempt, seen, error)
         raise error
+
+    def _note_end(self, context: Any, error: Exception) -> None:
+        """A verdict of the provider's that no other try is to follow: note what is seen of the job."""
+        try:
+            attempt = self._attempt = self._new_attempt(context)
+            attempt.resume()
+            if attempt.handle is not None:
+                self._failed(context, attempt, attempt.look_once(), error)
+        except ResumableError as e:
+            self.log.debug("resumable: the outcome was not noted: %s", e)
 
     def _note_success(self, context: Any) -> None:
         try:

@@ -487,6 +487,10 @@ def is_hand_back(error: BaseException) -> bool:
     return isinstance(error, _exception("AirflowRescheduleException"))
 
 
+def is_deferral(error: BaseException) -> bool:
+    return isinstance(error, _exception("TaskDeferred"))
+
+
 def hand_back(seconds: float) -> BaseException:
     """
     What to raise for the task to be started again without using up a try.

@@ -14,7 +14,7 @@ from typing import Any
 from resumable.attempt import Again, Attempt
 from resumable.errors import ResumableError
 from resumable.identity import Generation, TaskIdentity
-from resumable.lifecycle import Certainty, Claim, JobState, Observation, Reattach
+from resumable.lifecycle import Certainty, Claim, Conclude, JobState, Observation, Reattach
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.spec import Spec
@@ -207,6 +207,7 @@ class FakeAdapter:
     """The `JobAdapter` of a `FakeService`."""
 
     service = "fake"
+    visible_after = 0.0
 
     def __init__(self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None) -> None:
         self._service, self.settle, self._place = service, settle, dict(place or {"region": "eu"})
@@ -343,7 +344,7 @@ def watch(attempt: Attempt, service: FakeService) -> int:
     """Wait for the job as a provider's loop does; return its id as the task's result."""
     handle = attempt.handle
     assert handle is not None
-    while isinstance(attempt.plan, Reattach):
+    while isinstance(attempt.plan, Reattach | Conclude):
         attempt.flush()
         seen = service.observe(handle.ids)
         if seen.state is JobState.SUCCEEDED:

@@ -19,6 +19,7 @@ from resumable.attempt import RECOVERIES
 from resumable.errors import (
     ForeignJobError,
     InvalidHandleError,
+    JobGoneError,
     LostSightError,
     RecordError,
     RefusedError,
@@ -27,10 +28,10 @@ from resumable.errors import (
 )
 from resumable.identity import Generation
 from resumable.interruption import HANDLE_PATIENCE, Interrupted, Interruption, Stop, cancels, why
-from resumable.lifecycle import Certainty, Deliver, JobState, Reattach
+from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation, Reattach
 from resumable.policy import OnClear, ResumePolicy
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
-from resumable.remote import LOOKS, STOP_LOOKS
+from resumable.remote import ABSENT_ANSWERS, ABSENT_SECONDS, LOOKS, STOP_LOOKS
 from resumable.stores import MemoryStore, SupersededError
 from resumable.stores.base import STORE_TRIES
 from tests.support.fake_service import (
@@ -79,6 +80,13 @@ class Bench:
         attempt = self.attempt(**choices)
         start(attempt, self.service, params, token=token)
         return attempt
+
+    def fail(self, verdict=JobState.FAILED, **choices):
+        """Let the latest job fail while nobody looks, and start an attempt that sees it: its try fails."""
+        self.service.finish(len(self.service.jobs) - 1, verdict)
+        attempt = self.start(**choices)
+        with pytest.raises(JobFailedError):
+            watch(attempt, self.service)
 
     def die_in_submit(self, params=None, token=None, **choices):
         """Start an attempt whose worker dies when the service has taken the submit and nobody knows yet."""
@@ -162,10 +170,13 @@ def test_a_result_that_was_noted_is_delivered_although_the_service_has_forgotten
 @pytest.mark.parametrize("seen_by", ["the attempt", "the retry"])
 def test_a_failed_job_is_followed_by_a_submission_with_another_token(bench, seen_by):
     first = bench.start()
-    bench.service.finish(0, JobState.FAILED)
     if seen_by == "the attempt":
         with pytest.raises(JobFailedError):
-            watch(first, bench.service)
+            watch_finished(bench, first, JobState.FAILED)
+    else:
+        bench.fail()
+    assert len(bench.service.jobs) == 1
+    assert bench.record.outcome is Outcome.FAILED
     retry = bench.start()
     assert retry.handle.ids == 1
     assert retry.record.submission == 1
@@ -173,18 +184,66 @@ def test_a_failed_job_is_followed_by_a_submission_with_another_token(bench, seen
     assert [job.token for job in bench.service.jobs] == [TASK.token(FIRST, n) for n in (0, 1)]
 
 
-def test_a_missing_job_is_followed_by_the_next_submission(bench):
+def test_a_start_that_finds_its_job_gone_fails_and_the_next_one_submits(bench):
     bench.start()
     bench.service.finish(0)
     bench.service.jobs[0].forgotten = True
+    with pytest.raises(JobGoneError, match="The next try submits another job"):
+        bench.start()
+    assert (bench.record.outcome, len(bench.service.jobs)) == (Outcome.GONE, 1)
     assert bench.start().record.submission == 1
+
+
+def test_a_job_is_believed_to_be_gone_after_several_answers_that_span_some_seconds(bench):
+    bench.start()
+    bench.service.jobs[0].forgotten = True
+    before = bench.clock.now
+    with pytest.raises(JobGoneError):
+        bench.start()
+    assert bench.service.count("observe") >= ABSENT_ANSWERS
+    assert bench.clock.now - before >= ABSENT_SECONDS
+
+
+@pytest.mark.parametrize("lies", range(1, 30))
+def test_a_single_answer_that_the_job_is_gone_or_several_within_the_lag_are_not_believed(bench, lies):
+    """However many of them come before the service's lag is over; and one that says so again after the truth begins anew."""
+    adapter = FakeAdapter(bench.service)
+    adapter.visible_after = 1e9
+    truth, answers = adapter.observe, ["gone"] * lies
+    adapter.observe = lambda handle: Observation(JobState.GONE) if answers and answers.pop() else truth(handle)
+    bench.start()
+    assert bench.start(adapter=adapter).handle.ids == 0
+    assert len(bench.service.jobs) == 1
+
+
+def test_an_answer_that_the_job_is_there_begins_the_count_anew(bench):
+    adapter = FakeAdapter(bench.service)
+    truth, answers = adapter.observe, ["gone", "gone", "unknown", "gone", "gone"]
+    said = {"gone": JobState.GONE, "unknown": JobState.UNKNOWN}
+    adapter.observe = lambda handle: Observation(said[answers.pop()]) if answers else truth(handle)
+    bench.start()
+    assert bench.start(adapter=adapter).handle.ids == 0
+
+
+def test_a_clock_that_was_ahead_does_not_hold_up_the_belief_for_longer_than_the_lag(bench):
+    bench.clock.now += 1e7
+    bench.start()
+    bench.clock.now -= 1e7
+    adapter = FakeAdapter(bench.service)
+    adapter.visible_after = 300.0
+    bench.service.jobs[0].forgotten = True
+    with pytest.raises(JobGoneError):
+        bench.start(adapter=adapter)
+    assert sum(bench.clock.slept) < 400
 
 
 @pytest.mark.parametrize(("setting", "forgotten"), [("on_failed", False), ("on_missing", True)])
 def test_a_policy_of_fail_submits_nothing(bench, setting, forgotten):
     bench.start()
-    bench.service.finish(0, JobState.FAILED)
-    bench.service.jobs[0].forgotten = forgotten
+    if forgotten:
+        bench.service.jobs[0].forgotten = True
+    else:
+        bench.fail(on_failed="fail")
     with pytest.raises(RefusedError, match=f"{setting}=fail"):
         bench.start(**{setting: "fail"})
     assert bench.service.count("submit") == 1
@@ -258,10 +317,22 @@ def test_an_intent_that_made_no_job_is_submitted_under_the_same_token(certainty)
 def test_no_job_is_believed_only_once_the_time_to_settle_is_over():
     bench = Bench(Certainty.FIND)
     bench.die_before_submit()
+    died = bench.clock.now
     bench.clock.now += 5
     bench.start()
-    assert bench.service.calls == ["find", "find", "submit"]
-    assert bench.clock.slept == [pytest.approx(15)]
+    assert bench.service.calls == ["find"] * ABSENT_ANSWERS + ["submit"]
+    assert bench.clock.now - died >= 20
+
+
+def test_a_single_lookup_that_finds_nothing_is_not_believed_even_long_after_the_submit():
+    bench = Bench(Certainty.FIND)
+    bench.die_in_submit()
+    bench.clock.now += 3600
+    adapter = FakeAdapter(bench.service)
+    truth, lies = adapter.find, [True] * (ABSENT_ANSWERS - 1)
+    adapter.find = lambda record: None if lies and lies.pop() else truth(record)
+    bench.start(adapter=adapter)
+    assert len(bench.service.jobs) == 1
 
 
 @pytest.mark.parametrize("verdict", [JobState.FAILED, JobState.SUCCEEDED, JobState.ACTIVE])
@@ -271,8 +342,8 @@ def test_a_job_that_answers_an_in_doubt_submit_is_looked_at_before_it_is_trusted
     bench.die_in_submit()
     bench.service.finish(0, verdict)
     retry = bench.start()
-    assert len(bench.service.jobs) == (2 if verdict is JobState.FAILED else 1)
-    assert retry.handle.ids == len(bench.service.jobs) - 1
+    assert (len(bench.service.jobs), retry.handle.ids) == (1, 0)
+    assert type(retry.plan) is {JobState.FAILED: Conclude, JobState.SUCCEEDED: Deliver, JobState.ACTIVE: Reattach}[verdict]
 
 
 def test_an_in_doubt_submit_goes_out_with_the_parameters_as_recorded(bench):
@@ -381,13 +452,14 @@ def test_each_decision_is_counted_once_under_upstreams_names(bench):
     counted = []
     bench.start(count=counted.append)
     bench.start(count=counted.append)
-    bench.service.finish(0, JobState.FAILED)
+    bench.fail(count=counted.append)
     bench.start(count=counted.append)
     bench.service.finish(1, JobState.SUCCEEDED)
     bench.start(count=counted.append)
     assert counted == [
         "fresh_submit",
         *("reconnect_attempt", "reconnect_success"),
+        "reconnect_attempt",
         *("reconnect_attempt", "terminal_resubmit"),
         *("reconnect_attempt", "already_succeeded"),
     ]
@@ -496,9 +568,32 @@ def test_a_job_that_failed_as_a_whole_is_stopped_before_the_next_is_submitted():
     bench = Bench(looks_to_stop=3)
     bench.start()
     bench.service.finish(0, JobState.FAILING)
+    with pytest.raises(errors.JobFailedError, match="The next try stops what still runs"):
+        bench.start()
+    assert bench.service.count("cancel") == 0
+    assert (bench.record.outcome, bench.record.failing_try) == (None, 2)
     bench.start()
     assert [job.id for job in bench.service.active()] == [1]
     assert bench.service.count("cancel") == 1
+
+
+def test_a_worker_that_dies_while_it_stops_a_job_does_not_have_the_stop_taken_for_a_failure():
+    bench = Bench(looks_to_stop=1)
+    bench.start()
+    attempt = bench.attempt(spec="spec-b", sleep=_die)
+    with pytest.raises(_Died):
+        attempt.begin()
+    bench.service.finish(0, JobState.FAILED)
+    bench.start(spec="spec-b")
+    assert len(bench.service.jobs) == 2
+
+
+class _Died(BaseException):
+    """SIGKILL."""
+
+
+def _die(_seconds):
+    raise _Died
 
 
 @pytest.mark.parametrize("restart", RESTARTS, ids=["changed", "cleared"])
@@ -591,6 +686,8 @@ def test_a_used_up_token_that_returns_the_finished_job_is_an_error(bench, verdic
     attempt = bench.start(token="mine")
     bench.service.finish(0, verdict)
     assert attempt.observe().state is verdict
+    if verdict is JobState.FAILED:
+        attempt.close(Outcome.FAILED)
     with pytest.raises(InvalidHandleError, match="'mine' is used up") as caught:
         bench.start(token="mine", **then)
     assert "No job was started" in str(caught.value)
@@ -851,9 +948,9 @@ def test_each_decision_is_told_in_one_line_that_names_job_attempt_age_and_reason
 
 def test_a_resubmission_is_told_with_the_job_that_ended_and_with_the_new_one(bench):
     bench.start()
-    bench.service.finish(0, JobState.FAILED)
+    bench.fail()
     bench.start()
-    assert told(bench) == ["submitted", "submitting anew after", "submitted"]
+    assert told(bench) == ["submitted", "no new submit for", "submitting anew after", "submitted"]
 
 
 def test_a_restart_is_told_before_it_cancels(bench):
@@ -899,8 +996,20 @@ def lost_sight_of_token(bench):
 
 def on_failed(bench):
     bench.start()
-    bench.service.finish(0, JobState.FAILED)
+    bench.fail()
     bench.start(on_failed="fail")
+
+
+def is_failing(bench):
+    bench.start()
+    bench.service.finish(0, JobState.FAILING)
+    bench.start()
+
+
+def gone(bench):
+    bench.start()
+    bench.service.jobs[0].forgotten = True
+    bench.start()
 
 
 def on_missing(bench):
@@ -946,7 +1055,7 @@ def has_no_cancel(bench):
 
 def used_up(bench):
     bench.start(token="mine")
-    bench.service.finish(0, JobState.FAILED)
+    bench.fail()
     bench.start(token="mine")
 
 
@@ -991,6 +1100,8 @@ WAYS_TO_FAIL = {
     does_not_stop: LostSightError,
     cannot_be_stopped: LostSightError,
     on_failed: RefusedError,
+    is_failing: errors.JobFailedError,
+    gone: JobGoneError,
     on_missing: RefusedError,
     on_change: RefusedError,
     died_in_submit: RefusedError,
@@ -1007,7 +1118,7 @@ WAYS_TO_FAIL = {
 JOB_NOW = re.compile(r"[Nn]othing was submitted|[Nn]o job was started|submits, cancels and writes nothing|A job may be running")
 ADVICE = re.compile(
     r"\b([Ll]ook|[Cc]heck|[Cc]lear|[Ss]top|[Pp]oint|[Dd]elete|[Uu]ndo|[Uu]pgrade|[Mm]ake|[Ll]eave)\b"
-    r"|next try (looks|goes)"
+    r"|next try (looks|goes|stops|submits)"
     r"|Nothing needs to be done"
 )
 

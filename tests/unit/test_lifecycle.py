@@ -7,11 +7,12 @@ from itertools import product
 
 import pytest
 
-from resumable.errors import ForeignJobError, LostSightError, RecordError, RefusedError
+from resumable.errors import ForeignJobError, JobFailedError, JobGoneError, LostSightError, RecordError, RefusedError
 from resumable.identity import Generation
 from resumable.lifecycle import (
     Certainty,
     Claim,
+    Conclude,
     Deliver,
     Find,
     JobState,
@@ -31,14 +32,15 @@ from tests.support.specs import written
 
 MISSED = (AssertionError, pytest.fail.Exception)
 HANDLE = JobHandle("fake", 7, {"region": "eu"})
-INTENT = JobRecord("fake", "t" * 48, FIRST, 2, "owner", 1, 1.0, spec=written("spec-a"), place={"region": "eu"})
+INTENT = JobRecord("fake", "t" * 48, FIRST, 2, "owner", 1, 1.0, spec=written("spec-a"), place={"region": "eu"}, try_number=1)
 SUBMITTED = INTENT.with_handle(HANDLE, 2.0)
 CLOSED = {outcome: SUBMITTED.closed(outcome, 3.0) for outcome in Outcome if outcome is not Outcome.REJECTED}
 REJECTED = INTENT.closed(Outcome.REJECTED, 3.0)
 
-SAME = Claim(FIRST, written("spec-a"))
-CHANGED = Claim(FIRST, written("spec-b"))
-AFTER_CLEAR = Claim(CLEARED, written("spec-a"))
+SAME = Claim(FIRST, written("spec-a"), try_number=2)
+CHANGED = Claim(FIRST, written("spec-b"), try_number=2)
+AFTER_CLEAR = Claim(CLEARED, written("spec-a"), try_number=3)
+SAME_TRY = replace(SAME, try_number=1)
 ACTIVE, SUCCEEDED, FAILED = JobState.ACTIVE, JobState.SUCCEEDED, JobState.FAILED
 
 
@@ -131,11 +133,57 @@ def test_a_job_that_was_seen_to_succeed_is_delivered_without_a_look():
     assert isinstance(asked(CLOSED[Outcome.SUCCEEDED]), Deliver)
 
 
-@pytest.mark.parametrize("state", [FAILED, JobState.GONE])
-def test_a_job_that_failed_or_is_gone_is_followed_by_the_next_submission(state):
-    decision = asked(SUBMITTED, state)
-    assert isinstance(decision, Submit)
-    assert (decision.submission, decision.in_doubt) == (INTENT.submission + 1, False)
+@pytest.mark.parametrize("claim", [SAME, SAME_TRY], ids=["a later try", "the same try"])
+def test_a_start_that_sees_its_job_fail_lets_the_operator_give_its_verdict_and_never_submits(claim):
+    assert isinstance(asked(SUBMITTED, FAILED, claim), Conclude)
+    assert isinstance(asked(SUBMITTED, FAILED, claim, on_failed="fail"), Conclude)
+
+
+@pytest.mark.parametrize("claim", [SAME, SAME_TRY], ids=["a later try", "the same try"])
+def test_a_start_that_sees_its_job_gone_closes_the_record_fails_the_try_and_never_submits(claim):
+    decision = asked(SUBMITTED, JobState.GONE, claim)
+    assert (type(decision), decision.error, decision.closes) == (Refuse, JobGoneError, Outcome.GONE)
+    assert JobGoneError.retryable
+
+
+@pytest.mark.parametrize("claim", [SAME, SAME_TRY], ids=["a later try", "the same try"])
+def test_a_start_that_sees_its_job_failing_fails_the_try_and_leaves_the_record_open(claim):
+    decision = asked(SUBMITTED, JobState.FAILING, claim)
+    assert (type(decision), decision.error, decision.closes, decision.notes_failing) == (Refuse, JobFailedError, None, True)
+    assert JobFailedError.retryable
+
+
+NOTED = replace(SUBMITTED, failing_try=1)
+
+
+def test_a_try_after_one_that_failed_for_a_failing_job_stops_the_rest_and_submits():
+    assert asked(NOTED, JobState.FAILING).submission == INTENT.submission + 1
+    assert isinstance(asked(NOTED, JobState.FAILING), Restart)
+    assert isinstance(asked(NOTED, FAILED), Submit)
+    assert isinstance(asked(NOTED, SUCCEEDED), Deliver)
+    assert isinstance(asked(NOTED, JobState.FAILING, on_failed="fail"), Refuse)
+
+
+def test_a_start_of_the_try_that_failed_for_a_failing_job_still_submits_nothing():
+    assert isinstance(asked(NOTED, JobState.FAILING, SAME_TRY), Refuse)
+    assert isinstance(asked(NOTED, FAILED, SAME_TRY), Conclude)
+
+
+STOPPING = replace(SUBMITTED, stopping="the author changed the job")
+
+
+@pytest.mark.parametrize("claim", [SAME, SAME_TRY, CHANGED, AFTER_CLEAR], ids=["same", "same try", "changed", "cleared"])
+def test_a_job_that_an_attempt_had_told_to_stop_has_not_failed_by_itself(claim):
+    assert isinstance(asked(STOPPING, FAILED, claim), Submit)
+    assert isinstance(asked(STOPPING, ACTIVE, claim), Restart)
+    assert isinstance(asked(STOPPING, ACTIVE, replace(claim), on_clear="reattach"), Restart)
+
+
+def test_within_one_try_nothing_counts_as_a_change_of_the_author():
+    changed = replace(CHANGED, try_number=1)
+    assert isinstance(asked(SUBMITTED, ACTIVE, changed), Reattach)
+    assert isinstance(asked(SUBMITTED, FAILED, changed), Conclude)
+    assert isinstance(asked(SUBMITTED, SUCCEEDED, changed), Deliver)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.GONE])
@@ -162,31 +210,27 @@ def test_a_job_that_was_gone_before_its_id_was_known_leaves_no_doubt_and_follows
     [("on_failed", FAILED, Outcome.FAILED), ("on_missing", JobState.GONE, Outcome.GONE)],
 )
 def test_the_policy_fail_submits_nothing_and_names_itself(setting, state, outcome, where):
-    record, seen = (SUBMITTED, state) if where == "look" else (CLOSED[outcome], None)
+    record, seen = (NOTED if state is FAILED else SUBMITTED, state) if where == "look" else (CLOSED[outcome], None)
     decision = asked(record, seen, **{setting: "fail"})
     assert isinstance(decision, Refuse)
     assert decision.error is RefusedError
     assert f"{setting}=fail" in decision.reason
 
 
-@pytest.mark.parametrize(("setting", "state"), [("on_missing", FAILED), ("on_failed", JobState.GONE)], ids=["failed", "gone"])
-def test_on_missing_says_nothing_of_failed_jobs_and_on_failed_nothing_of_missing_ones(setting, state):
-    assert isinstance(asked(SUBMITTED, state, **{setting: "fail"}), Submit)
+def test_on_missing_says_nothing_of_failed_jobs_and_on_failed_nothing_of_missing_ones():
+    assert isinstance(asked(CLOSED[Outcome.FAILED], on_missing="fail"), Submit)
+    assert isinstance(asked(CLOSED[Outcome.GONE], on_failed="fail"), Submit)
+    assert asked(SUBMITTED, JobState.GONE, on_failed="fail").error is JobGoneError
 
 
 def test_a_failed_job_is_not_taken_for_a_missing_one_by_the_words_of_its_service():
     decision = decide(SUBMITTED, Observation(FAILED, "gone"), ResumePolicy(on_missing="fail").resolved(), SAME)
-    assert isinstance(decision, Submit)
-
-
-def test_a_job_that_failed_while_parts_of_it_run_is_stopped_before_the_next_submission():
-    decision = asked(SUBMITTED, JobState.FAILING)
-    assert isinstance(decision, Restart)
-    assert decision.submission == INTENT.submission + 1
+    assert isinstance(decision, Conclude)
 
 
 def test_a_job_that_failed_while_parts_of_it_run_is_left_alone_under_on_failed_fail():
-    assert isinstance(asked(SUBMITTED, JobState.FAILING, on_failed="fail"), Refuse)
+    decision = asked(SUBMITTED, JobState.FAILING, on_failed="fail")
+    assert (type(decision), decision.error) == (Refuse, RefusedError)
 
 
 @pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
@@ -317,7 +361,7 @@ def test_a_cleared_task_whose_job_was_seen_to_end_runs_again_without_a_look(reco
 
 
 def test_a_clear_after_a_noted_success_runs_again_although_max_tries_collides():
-    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), written("spec-a"))
+    clear_number_moved = replace(SAME, generation=Generation(1, 1, FIRST.run_started))
     assert isinstance(asked(CLOSED[Outcome.SUCCEEDED], claim=clear_number_moved), Submit)
 
 
@@ -330,7 +374,7 @@ def test_a_success_that_airflow_never_heard_of_is_delivered_although_a_sibling_w
 
 
 def test_a_clear_of_a_sibling_neither_restarts_nor_repeats_a_job_that_is_not_known_to_have_ended():
-    clear_number_moved = Claim(Generation(1, 1, FIRST.run_started), written("spec-a"))
+    clear_number_moved = replace(SAME, generation=Generation(1, 1, FIRST.run_started))
     assert isinstance(asked(SUBMITTED, ACTIVE, clear_number_moved), Reattach)
     assert isinstance(asked(SUBMITTED, SUCCEEDED, clear_number_moved), Deliver)
 
@@ -354,22 +398,23 @@ def test_a_newer_or_unreadable_record_never_reaches_decide(stored, monkeypatch):
 
 # -- everything at once --------------------------------------------------------------------------------------
 
-RECORDS = [None, INTENT, SUBMITTED, *CLOSED.values(), REJECTED]
+RECORDS = [None, INTENT, SUBMITTED, NOTED, STOPPING, *CLOSED.values(), REJECTED]
 POLICIES = [
     ResumePolicy(*choice, on_timeout=None, on_final_failure=None).resolved()
     for choice in product(OnFailed, OnMissing, OnChange, OnClear)
 ]
 CLAIMS = [
-    Claim(generation, spec, certainty, waits)
-    for generation, spec, certainty, waits in product(
+    Claim(generation, spec, certainty, waits, try_number)
+    for generation, spec, certainty, waits, try_number in product(
         (FIRST, CLEARED, Generation(1, 5, FIRST.run_started)),
         (written("spec-a"), written("spec-b"), None),
         Certainty,
         (True, False),
+        (1, 2),
     )
 ]
 RUNS_OR_CANNOT_BE_SEEN = {ACTIVE, JobState.FAILING, JobState.UNKNOWN, JobState.FOREIGN}
-FINAL = Submit | Reattach | Deliver | Restart | Refuse
+FINAL = Submit | Reattach | Deliver | Conclude | Restart | Refuse
 
 
 def settled(record, truth, policy, claim):
@@ -404,6 +449,16 @@ def test_every_combination_comes_to_an_end_and_starts_no_second_job(truth):
             assert not isinstance(decision, Submit), why
         if isinstance(decision, Restart | Reattach):
             assert truth in (ACTIVE, JobState.FAILING, JobState.REPAIRABLE), why
+        if truth in (FAILED, JobState.FAILING, JobState.GONE) and has_looked and isinstance(decision, Submit | Restart):
+            assert (
+                is_cleared(record, claim)
+                or record.outcome is Outcome.CANCELLED
+                or record.stopping
+                or (record.try_number != claim.try_number and (record.failing_try or record.spec != claim.spec))
+                or decision.in_doubt
+            ), why
+        if isinstance(decision, Conclude):
+            assert truth in (FAILED, JobState.ABSENT), why
         if isinstance(decision, Deliver) and claim.waits:
             assert truth is SUCCEEDED or record.outcome is Outcome.SUCCEEDED, why
         if isinstance(decision, Submit) and decision.in_doubt:
