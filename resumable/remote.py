@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tenacity import (
@@ -130,12 +129,11 @@ class Remote:
             sleep=self._sleep,
             reraise=True,
         )
-        settle = self.adapter.settle
-        absence = _Absence(min(since + settle, self._clock() + settle))  # the clock of the worker that submitted may be ahead
+        absence = self._absence(self.adapter.settle, since)
         try:
             found: JobHandle | None = ask(self.adapter.find, record)
-            while found is None and not absence.is_believed(self._clock()):
-                self._sleep(absence.pause(self._clock()))
+            while found is None and not absence.is_believed():
+                absence.wait(absence.pause)
                 found = ask(self.adapter.find, record)
             return found
         except Exception as e:
@@ -187,16 +185,18 @@ class Remote:
             self._has_warned = True
             return Observation(JobState.UNKNOWN, repr(e))
 
+    def _absence(self, lag: float, since: float) -> _Absence:
+        return _Absence(min(lag, since + lag - self._clock()), self._sleep)
+
     def _until(self, enough: Callable[[Observation], bool], handle: JobHandle, looks: int, since: float) -> Observation:
-        visible_after = getattr(self.adapter, "visible_after", VISIBLE_AFTER)
-        absence = _Absence(min(since + visible_after, self._clock() + visible_after))
+        absence = self._absence(getattr(self.adapter, "visible_after", VISIBLE_AFTER), since)
         seen: list[Observation] = []
 
         def look() -> Observation:
             answer = self._ask(handle)
             if answer.state is not JobState.GONE:
                 absence.forget()
-            elif not absence.is_believed(self._clock()):
+            elif not absence.is_believed():
                 answer = _not_yet(answer)
             seen.append(answer)
             return answer
@@ -205,38 +205,46 @@ class Remote:
             retry=retry_if_result(lambda observation: not enough(observation)),
             stop=stop_after_attempt(looks),
             wait=BACK_OFF,
-            sleep=self._sleep,
+            sleep=absence.wait,
             retry_error_callback=lambda _: None,
         )(look)
         return seen[-1]
 
 
-@dataclass
 class _Absence:
     """
-    Counts answers that there is no such job.
+    Counts answers that there is no such job, and the seconds waited between them.
+
+    What was waited counts and not what a clock says, because the clock of the worker that submitted may have been another.
 
     Args:
-        not_before: when such an answer can be believed at the earliest.
+        lag: seconds from now within which such an answer is not believed.
+        sleep: waits so many seconds.
     """
 
-    not_before: float
-    answers: int = 0
-    began: float = 0.0
+    def __init__(self, lag: float, sleep: Callable[[float], None]) -> None:
+        self._lag, self._sleep = lag, sleep
+        self._answers, self._span = 0, 0.0
+
+    def wait(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self._lag -= seconds
+        self._span += seconds
 
     def forget(self) -> None:
-        self.answers = 0
+        self._answers = 0
 
-    def is_believed(self, now: float) -> bool:
+    def is_believed(self) -> bool:
         """Count one more such answer: whether it is believed."""
-        if self.answers == 0:
-            self.began = now
-        self.answers += 1
-        return self.answers >= ABSENT_ANSWERS and now - self.began >= ABSENT_SECONDS and now >= self.not_before
+        if self._answers == 0:
+            self._span = 0.0
+        self._answers += 1
+        return self._answers >= ABSENT_ANSWERS and self._span >= ABSENT_SECONDS and self._lag <= 0
 
-    def pause(self, now: float) -> float:
+    @property
+    def pause(self) -> float:
         """Seconds until it is worth asking again."""
-        return max(ABSENT_SECONDS / (ABSENT_ANSWERS - 1), self.not_before - now if self.answers < ABSENT_ANSWERS - 1 else 0.0)
+        return max(ABSENT_SECONDS / (ABSENT_ANSWERS - 1), self._lag if self._answers < ABSENT_ANSWERS else 0.0)
 
 
 def _not_yet(seen: Observation) -> Observation:

@@ -153,6 +153,14 @@ class TaskInstance:
             raise
         return result
 
+    def failing_attempt(self, **choices: Any) -> Exception:
+        """An attempt whose try fails; what it fails with."""
+        try:
+            self.attempt(**choices)
+        except Exception as e:
+            return e
+        raise AssertionError("the attempt did not fail")
+
     def _resume(self, deferred: TaskDeferred, effects: Effects) -> Any:
         while True:
             method, kwargs = _run_trigger(deferred)

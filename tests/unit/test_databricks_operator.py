@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 
-from resumable import ForeignJobError, RecordError
+from resumable import ForeignJobError, JobGoneError, RecordError
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
 from tests.services import DatabricksSimulator, Drop, Refuse
 from tests.support.names import DAG, AirflowFailException, AirflowTaskTimeout, mask_secret
@@ -152,6 +152,7 @@ def test_a_users_own_token_after_a_failed_run_is_an_error_that_says_so(workspace
     instance = submit_run(**arguments, deferrable=deferrable)
     die_in_the_wait(instance)
     finish(workspace, "FAILED")
+    instance.failing_attempt()
     for _ in range(2):
         with pytest.raises(AirflowFailException, match=r"'mine' is used up.*No job was started.*Leave idempotency_token"):
             instance.attempt()
@@ -244,6 +245,7 @@ def test_cancel_previous_runs_cancels_others_again_before_the_run_that_follows_a
     instance = run_now(job_id=job, cancel_previous_runs=True)
     die_in_the_wait(instance)
     finish(workspace, "FAILED")
+    instance.failing_attempt()
     others = DatabricksHook().run_now({"job_id": job})
     die_in_the_wait(instance)
     assert workspace.runs[others].cancelled
@@ -315,6 +317,7 @@ def test_a_repair_that_failed_too_is_not_repaired_again_after_the_worker_died(wo
     with pytest.raises(WorkerDied):
         instance.attempt(listener=listen_and_die)
     finish(workspace, "FAILED", "boom again")
+    instance.failing_attempt()
     die_in_the_wait(instance)
     assert [run.repairs for run in workspace.runs.values()] == [1, 0]
     assert len(workspace.active()) == 1
@@ -357,6 +360,7 @@ def test_a_run_whose_failure_is_none_of_the_reasons_to_repair_is_not_repaired_on
     instance = run_now(job_id=job, repair_run=True, databricks_repair_reason_new_settings={"no capacity": {"x": "y"}})
     die_in_the_wait(instance)
     finish(workspace, "FAILED", "division by zero")
+    instance.failing_attempt()
     die_in_the_wait(instance)
     assert [run.repairs for run in workspace.runs.values()] == [0, 0]
 
@@ -465,6 +469,8 @@ def test_a_run_that_the_service_forgot_counts_as_gone_as_400_and_as_404(workspac
     instance = submit_run(deferrable=deferrable)
     die_in_the_wait(instance)
     workspace.forget(instance.record["job"]["run_id"])
+    assert isinstance(instance.failing_attempt(), JobGoneError)
+    assert instance.record["state"] == "gone"
     die_in_the_wait(instance)
     assert len(set(tokens(workspace))) == len(submits(workspace)) == 2
 
@@ -628,6 +634,8 @@ def test_a_run_that_was_deleted_while_its_submit_was_in_doubt_counts_as_gone(wor
     instance = deleted_in_doubt(workspace, deferrable=deferrable)
     if cleared:
         instance.clear()
+    else:
+        assert isinstance(instance.failing_attempt(), JobGoneError)
     instance.attempt()
     assert len(workspace.runs) == 1
     assert [tokens(workspace)[0] == token for token in tokens(workspace)] == [True, True, False]
@@ -652,7 +660,9 @@ def test_a_run_that_was_deleted_between_two_requests_of_one_submit_counts_as_gon
     workspace.duration = 0
     instance = submit_run()
     left = [lambda: workspace.forget(the_run(workspace).run_id)]
-    instance.attempt(listener=lambda effect: effect.endswith("runs/submit") and left and left.pop()())
+    gone = instance.failing_attempt(listener=lambda effect: effect.endswith("runs/submit") and left and left.pop()())
+    assert isinstance(gone, JobGoneError)
+    instance.attempt()
     assert len(workspace.runs) == 1
     assert instance.record["submission"] == 1
 

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
 from botocore.exceptions import ClientError
 
-from resumable import ForeignJobError, InvalidHandleError, LostSightError, RecordError
+from resumable import ForeignJobError, InvalidHandleError, JobFailedError, LostSightError, RecordError
 from resumable.operators.emr import ResumableEmrAddStepsOperator
 from tests.services import Drop, EmrService, Refuse
 from tests.support.names import STOPPED, AirflowFailException
@@ -220,6 +220,7 @@ def test_steps_on_a_cluster_that_has_terminated_are_not_added_to_another(service
     instance = add_steps(job_flow_id=cluster, **mode)
     die_in_the_wait(instance)
     service.terminate_cluster(cluster)
+    instance.failing_attempt()
     for _ in range(2):
         with pytest.raises(ClientError, match="shutting down, terminated, or finished may not be modified"):
             instance.attempt()
@@ -241,6 +242,7 @@ def test_a_submit_in_doubt_to_a_cluster_that_has_terminated_is_an_error_and_no_s
     instance = add_steps(job_flow_id=cluster)
     die_in_doubt(instance)
     service.terminate_cluster(cluster)
+    assert "may not be modified" not in str(instance.failing_attempt())
     with pytest.raises(ClientError, match="may not be modified"):
         instance.attempt()
     assert sets(service, cluster) == [["CANCELLED", "CANCELLED"]]
@@ -262,6 +264,8 @@ def test_two_sets_are_never_active_the_rest_of_a_failed_one_is_cancelled_first(s
         if len(sets(service, cluster)) == 2:
             finish(service, cluster)
 
+    assert isinstance(instance.failing_attempt(listener=listen), JobFailedError)
+    assert (instance.record["state"], service.count("CancelSteps")) == ("submitted", 0)
     instance.attempt(listener=listen)
     assert sets(service, cluster) == [["FAILED", "CANCELLED"], ["COMPLETED", "COMPLETED"]]
     assert max(seen) == 1
@@ -272,6 +276,7 @@ def test_two_sets_are_never_active_when_the_rest_does_not_stop(service, cluster,
     instance = add_steps(job_flow_id=cluster)
     die_in_the_wait(instance)
     service.finish(service.steps(cluster)[0].id, "FAILED")
+    instance.failing_attempt()
     monkeypatch.setattr(service, "_cancel_steps", lambda body: {"CancelStepsInfoList": []})
     with pytest.raises(LostSightError, match="told to stop.*has not stopped yet"):
         instance.attempt()

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
-from resumable import ConfigurationError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy, compat
+from resumable import ConfigurationError, JobGoneError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy, compat
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
@@ -201,13 +201,18 @@ def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(se
             die_in_the_wait(instance, service)
             die_in_the_wait(instance, service)
             service.finish("FAILED")
+            if base is ResumableMixin:
+                instance.failing_attempt()  # the failure is a try's, Airflow's own submits at once
             die_in_the_wait(instance, service)
             service.finish()
             instance.attempt()
     finally:
         stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
-    assert counted[ResumableMixin] == counted[ResumableJobMixin]
-    assert len(counted[ResumableMixin]) == 7
+    ours, theirs = ([name.rpartition(".")[2] for name, _ in counted[base]] for base in (ResumableMixin, ResumableJobMixin))
+    assert {tags["operator"] for base in counted for _, tags in counted[base]} == {"TrainOperator"}
+    assert len(theirs) == 7
+    seen_to_fail = theirs.index("terminal_resubmit")
+    assert ours == [*theirs[:seen_to_fail], "reconnect_attempt", *theirs[seen_to_fail:]]
 
 
 def test_a_second_job_in_one_execute_is_an_error_and_not_given_the_first_ones_result(service):
@@ -216,7 +221,7 @@ def test_a_second_job_in_one_execute_is_an_error_and_not_given_the_first_ones_re
             return [self.execute_resumable(context), self.execute_resumable(context)]
 
     service.on_poll = service.finish
-    with pytest.raises(ConfigurationError, match="twice"):
+    with pytest.raises(AirflowFailException, match="twice"):
         task(Twice, service).attempt()
     assert len(service.states) == 1
 
@@ -266,6 +271,8 @@ def test_a_failed_job_is_followed_by_one_new_one_and_its_result(service):
     instance = task(Plain, service)
     die_in_the_wait(instance, service)
     service.finish("FAILED")
+    assert isinstance(instance.failing_attempt(), JobFailedError)
+    assert instance.record["state"] == "failed"
     assert instance.attempt()["of"] == 1
 
 
@@ -444,6 +451,7 @@ def test_the_token_is_the_same_on_every_try_and_another_after_a_failed_job(servi
     instance = task(operator, service)
     die_in_the_wait(instance, service)
     service.finish("FAILED")
+    instance.failing_attempt()
     die_in_the_wait(instance, service)
     first, second = service.tokens
     assert first != second
@@ -535,6 +543,7 @@ def test_a_status_that_is_neither_active_nor_succeeded_has_failed_by_default(ser
     instance = task(Plain, service)
     die_in_the_wait(instance, service)
     service.finish("A_STATE_OF_NEXT_YEAR")
+    instance.failing_attempt()
     assert instance.attempt()["of"] == 1
 
 
@@ -546,6 +555,7 @@ def test_a_status_that_is_job_failed_does_not_know_is_never_a_reason_to_submit(s
     with pytest.raises(LostSightError, match="A_STATE_OF_NEXT_YEAR.*Nothing was submitted"):
         instance.attempt()
     service.states[0] = ("FAILED", None)
+    instance.failing_attempt()
     assert instance.attempt()["of"] == 1
 
 
@@ -568,9 +578,10 @@ def test_job_not_found_follows_on_missing(service, policy, submits):
     die_in_the_wait(instance, service)
     service.states.clear()
     if policy == "fail":
-        with pytest.raises(AirflowFailException, match="no longer knows the job, on_missing=fail"):
+        with pytest.raises(AirflowFailException, match="no longer knows the job.*on_missing=fail"):
             instance.attempt()
     else:
+        assert isinstance(instance.failing_attempt(), JobGoneError)
         instance.attempt()
     assert len(service.tokens) == submits
 
