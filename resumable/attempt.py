@@ -325,18 +325,11 @@ class Attempt:
             return
         closed = record.closed(outcome, self._clock())
         if outcome is Outcome.CANCELLED:
-            self._note(replace(closed, closed_at=None))  # before the look: SIGKILL may be near
+            self._note(replace(closed, closed_at=None), self._log.debug)  # before the look: SIGKILL may be near
             if not self._stops(record.handle):
                 self._log.info("resumable: %s was told to stop and is not seen to: its record stays open", record.handle)
                 return
-        self._note(closed)
-
-    def _note(self, record: JobRecord) -> None:
-        self.record = record
-        try:
-            self._records.save(record, tries=2)
-        except (StateStoreError, SupersededError) as e:
-            self._log.debug("resumable: the outcome was not noted: %s", e)
+        self._note(closed, self._log.debug)
 
     def _stops(self, handle: JobHandle) -> bool:
         try:
@@ -349,19 +342,20 @@ class Attempt:
     def note_failing(self) -> None:
         """Note that this try fails because its job is failing while parts of it still run. Never fails the task."""
         if self.record is not None and self.record.outcome is None:
-            self._note(replace(self.record, failing_try=self._try), "that the job is failing")
+            self._note(replace(self.record, failing_try=self._try), self._log.warning)
 
     def leave(self, why: str) -> None:
         """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""
         if self.record is not None and self.record.outcome is None:
-            self._note(replace(self.record, left=why), f"that the job is left running ({why})")
+            self._note(replace(self.record, left=why), self._log.warning)
 
-    def _note(self, record: JobRecord, what: str) -> None:
+    def _note(self, record: JobRecord, say: Callable[..., None]) -> None:
+        """Keep what matters to whoever comes later, and is no reason to fail this task where it cannot be kept."""
         self.record = record
         try:
             self._records.save(record, tries=2)
         except (StateStoreError, SupersededError) as e:
-            self._log.warning("resumable: %s: it was not noted %s: %s", self._named(), what, e)
+            say("resumable: what became of %s was not noted in its record: %s", self._named(), e)
 
     @property
     def outlives_success(self) -> bool:
