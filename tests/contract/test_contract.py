@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import pkgutil
+import random
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import resumable.operators
-from resumable import LostSightError, StateStoreError
+from resumable import JobGoneError, LostSightError, StateStoreError
 from resumable.lifecycle import JobState
 from resumable.mixin import DurableBase
 from resumable.record import JobRecord
@@ -152,6 +153,8 @@ def test_a_job_that_failed_is_followed_by_one_new_job(case: Case, bench: Bench) 
     instance = task(case, bench)
     die_in_the_wait(instance, bench)
     bench.finish(ok=False)
+    instance.failing_attempt()
+    assert (bench.jobs(), instance.record["state"]) == (1, "failed")
     instance.attempt(listener=after("xcom run_page_url", bench.finish) if "databricks" in case.name else _finish_soon(bench))
     assert bench.jobs() == 2
     assert bench.active() == 0
@@ -169,9 +172,10 @@ def test_on_failed_fail_submits_nothing_more_and_wastes_no_try(case: Case, bench
     instance = task(case, bench, resume_policy={"on_failed": "fail"})
     die_in_the_wait(instance, bench)
     bench.finish(ok=False)
-    with pytest.raises(AirflowFailException, match="on_failed=fail.*Nothing was submitted"):
+    with pytest.raises(AirflowFailException, match="on_failed=fail. No other job is submitted"):
         instance.attempt()
     assert bench.jobs() == 1
+    assert instance.record["state"] == "failed"
 
 
 def test_a_failure_in_the_wait_is_noted_and_the_retry_submits_anew(case: Case, bench: Bench) -> None:
@@ -181,6 +185,72 @@ def test_a_failure_in_the_wait_is_noted_and_the_retry_submits_anew(case: Case, b
     bench.at_once()
     instance.attempt()
     assert bench.jobs() == 2
+
+
+def lives(case: Case, wait: str) -> dict[str, Any]:
+    """The arguments of a task that waits in the given way; skipped where its mode has another one."""
+    if wait == "reschedule" and case.deferrable:
+        pytest.skip("two ways to give the slot back exclude each other")
+    return {"resume_policy": {"wait": wait}}
+
+
+@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_job_that_keeps_failing_is_asked_for_once_a_try_and_each_failure_uses_one(
+    case: Case, bench: Bench, wait: str, retries: int
+) -> None:
+    instance = task(case, bench, **lives(case, wait))
+    instance.retries = instance.max_tries = retries
+
+    def fail(_effect: str = "") -> None:
+        if bench.active() and instance.data.get("resumable", {}).get("state") == "submitted":
+            bench.finish(ok=False)
+
+    listener = None if wait == "reschedule" else fail
+    assert instance.run(between=fail, listener=listener) == "failed"
+    assert (bench.jobs(), len(instance.errors), bench.cancels()) == (retries + 1, retries + 1, 0)
+    assert instance.record["state"] == "failed"
+
+
+@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_happens_to_a_task_its_failing_jobs_are_no_more_than_its_tries(
+    case: Case, bench: Bench, wait: str, seed: int
+) -> None:
+    """A worker dies at a random effect or none does; the job fails at a random moment, seen or unseen."""
+    chance = random.Random(f"{case} {wait} {seed}")
+    instance = task(case, bench, **lives(case, wait))
+    instance.retries = instance.max_tries = retries = 4
+
+    def fail_unseen() -> None:
+        if chance.random() < 0.5 and bench.active():
+            bench.finish(ok=False)
+
+    def happen(_effect: str) -> None:
+        if not instance.data.get("resumable", {}).get("job"):
+            return
+        if chance.random() < 0.1:
+            instance.effects.dead = True
+        elif chance.random() < 0.3 and bench.active():
+            bench.finish(ok=False)
+
+    instance.on_defer = lambda _trigger: bench.active() and bench.finish(ok=False)
+    assert instance.run(between=fail_unseen, listener=happen, most=200) == "failed"
+    assert bench.jobs() <= len(instance.errors) == retries + 1
+
+
+@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+def test_a_job_that_is_gone_fails_a_try_and_the_next_one_submits(case: Case, bench: Bench, wait: str) -> None:
+    instance = task(case, bench, **lives(case, wait))
+    die_in_the_wait(instance, bench)
+    bench.finish()
+    bench.forget()
+    submits = bench.server.count(bench.submit)
+    assert isinstance(instance.failing_attempt(), JobGoneError)
+    assert (instance.record["state"], bench.server.count(bench.submit)) == ("gone", submits)
+    bench.at_once()
+    instance.attempt()
+    assert bench.server.count(bench.submit) == submits + 1
 
 
 def test_a_job_that_the_service_forgot_is_submitted_again_or_refused_by_policy(case: Case, bench: Bench) -> None:
@@ -389,7 +459,6 @@ def test_trouble_with_the_status_while_waiting_fails_no_try_and_makes_no_second_
     except AirflowRescheduleException:  # the trigger failed: the task is started again, which uses up no try
         assert case.deferrable
         bench.server.clear_faults()
-        instance.try_number -= 1
         bench.finish()
         instance.attempt()
     assert (bench.jobs(), instance.try_number) == (1, 1)
@@ -403,7 +472,6 @@ def test_wait_reschedule_gives_the_slot_back_between_looks_and_gives_the_same(ca
     for _ in range(3):
         with pytest.raises(AirflowRescheduleException):
             instance.attempt()
-        instance.try_number -= 1  # a reschedule uses up none
         waiting = dict(instance.xcoms)
     bench.finish()
     result = instance.attempt()

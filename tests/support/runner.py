@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 from tests.support.dag_file import in_file, new_path
-from tests.support.names import ExecutorSafeguard, TaskDeferred
+from tests.support.names import AirflowFailException, AirflowRescheduleException, ExecutorSafeguard, TaskDeferred
 
 
 class WorkerDied(BaseException):
@@ -142,16 +142,53 @@ class TaskInstance:
         if render:
             render(operator, context)
         try:
-            with _outgoing_calls(effects):
-                result = _as_the_runner(operator, lambda: operator.execute(context))
-        except TaskDeferred as deferred:
-            self.on_defer(deferred.trigger)
-            effects.run("defer", lambda: None)
-            result = self._resume(deferred, effects)
-        except BaseException:
-            self.try_number += 1
+            return self._started(operator, context, effects)
+        except BaseException as e:
+            if not isinstance(e, AirflowRescheduleException):  # a hand-back uses up no try; a death and a failure do
+                self.try_number += 1
             raise
-        return result
+
+    def _started(self, operator: Any, context: Any, effects: Effects) -> Any:
+        start: Callable[[], Any] = lambda: operator.execute(context)
+        is_first = True
+        while True:
+            try:
+                with _outgoing_calls(effects):
+                    return _as_the_runner(operator, start)
+            except TaskDeferred as deferred:
+                if is_first:
+                    self.on_defer(deferred.trigger)
+                    effects.run("defer", lambda: None)
+                is_first = False
+                method, kwargs = _run_trigger(deferred)
+                operator, context = self._process(effects)
+                start = functools.partial(operator.resume_execution, method, kwargs, context)
+
+    def run(self, between: Callable[[], None] = lambda: None, most: int = 30, **choices: Any) -> str:
+        """
+        As the scheduler does: start the task again while it is handed back or has a try left; return its final state.
+
+        Args:
+            between: called before each start, while no process holds the task.
+            most: starts, before it counts as one that never ends.
+            choices: of each attempt.
+        """
+        self.errors: list[BaseException] = []
+        for _ in range(most):
+            between()
+            try:
+                self.attempt(**choices)
+                return "success"
+            except AirflowRescheduleException:
+                continue
+            except AirflowFailException as e:
+                self.errors.append(e)
+                return "failed"
+            except (Exception, WorkerDied) as e:
+                self.errors.append(e)
+                if self.try_number > self.max_tries + 1:
+                    return "failed"
+        raise AssertionError(f"the task has not ended after {most} starts, at try {self.try_number}")
 
     def failing_attempt(self, **choices: Any) -> Exception:
         """An attempt whose try fails; what it fails with."""
@@ -160,20 +197,6 @@ class TaskInstance:
         except Exception as e:
             return e
         raise AssertionError("the attempt did not fail")
-
-    def _resume(self, deferred: TaskDeferred, effects: Effects) -> Any:
-        while True:
-            method, kwargs = _run_trigger(deferred)
-            operator, context = self._process(effects)
-            resume = functools.partial(operator.resume_execution, method, kwargs, context)
-            try:
-                with _outgoing_calls(effects):
-                    return _as_the_runner(operator, resume)
-            except TaskDeferred as again:
-                deferred = again
-            except BaseException:
-                self.try_number += 1
-                raise
 
     def _process(self, effects: Effects) -> tuple[Any, dict[str, Any]]:
         ti = TaskInstanceDouble(self, effects)

@@ -155,6 +155,7 @@ def test_a_failed_job_is_followed_by_one_new_job(farm):
     instance = render()
     die_in_the_wait(instance)
     farm.finish("BROKEN")
+    instance.failing_attempt()
     farm.on_look = farm.finish
     assert instance.attempt() == {"job": "r-1"}
 
@@ -396,6 +397,7 @@ def test_a_redshift_statement_that_the_service_forgot_is_submitted_again(redshif
     instance = sql()
     die_in_the_wait(instance)
     redshift.clear()
+    instance.failing_attempt()
     die_in_the_wait_of_another(instance, instance.record["job"])
     assert len(redshift) == 1
 

@@ -90,6 +90,7 @@ def test_a_start_that_is_in_doubt_and_has_failed_meanwhile_is_followed_by_one_of
     die_after(instance, "http StartExecution")
     service.finish(service.all[0], "FAILED")
     service.duration = 0
+    instance.failing_attempt()
     instance.attempt()
     assert len(set(names(service))) == 2
 
