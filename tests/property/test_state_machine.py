@@ -38,7 +38,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from resumable.attempt import Attempt
-from resumable.errors import LostSightError, StateStoreError
+from resumable import errors
+from resumable.errors import JobGoneError, LostSightError, StateStoreError
 from resumable.identity import Generation
 from resumable.lifecycle import Certainty, JobState
 from resumable.policy import OnClear
@@ -67,7 +68,10 @@ PATIENCE = 2000
 
 ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 
-EXPECTED = (LostAnswerError, RefusedSubmitError, JobFailedError, StateStoreError, LostSightError)
+EXPECTED = (
+    *(LostAnswerError, RefusedSubmitError, JobFailedError),
+    *(errors.JobFailedError, JobGoneError, StateStoreError, LostSightError),
+)
 """What a try may fail with in this world; another try helps with each."""
 
 
