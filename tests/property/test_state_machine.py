@@ -37,8 +37,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from resumable.attempt import Attempt
 from resumable import errors
+from resumable.attempt import Attempt
 from resumable.errors import JobGoneError, LostSightError, StateStoreError
 from resumable.identity import Generation
 from resumable.lifecycle import Certainty, JobState

@@ -580,11 +580,11 @@ def test_a_job_that_failed_as_a_whole_is_stopped_before_the_next_is_submitted():
 def test_a_worker_that_dies_while_it_stops_a_job_does_not_have_the_stop_taken_for_a_failure():
     bench = Bench(looks_to_stop=1)
     bench.start()
-    attempt = bench.attempt(spec="spec-b", sleep=_die)
+    attempt = bench.attempt(spec=written("spec-b"), sleep=_die)
     with pytest.raises(_Died):
         attempt.begin()
     bench.service.finish(0, JobState.FAILED)
-    bench.start(spec="spec-b")
+    bench.start(spec=written("spec-b"))
     assert len(bench.service.jobs) == 2
 
 
