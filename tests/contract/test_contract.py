@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import pkgutil
 import random
 import re
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -23,7 +25,7 @@ from resumable.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from resumable.sweep import adapter_of
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
-from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
+from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -237,6 +239,61 @@ def test_whatever_happens_to_a_task_its_failing_jobs_are_no_more_than_its_tries(
     instance.on_defer = lambda _trigger: bench.active() and bench.finish(ok=False)
     assert instance.run(between=fail_unseen, listener=happen, most=200) == "failed"
     assert bench.jobs() <= len(instance.errors) == retries + 1
+
+
+def evict_in_the_wait(instance: TaskInstance) -> None:
+    """A real SIGTERM while Airflow still has the task as running: it is handed back."""
+    left = [lambda: os.kill(os.getpid(), signal.SIGTERM)]
+
+    def listen(effect: str) -> None:
+        if left and effect.startswith("http") and instance.data.get("resumable", {}).get("state") == "submitted":
+            left.pop()()
+
+    with pytest.raises(AirflowRescheduleException):
+        instance.attempt(listener=listen)
+
+
+def test_a_job_that_fails_while_its_task_is_handed_back_is_the_failure_of_that_try(case: Case, bench: Bench) -> None:
+    if case.deferrable:
+        pytest.skip("no process waits that could be evicted")
+    instance = task(case, bench)
+    instance.retries = instance.max_tries = 0
+    evict_in_the_wait(instance)
+    assert (bench.active(), bench.cancels()) == (1, 0)
+    assert instance.run(between=lambda: bench.finish(ok=False)) == "failed"
+    assert (bench.jobs(), len(instance.errors), instance.record["state"]) == (1, 1, "failed")
+
+
+def test_a_second_job_in_one_start_of_a_task_is_an_error_before_it_is_sent(case: Case, bench: Bench) -> None:
+    class Loops(case.ours):  # type: ignore[misc, name-defined]
+        def execute(self, context: Any, **_: Any) -> Any:
+            return [super(Loops, self).execute(context) for _ in range(3)]
+
+    if case.deferrable:
+        pytest.skip("a deferral ends the start")
+    bench.at_once()
+    instance = TaskInstance(lambda: Loops(task_id="task", **{**bench.arguments(), **case.extra}))
+    with pytest.raises(AirflowFailException, match="A second job was asked for in one start of a task"):
+        instance.attempt()
+    assert bench.jobs() == 1
+
+
+def test_inside_another_task_it_runs_as_the_providers_and_leaves_no_record(
+    case: Case, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Wrapper(BaseOperator):
+        def execute(self, context: Any) -> Any:
+            inner = [case.ours(task_id=f"inner_{n}", **{**bench.arguments(), **case.extra}) for n in range(2)]
+            return [operator.execute(context) for operator in inner]
+
+    if case.deferrable:
+        pytest.skip("what is deferred inside of another task never comes back to it")
+    bench.at_once()
+    instance = TaskInstance(lambda: Wrapper(task_id="task"))
+    instance.attempt()
+    assert bench.jobs() == 2
+    assert "resumable" not in instance.data
+    assert capsys.readouterr().out.count("is executed inside task task and is not made durable") == 2
 
 
 @pytest.mark.parametrize("wait", ["poll", "reschedule"])
