@@ -28,15 +28,15 @@ class Remote:
     def _runs(self, run_id: str) -> list[Any]:
         return [run for run in self.databricks.runs.values() if f'"{run_id}"' in json.dumps(run.payload)]
 
-    def finish(self, kind: str, run_id: str) -> None:
+    def finish(self, kind: str, run_id: str, *, ok: bool = True) -> None:
         if kind.startswith("emr"):
             for step in self._steps(run_id):
                 if step.state in ("PENDING", "RUNNING"):
-                    self.emr.finish(step.id)
+                    self.emr.finish(step.id, "COMPLETED" if ok else "FAILED")
         else:
             for run in self._runs(run_id):
                 if run.is_active:
-                    self.databricks.finish(run.run_id)
+                    self.databricks.finish(run.run_id, "SUCCESS" if ok else "FAILED")
 
     def active(self, kind: str, run_id: str) -> int:
         if kind.startswith("emr"):

@@ -339,6 +339,87 @@ def job_timeout_counts_over_the_looks_of_the_reschedule_mode(t: Task) -> None:
     _is_overdue(t, "_reschedule_overdue")
 
 
+# -- a job that fails --------------------------------------------------------------------------------------------------
+
+
+@scenario("databricks", "emr", "custom")
+def with_wait_reschedule_a_job_that_fails_between_two_looks_fails_the_try(t: Task) -> None:
+    t.start("_reschedule_r1")
+    for number in (1, 2):
+        t.until("the job", lambda number=number: t.jobs == number)
+        t.state("up_for_reschedule")
+        t.fail()
+        t.until("the end of the try", lambda number=number: t.log(number).count("no try has failed for it yet") == 1)
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.record["state"]) == (2, 2, 0, "failed")
+
+
+@scenario("databricks", "emr", "custom")
+def a_job_that_fails_while_its_task_is_handed_back_fails_the_try_also_with_retries_0(t: Task) -> None:
+    t.start("_r0")
+    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.state("up_for_reschedule")
+    t.fail()
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.record["state"]) == (1, 1, 0, "failed")
+
+
+@scenario("databricks", "emr", "custom", "databricks_deferrable", "emr_deferrable")
+def a_job_that_fails_while_it_is_watched_is_asked_for_once_a_try(t: Task) -> None:
+    t.start("_r1")
+    for number in (1, 2):
+        t.until("the job", lambda number=number: t.jobs == number)
+        t.attempt(number)
+        if t.kind.endswith("deferrable"):
+            _is_looked_at_by_the_trigger(t)
+        t.fail()
+        t.until("the end of the job", lambda: t.active == 0)
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.record["state"]) == (2, 2, 0, "failed")
+
+
+@scenario("databricks", "emr", "custom")
+def a_job_that_fails_while_its_worker_is_dead_fails_the_retry_which_submits_nothing(t: Task) -> None:
+    t.start("_r1")
+    t.airflow.kill_worker(t.in_the_wait())
+    t.fail()
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.record["state"]) == (2, 1, 0, "failed")
+
+
+@scenario("emr_deferrable")
+def a_set_of_steps_of_which_one_fails_fails_the_try_and_the_next_one_stops_the_rest_first(t: Task) -> None:
+    t.start("_r1")
+    t.until("the job", lambda: t.jobs == 1)
+    _is_looked_at_by_the_trigger(t)
+    t.remote.emr.finish(t.remote.ids(t.kind, t.run_id)[0], "FAILED")
+    seen = []
+
+    def second() -> bool:
+        seen.append(t.active)
+        return t.jobs == 2
+
+    t.until("the second set", second, 180)
+    assert (t.cancels, max(seen)) == (1, 1)
+    _is_looked_at_by_the_trigger(t)
+    t.remote.emr.finish(t.remote.ids(t.kind, t.run_id)[2], "FAILED")
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.active) == (2, 2, 1, 1)
+    assert t.record["left"] == "on_final_failure=leave"
+
+
+@scenario("databricks")
+def one_404_of_a_proxy_at_the_first_look_of_a_retry_does_not_give_the_job_up(t: Task) -> None:
+    t.start("_r1")
+    t.airflow.kill_worker(t.in_the_wait())
+    missing = Refuse(404, {"error_code": "ENDPOINT_NOT_FOUND", "message": "No API found for 'GET /jobs/runs/get'"})
+    t.remote.databricks.fault("runs/get", missing, text=t.remote.ids(t.kind, t.run_id)[0])
+    t.attempt(2)
+    t.until("the reattachment", lambda: "reattached" in t.log(2))
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (2, 1, 0)
+
+
 # -- the end of the last try, and the wait -----------------------------------------------------------------------------
 
 

@@ -74,6 +74,10 @@ class Task:
         self.remote.finish(self.kind, self.run_id)
         return self.state("success")
 
+    def fail(self) -> None:
+        """Let the job fail for a reason of its own."""
+        self.remote.finish(self.kind, self.run_id, ok=False)
+
     @property
     def record(self) -> dict[str, Any]:
         return dict(self.airflow.state_store(self.dag_id, self.run_id, "job")["resumable"])

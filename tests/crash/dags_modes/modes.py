@@ -56,6 +56,10 @@ make("custom", "_gives_up_cancel", {"on_final_failure": "cancel"}, gives_up=True
 make("databricks", "_cli", retries=3)
 
 make("custom", "_reschedule", RESCHEDULE)
+for name in POLLING:
+    make(name, "_reschedule_r1", RESCHEDULE, retries=1)
+for name in (*POLLING, *DEFERRABLE):
+    make(name, "_r1", retries=1)
 make("custom", "_timeout", execution_timeout=TIMEOUT)
 make("custom", "_dagrun_timeout", None, {"dagrun_timeout": LONG})
 make("custom", "_timeout_detach", {"on_timeout": "detach"}, retries=1, execution_timeout=TIMEOUT)
