@@ -143,9 +143,8 @@ class TaskInstance:
             render(operator, context)
         try:
             return self._started(operator, context, effects)
-        except BaseException as e:
-            if not isinstance(e, AirflowRescheduleException):  # a hand-back uses up no try; a death and a failure do
-                self.try_number += 1
+        except BaseException:
+            self.try_number += 1
             raise
 
     def _started(self, operator: Any, context: Any, effects: Effects) -> Any:
@@ -180,7 +179,7 @@ class TaskInstance:
                 self.attempt(**choices)
                 return "success"
             except AirflowRescheduleException:
-                continue
+                self.try_number -= 1  # uses up none
             except AirflowFailException as e:
                 self.errors.append(e)
                 return "failed"

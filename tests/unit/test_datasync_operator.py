@@ -84,6 +84,7 @@ def test_wait_reschedule_deletes_the_task_when_its_execution_has_ended_and_not_b
     for _ in range(2):
         with pytest.raises(AirflowRescheduleException):
             instance.attempt()
+        instance.try_number -= 1
     assert server.count("DeleteTask") == 0
     server.finish(server.all[0])
     assert instance.attempt()["TaskExecutionArn"] == server.all[0].id

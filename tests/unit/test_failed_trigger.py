@@ -42,6 +42,7 @@ def test_the_task_of_a_running_job_is_handed_back_and_defers_again(workspace, mo
     instance = deferred(monkeypatch, end)
     with pytest.raises(AirflowRescheduleException):
         instance.attempt()
+    instance.try_number = 1  # a hand-back uses up none
     instance.on_defer = lambda trigger: workspace.finish(instance.record["job"]["run_id"])
     instance.attempt()
     assert len(workspace.runs) == 1
