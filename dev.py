@@ -8,6 +8,7 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py catalog         the whole contract of every operator, a crash at every call included
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
+    python3 dev.py peers           the providers' own operator tests, on our classes, and what may fail (--help)
     python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
                                    the tests on other Airflows (2.11 3.0 3.1 3.2 3.3), and one table; see tests/versions
     python3 dev.py lint | types    ruff | mypy
@@ -50,7 +51,7 @@ def main(command: str = "help", *arguments: str) -> None:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
-    commands |= {"catalog": catalog, "soak": soak, "celery": celery}
+    commands |= {"catalog": catalog, "soak": soak, "celery": celery, "peers": peers}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -90,18 +91,27 @@ def soak(*arguments: str) -> None:
 
 
 def celery(*arguments: str) -> None:
-    """In an environment of its own beside `.venv`: the lock file's, with the group `celery` of pyproject.toml."""
+    become("-m", "pytest", "-s", "tests/celery", *arguments, python=beside("celery"))
+
+
+def peers(*arguments: str) -> None:
+    become("-m", "tests.peers", *arguments, python=beside("peers"))
+
+
+def beside(group: str) -> Path:
+    """The Python of an environment of its own beside `.venv`: the lock file's, with a group of pyproject.toml."""
     if not UV.exists():
-        sys.exit("dev.py: the Celery tests need uv, which could not be installed")
-    python = ROOT / ".venvs" / "celery" / "bin" / "python"
-    if not python.exists() or not (python.parent / "celery").exists():
-        say("making .venvs/celery")
-        check([UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, python.parents[1]])
+        sys.exit(f"dev.py: the environment for {group} needs uv, which could not be installed")
+    venv = ROOT / ".venvs" / group
+    python, stamp = venv / "bin" / "python", venv / STAMP.name
+    if not python.exists() or not stamp.exists() or stamp.read_text() != wanted():
+        say(f"making .venvs/{group}")
+        check([UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv])
         install = [UV, "pip", "install", "--quiet", "--python", python]
-        check([*install, "--requirements", LOCK, "--group", "celery"])
+        check([*install, "--requirements", LOCK, "--group", group])
         check([*install, "--no-deps", "--editable", ROOT])
-    sys.stdout.flush()
-    os.execv(python, [str(python), "-m", "pytest", "-s", "tests/celery", *arguments])
+        stamp.write_text(wanted())
+    return python
 
 
 def matrix(*arguments: str) -> None:
@@ -126,8 +136,7 @@ def lock() -> None:
 
 def install() -> None:
     """Make `.venv`, or bring it up to date, if the lock file or pyproject.toml changed since the last time."""
-    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in (LOCK, ROOT / "pyproject.toml"))).hexdigest()
-    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted():
         return
     started = time.monotonic()
     if not (VENV / "bin" / "pip").exists():
@@ -147,8 +156,13 @@ def install() -> None:
         locked = [*locked, "-r"]
     check([*locked, LOCK, "--require-hashes"])
     check([*project, "--no-deps", "--editable", ROOT])
-    STAMP.write_text(wanted)
+    STAMP.write_text(wanted())
     say(f"installed in {time.monotonic() - started:.0f} s")
+
+
+def wanted() -> str:
+    """What an environment is made from, for its stamp."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in (LOCK, ROOT / "pyproject.toml"))).hexdigest()
 
 
 def check(command: list) -> None:
@@ -163,10 +177,10 @@ def run(what: str, *arguments: str) -> None:
         sys.exit(code)
 
 
-def become(*arguments: str) -> None:
-    """Let Python in `.venv` take the place of this process: Ctrl-C, signals and the exit code are its own."""
+def become(*arguments: str, python: Path = PYTHON) -> None:
+    """Let Python in `.venv`, or another, take the place of this process: Ctrl-C, signals and the exit code are its own."""
     sys.stdout.flush()
-    os.execv(PYTHON, [str(PYTHON), *arguments])
+    os.execv(python, [str(python), *arguments])
 
 
 def say(text: str) -> None:

@@ -1,0 +1,1 @@
+"""The providers' own unit tests, run on our operators: `python3 dev.py peers`."""

@@ -1,0 +1,86 @@
+"""What a unit test leaves out of Airflow's context, for our part alone: the provider's code is given the test's own."""
+
+from __future__ import annotations
+
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from resumable.replay import ReplayMixin
+
+
+class MemoryTaskState:
+    """``context["task_state_store"]`` of one test."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.data.get(key, default)
+
+    def set(self, key: str, value: Any, **_: Any) -> None:
+        self.data[key] = value
+
+    def delete(self, key: str) -> None:
+        self.data.pop(key, None)
+
+
+def completed(context: Any, operator: Any) -> dict[str, Any]:
+    ti = types.SimpleNamespace(
+        dag_id="dag",
+        run_id="run",
+        task_id=operator.task_id,
+        map_index=-1,
+        try_number=1,
+        max_tries=0,
+        start_date=None,
+        get_task_states=lambda **_: {"run": {operator.task_id: "running"}},
+    )
+    run = types.SimpleNamespace(run_id="run", clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    given = context if isinstance(context, Mapping) else {}
+    ours = {"ti": ti, "task_instance": ti, "dag_run": run, "task": operator, "task_state_store": MemoryTaskState()}
+    return {**given, **ours}
+
+
+@contextmanager
+def contexts_completed() -> Iterator[None]:
+    """While it is open, an operator's own part runs on a completed context."""
+    execute, execute_theirs = ReplayMixin.execute, ReplayMixin._execute_theirs
+    given: dict[int, Any] = {}
+
+    def execute_completed(self: Any, context: Any = None, **kwargs: Any) -> Any:
+        if not self.durable or id(self) in given:
+            return execute(self, context, **kwargs)
+        given[id(self)] = context
+        try:
+            return execute(self, completed(context, self), **kwargs)
+        finally:
+            del given[id(self)]
+
+    def execute_theirs_as_given(self: Any, context: Any) -> Any:
+        return execute_theirs(self, given.get(id(self), context))
+
+    ReplayMixin.execute, ReplayMixin._execute_theirs = execute_completed, execute_theirs_as_given
+    try:
+        yield
+    finally:
+        ReplayMixin.execute, ReplayMixin._execute_theirs = execute, execute_theirs
+
+
+@contextmanager
+def without_pauses() -> Iterator[None]:
+    """While it is open, our own modules sleep for a moment only: a mock has no state that could be waited for."""
+    hasty = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, 0.001))})
+    ours = [vars(module) for name, module in sys.modules.items() if name.partition(".")[0] == "resumable"]
+    sleepers = [names for names in ours if names.get("time") is time]
+    for names in sleepers:
+        names["time"] = hasty
+    try:
+        yield
+    finally:
+        for names in sleepers:
+            names["time"] = time

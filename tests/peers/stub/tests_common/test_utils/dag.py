@@ -1,0 +1,2 @@
+def sync_dag_to_db(dag):
+    return dag
