@@ -68,12 +68,13 @@ def once(
         StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
-    checked_name("once", name, "Nothing was made")
-    if inspect.iscoroutinefunction(create) or inspect.iscoroutinefunction(cleanup):
-        raise ConfigurationError(
-            f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a coroutine: "
-            "await asyncio.to_thread(once, ...)"
-        )
+    with compat.final_errors():
+        checked_name("once", name, "Nothing was made")
+        if inspect.iscoroutinefunction(create) or inspect.iscoroutinefunction(cleanup):
+            raise ConfigurationError(
+                f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a "
+                "coroutine: await asyncio.to_thread(once, ...)"
+            )
     with compat.airflow_errors():
         task = CurrentTask.find(context)
         with _locks.setdefault((task.identity, name), threading.RLock()):

@@ -14,10 +14,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import operator
+import os
+import uuid
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from itertools import islice
+from numbers import Integral, Real
 from typing import Any
 
 from resumable.errors import ConfigurationError
@@ -39,22 +46,26 @@ class KeyList:
     The keys of a list of items, put in order and cut into chunks.
 
     Args:
-        keys: one for each item, all different.
+        keys: one for each item, all different; what pandas, numpy and SQL make of a key is taken for the key (see `plain_key`).
         limit: bytes that the kept list may have in JSON.
         mean: mean number of keys in a chunk, a power of two; by default what fits into ``limit``.
+        by_text: ordered as records without an ``order`` are, which is not the natural order of tuples and of lists of several
+            types: what such a record says is known again in that order only.
 
     Raises:
-        ConfigurationError: a key occurs twice, or is none.
+        ConfigurationError: a key occurs twice, or is not a valid one.
     """
 
-    def __init__(self, keys: Sequence[Key], *, limit: int, mean: int | None = None) -> None:
-        self._check_types(keys)
+    def __init__(self, keys: Sequence[Any], *, limit: int, mean: int | None = None, by_text: bool = False) -> None:
+        keys = self.keys = plain_keys(keys)
+        self._positions: dict[Key, int] | None = None
+        self._order = _order_of(keys, by_text)
         self.count = len(keys)
         self.mean = mean or _power_of_two(self.count / max(1, limit // BYTES_PER_CHUNK))
         self._in_order: Sequence[Key] = keys
         self.ranks: array[int] | None = None
         if not _is_sorted(keys, self._order):
-            values = keys if self._order is None else list(map(self._order, keys))
+            values: Any = keys if self._order is None else list(map(self._order, keys))
             positions = sorted(range(self.count), key=values.__getitem__)
             self._in_order = [keys[i] for i in positions]
             self._check_unique(self._in_order)
@@ -73,6 +84,24 @@ class KeyList:
     def rank(self, position: int) -> int:
         """The place in the order of the keys of the item at ``position`` in the list."""
         return position if self.ranks is None else self.ranks[position]
+
+    def position(self, key: Any) -> int | None:
+        """The place in the list of the item with this key, None if there is none. Raises: ConfigurationError."""
+        plain = plain_key(key)
+        if self.is_sorted and self._order is None and self.keys:
+            try:
+                found = bisect_left(self.keys, plain)
+            except TypeError:  # of another type than all of them
+                return None
+            return found if found < self.count and self.keys[found] == plain else None
+        if self._positions is None:
+            self._positions = {one: position for position, one in enumerate(self.keys)}
+        return self._positions.get(plain)
+
+    @property
+    def size(self) -> int:
+        """Bytes that `to_json` has in JSON, with room for what is added to it."""
+        return len(self.ids) * 4 // 3 + len(_pack(self.sizes.tobytes())) + 300
 
     def to_json(self) -> dict[str, Any]:
         """What has to be kept to know the items again in another list."""
@@ -99,22 +128,6 @@ class KeyList:
                 carried[start : start + size] = flags[earlier : earlier + size]
         return carried
 
-    def _check_types(self, keys: Sequence[Key]) -> None:
-        types = set(map(type, keys))
-        for kind in types - {str, int, tuple}:
-            example = next(key for key in keys if type(key) is kind)
-            raise ConfigurationError(
-                f"{example!r} is no key of an item: a str, an int or a tuple of these is. Nothing was done. Give key=, a "
-                "function that returns what names the item on every try."
-            )
-        if tuple in types:
-            for key in keys:
-                if isinstance(key, tuple) and not all(type(part) in (str, int) for part in key):
-                    raise ConfigurationError(
-                        f"{key!r} is no key of an item: its parts must be str or int. Nothing was done. Let key= return that."
-                    )
-        self._order = None if len(types) <= 1 and tuple not in types else ascii
-
     def _check_unique(self, keys: Sequence[Key]) -> None:
         for key, following in zip(keys, islice(keys, 1, None), strict=False):
             if key == following:
@@ -139,6 +152,90 @@ class KeyList:
             sizes.append(len(chunk))
             ids.append(hashlib.blake2b(b"\n".join(chunk), digest_size=_ID).digest())
         return sizes, b"".join(ids)
+
+
+def plain_keys(keys: Sequence[Any]) -> Sequence[Key]:
+    """
+    All keys in their plain form.
+
+    Raises:
+        ConfigurationError: one is not a valid key.
+    """
+    return keys if set(map(type, keys)) <= {str, int} else [plain_key(key) for key in keys]
+
+
+def plain_key(key: Any) -> Key:
+    """
+    A str, an int or a tuple of these for what pandas, numpy, a database or the standard library gives in their place.
+
+    A whole number of any type is an int (``numpy.int64(5)``, ``Decimal(5)``, and ``5.0``, which pandas makes of an integer
+    beside a missing one); dates and times are texts in ISO format, UUIDs and paths their texts, members of an enum their values.
+
+    Raises:
+        ConfigurationError: it is something else, or missing (None, NaN, NaT).
+    """
+    if isinstance(key, tuple):
+        parts = tuple(None if isinstance(part, tuple) else _plain(part) for part in key)
+        if None in parts:
+            raise ConfigurationError(
+                f"{_cut(key)} is not a valid key of an item: its parts must be str or int. Nothing was done. Let key= return "
+                "that."
+            )
+        return parts  # type: ignore[return-value]
+    plain = _plain(key)
+    if plain is None:
+        raise ConfigurationError(
+            f"{_cut(key)} is no key of an item: a str, an int or a tuple of these is. Nothing was done. Give key=, a "
+            "function that returns what names the item on every try."
+        )
+    return plain
+
+
+def _plain(key: Any) -> str | int | None:
+    if type(key) in (str, int):
+        return key  # type: ignore[no-any-return]
+    if isinstance(key, Enum):
+        return _plain(key.value)
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, bool):
+        return None
+    if isinstance(key, Integral):
+        return int(key)
+    if isinstance(key, Real | Decimal):
+        return whole(key)
+    return _text_of(key)
+
+
+def _text_of(value: Any) -> str | None:
+    if type(value).__name__ in ("NaTType", "NAType"):
+        return None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID) or type(value).__name__ == "datetime64":
+        return None if str(value) == "NaT" else str(value)
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        return path if isinstance(path, str) else None
+    return None
+
+
+EXACT = 2**53
+"""From here on a float no longer tells neighbouring whole numbers apart."""
+
+
+def whole(number: Any) -> int | None:
+    """``number`` as an int, None if it is not a whole one, or a float too large to be exact."""
+    try:
+        found = int(number)
+    except (ValueError, OverflowError):  # NaN, infinity
+        return None
+    is_exact = isinstance(number, Decimal) or abs(found) < EXACT
+    return found if is_exact and found == number else None
+
+
+def _cut(key: Any) -> str:
+    return f"{key!r:.200}"
 
 
 def encoded(flags: bytearray) -> dict[str, str]:
@@ -186,6 +283,23 @@ def size(data: dict[str, str]) -> int:
 def most_items(limit: int) -> int:
     """How many items always fit into ``limit`` bytes, whatever the pattern of done ones."""
     return max(0, limit - 100) * 3 // 4 * 8 * 99 // 100
+
+
+def _order_of(keys: Sequence[Key], by_text: bool) -> Any:
+    """How the keys are ordered: as Python does (None), or where it does not, numbers before texts before tuples."""
+    types = set(map(type, keys))
+    if by_text:
+        return None if len(types) <= 1 and tuple not in types else ascii
+    if len(types) <= 1 and (tuple not in types or len({tuple(map(type, key)) for key in keys}) == 1):  # type: ignore[arg-type]
+        return None
+    return _ranked
+
+
+def _ranked(key: Key) -> Any:
+    """Orders as Python does what Python orders, so that one odd key moves no other."""
+    if isinstance(key, tuple):
+        return (2, tuple((isinstance(part, str), part) for part in key))
+    return (isinstance(key, str), key)
 
 
 def _is_sorted(keys: Sequence[Key], order: Any) -> bool:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol, TypeVar
 
-from resumable.checkpoint.done import Key, KeyList, coarsened, decoded, encoded, most_items, size
+from resumable.checkpoint.done import Key, KeyList, coarsened, decoded, encoded, most_items, plain_key, size
 from resumable.errors import ConfigurationError, RefusedError, StateStoreError
-from resumable.identity import Generation, Relation
+from resumable.identity import Generation, Relation, fingerprint
 from resumable.policy import OnChange, OnClear, ResumePolicy
 from resumable.stores.base import SupersededError, retried
 from resumable.stores.owned import OwnedValue
@@ -26,6 +26,12 @@ HEADER = 1500
 """Bytes that a kept value needs besides the flags."""
 
 LOG_SECONDS = 60.0
+
+SHARE = 20.0
+"""Between two writes lies at least this many times what the last one took: writing costs at most a twentieth of the time."""
+
+MAX_FAILED = 5
+"""Failed items that the record names."""
 
 
 class Objects(Protocol):
@@ -40,7 +46,13 @@ class Objects(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """What an attempt brings along: who it is, what it works by, where it may write, and how often."""
+    """
+    What an attempt brings along: who it is, what it works by, where it may write, and how often.
+
+    ``spec`` is a fingerprint of all that the work is done by, ``given`` of what the author gave as ``spec=``, None if the two are
+    not told apart. ``policy.on_change`` and ``on_clear`` are None where nobody has chosen: an unfinished checkpoint then goes on,
+    a finished one starts over.
+    """
 
     name: str
     generation: Generation
@@ -54,7 +66,13 @@ class Setting:
     seconds: float = 10.0
     token: str = ""
     objects: Objects | None = None
+    given: str | None = None
     clock: Callable[[], float] = time.time
+
+
+def spec_text(spec: Mapping[str, Any]) -> str:
+    """Fingerprint of what the work is done by; see `resumable.identity.fingerprint`."""
+    return fingerprint(spec)
 
 
 class Progress:
@@ -72,16 +90,18 @@ class Progress:
         self._value = setting.value(self.key, self._what)
         self._kept = self._value.load()
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
         self._keys: KeyList | None = None
         self._ranks: Sequence[int] | None = None
         self.flags = bytearray()
         self.total: int | None = None
         self.done = self.done_here = 0
         self.cursor: Any = None
-        self.failed: list[str] = []
+        self.failed: dict[int, str] = {}
+        self._other_code = 0
         self._attempt = int(self._kept["attempt"]) + 1 if self._kept else 1
         self._unwritten = 0
-        self._written_at = self._logged_at = self._began = 0.0
+        self._written_at = self._logged_at = self._began = self._write_took = 0.0
         self._every = setting.every or 1
         self._kind, self._spec = "", setting.spec
         self._is_lossy = self._is_down = False
@@ -90,11 +110,18 @@ class Progress:
         self.token = setting.token
         if self._kept:
             with self._readable():
-                self.token = self._fresh_token() if self._starts_over() else self._kept.get("token", setting.token)
+                starts_over = self._is_cleared() and self._restarts(
+                    self.s.policy.on_clear is OnClear.RESTART, self.s.policy.on_clear
+                )
+                self.token = self._fresh_token() if starts_over else self._kept.get("token", setting.token)
 
     def works_by(self, code: str) -> None:
         """The work is done by a function of its own, whose code counts as well."""
         self._spec = spec_text({"spec": self._spec, "code": code})
+
+    def position(self, item_key: Any) -> int | None:
+        """Where in the list the item with this key is, None if it is in none. Raises: ConfigurationError: no valid key."""
+        return None if self._keys is None else self._keys.position(item_key)
 
     def forget(self) -> None:
         """Delete everything that is kept."""
@@ -118,21 +145,46 @@ class Progress:
         """
         kept = self._settled("items")
         mean = int(kept["chunk"]) if kept else None
+        room = self.s.limit - HEADER
+        by_text = kept is not None and "order" not in kept
         with self._readable():
-            self._keys = key_list = KeyList(keys, limit=self.s.limit - HEADER, mean=mean)
-        self.total, self._ranks = key_list.count, key_list.ranks
+            key_list = KeyList(keys, limit=room, mean=mean, by_text=by_text)
+        self.total = key_list.count
         self._check_room(key_list)
         self.flags = self._flags_of(kept, key_list) if kept else bytearray(self.total)
-        known = set(committed(self.token)) if committed else ()
-        if known:
-            for position, key in enumerate(keys):
-                if key in known:
-                    self.flags[key_list.rank(position)] = 1
+        mean = None
+        while key_list.size > room and key_list.mean <= key_list.count:  # it has grown since the chunks were chosen
+            key_list = KeyList(key_list.keys, limit=room, mean=mean, by_text=by_text)
+            mean = key_list.mean * 2
+        self._keys, self._ranks, self._is_by_text = key_list, key_list.ranks, by_text
+        if committed is not None:
+            self._take_over(committed(self.token), key_list)
         self.done = self.flags.count(1)
         stale = self._keep_list(kept, key_list)
         self._begin("items")
         if stale:
             stale.delete()
+
+    def _take_over(self, committed: Iterable[Any], keys: KeyList) -> None:
+        """What the target says to be there is done."""
+        known = {plain_key(key) for key in committed}
+        unknown = set(known)
+        for position, key in enumerate(keys.keys):
+            if key in known:
+                self.flags[keys.rank(position)] = 1
+                unknown.discard(key)
+        if unknown:
+            example, theirs = next(iter(unknown)), next(iter(keys.keys), "")
+            hint = "" if type(example) is type(theirs) else f" They are of other types: {type(example)} and {type(theirs)}."
+            self.s.log.warning(
+                "resumable: %s: %s of the %s keys that committed() returned are of no item, e.g. %.100r; those items, if they "
+                "are in the list under another key, are worked again.%s",
+                self._what,
+                f"{len(unknown):,}",
+                f"{len(known):,}",
+                example,
+                hint,
+            )
 
     def begin_pages(self, start: Any) -> Any:
         """Take up the work on pages; returns the cursor of the first page that is not done. Raises: RefusedError."""
@@ -161,6 +213,7 @@ class Progress:
         )
 
     _ended = False
+    _is_by_text = False
 
     @property
     def has_ended(self) -> bool:
@@ -187,12 +240,25 @@ class Progress:
     # -- the work -----------------------------------------------------------------------------------------------------
 
     def mark(self, position: int) -> None:
-        """The item at ``position`` is done."""
-        ranks = self._ranks
-        self.flags[position if ranks is None else ranks[position]] = 1
-        self.done += 1
-        self.done_here += 1
-        self._unwritten += 1
+        """The item at ``position`` is done, whatever was said of it before."""
+        rank = position if self._ranks is None else self._ranks[position]
+        with self._counting:
+            if not self.flags[rank]:
+                self.flags[rank] = 1
+                self.done += 1
+                self.done_here += 1
+                self._unwritten += 1
+
+    def fail(self, position: int, label: str) -> None:
+        """The item at ``position`` has failed, also if it counted as done."""
+        rank = position if self._ranks is None else self._ranks[position]
+        with self._counting:
+            self.failed[position] = label
+            if self.flags[rank]:
+                self.flags[rank] = 0
+                self.done -= 1
+                self.done_here = max(0, self.done_here - 1)
+                self._unwritten += 1
 
     def turn(self, cursor: Any) -> None:
         """A page is done; ``cursor`` is the next one's, None if it was the last."""
@@ -204,32 +270,41 @@ class Progress:
 
     @property
     def is_due(self) -> bool:
-        """Whether the progress is to be written now."""
-        if self._unwritten >= self._every and not self._is_down:
+        """
+        Whether the progress is to be written now.
+
+        Never before `SHARE` times what the last write took has passed since its end: a slow store is asked less often, and does
+        not become slower by us. Only an ``every`` that the author gave is kept to whatever the writes take.
+        """
+        unwritten = self._unwritten
+        if unwritten <= 0:
+            return False
+        is_enough = unwritten >= self._every and not self._is_down
+        if is_enough and self.s.every is not None:
             return True
-        return self._unwritten > 0 and self.s.clock() - self._written_at >= self.s.seconds
+        passed = self.s.clock() - self._written_at
+        return (is_enough or passed >= self.s.seconds) and passed >= SHARE * self._write_took
 
     def write(self) -> None:
         """
-        Write the progress. A store that does not answer does not stop the work: it is asked again every ``seconds``.
+        Write the progress. A store that does not answer does not stop the work: it is asked again later.
 
         Raises:
             SupersededError: another attempt has taken over.
         """
         with self._lock:
-            count = self._unwritten
+            with self._counting:
+                count, self._unwritten = self._unwritten, 0
             try:
                 self._save(tries=2)
-            except SupersededError:
-                raise
             except StateStoreError as e:
-                self._written_at = self.s.clock()
+                with self._counting:
+                    self._unwritten += count
                 if not self._is_down:
                     self.s.log.warning("resumable: %s goes on, though its progress cannot be written: %s", self._what, e)
                 self._is_down = True
                 return
             self._is_down = False
-            self._unwritten -= count
         if self.s.clock() - self._logged_at >= LOG_SECONDS:
             self._log_progress()
 
@@ -269,38 +344,78 @@ class Progress:
                 f"Try {kept['try']} works on {self._what}, this is try {self.s.try_number}: Airflow has given it up. It does "
                 "nothing; the other goes on. Nothing needs to be done."
             )
-        if self._starts_over():
-            self._say_fresh("the task was cleared", self.s.log.info)
+        if self._is_cleared() and self._restarts(policy.on_clear is OnClear.RESTART, policy.on_clear):
+            self._say_fresh("the task was cleared", "on_clear", policy.on_clear, self.s.log.info)
             return None
         if spec == self._spec and earlier_kind == kind:
+            self._other_code = int(kept.get("other_code", 0))
+            if self._is_cleared():
+                self._say_goes_on("the task was cleared", "on_clear")
             return kept
         if policy.on_change is OnChange.FAIL or (earlier_kind != kind and policy.on_change is OnChange.REATTACH):
             raise RefusedError(
                 f"The code of the task or its spec= has changed since {kept['done']} {earlier_kind} of {self._what} were done, "
                 f"on_change={policy.on_change.value}. Nothing was done. Undo the change, or clear the task to start over."
             )
-        if policy.on_change is OnChange.RESTART:
+        is_other_work = earlier_kind != kind or self.s.given is None or kept.get("given", self._NONE_GIVEN) != self.s.given
+        if self._restarts(policy.on_change is OnChange.RESTART or (is_other_work and not policy.on_change), policy.on_change):
             self.token = self._fresh_token()
-            self._say_fresh("the code of the task or its spec= has changed, on_change=restart", self.s.log.warning)
+            what = "its spec= or the kind of its loop" if is_other_work else "the code of the task"
+            self._say_fresh(f"{what} has changed", "on_change", policy.on_change, self.s.log.warning)
             return None
+        self._other_code = int(kept["done"])
+        self._say_goes_on("the code of the task has changed", "on_change")
         return kept
 
-    def _starts_over(self) -> bool:
-        """Whether a clear lies between what was kept and this attempt, and the policy is to start over then."""
+    _NONE_GIVEN = spec_text({"spec": None})
+    """What a record that does not say is taken to have been given as ``spec=``."""
+
+    def _is_cleared(self) -> bool:
+        """
+        Whether a clear lies between what was kept and this attempt.
+
+        A ``clear_number`` that moved alone is a sibling's clear, or one of the task itself while it ran: that cannot be told, and
+        what is done stays done.
+        """
         assert self._kept is not None
-        generation = Generation.from_json(self._kept["generation"])
-        is_cleared = self.s.generation.relation_to(generation) is Relation.CLEARED or (
-            self._kept["state"] == "done" and self.s.generation.clear_number != generation.clear_number
-        )
-        return is_cleared and self.s.policy.on_clear is OnClear.RESTART
+        return self.s.generation.relation_to(Generation.from_json(self._kept["generation"])) is Relation.CLEARED
+
+    def _restarts(self, is_chosen: bool, choice: Any) -> bool:
+        """Whether to start over: as was chosen, or where nobody has chosen, if all was done."""
+        assert self._kept is not None
+        return is_chosen or (choice is None and self._kept["state"] == "done")
 
     def _fresh_token(self) -> str:
         """Another one for work that starts over; what an earlier one has committed does not count for it."""
         return f"{self.s.token[:40]}{self._attempt & 0xFFFFFFFF:08x}"
 
-    def _say_fresh(self, why: str, say: Callable[..., None]) -> None:
-        done = (self._kept or {}).get("done")
-        say("resumable: %s starts over, %s items or pages that an earlier attempt did are done again: %s", self._what, done, why)
+    def _say_fresh(self, why: str, setting: str, choice: Any, say: Callable[..., None]) -> None:
+        kept = self._kept or {}
+        say(
+            "resumable: %s starts over, %s items or pages that an earlier attempt did are done again: %s, and %s. "
+            "resume_policy={%r: 'reattach'} would go on",
+            self._what,
+            kept.get("done"),
+            why,
+            f"{setting}=restart"
+            if choice is not None
+            else "all of them were done"
+            if kept.get("state") == "done"
+            else "so it has to",
+            setting,
+        )
+
+    def _say_goes_on(self, why: str, setting: str) -> None:
+        kept = self._kept or {}
+        self.s.log.info(
+            "resumable: %s goes on though %s: %s %s stay done%s. resume_policy={%r: 'restart'} would do them again",
+            self._what,
+            why,
+            kept.get("done"),
+            kept.get("kind"),
+            ", done with other code" if setting == "on_change" else "",
+            setting,
+        )
 
     def _check_room(self, keys: KeyList) -> None:
         room = most_items(self.s.limit - HEADER)
@@ -320,11 +435,15 @@ class Progress:
             if listed is None:
                 raise ValueError("the list of its items is gone")
             carried = keys.carried_over(listed, flags)
-        self.s.log.info(
-            "resumable: the items of %s have changed; %s of the %s that were done are known again and stay done",
+        known, of = carried.count(1), flags.count(1)
+        is_strange = 2 * known < of
+        say = self.s.log.warning if is_strange else self.s.log.info
+        say(
+            "resumable: the items of %s have changed; %s of the %s that were done are known again and stay done%s",
             self._what,
-            f"{carried.count(1):,}",
-            f"{flags.count(1):,}",
+            f"{known:,}",
+            f"{of:,}",
+            ". Are the keys the same on every try? Give key= if an item holds a signature or a time" if is_strange else "",
         )
         return carried
 
@@ -387,10 +506,13 @@ class Progress:
             )
 
     def _save(self, tries: int = 6) -> None:
-        now = self.s.clock()
-        data, written = self._data(now, tries)
-        self._value.save(data, tries=tries)
-        self._written_at = now
+        began = self.s.clock()
+        try:
+            data, written = self._data(began, tries)
+            self._value.save(data, tries=tries)
+        finally:
+            self._written_at = self.s.clock()
+            self._write_took = self._written_at - began
         self._delete_objects(but=written)
 
     def _delete_objects(self, but: str | None) -> None:
@@ -409,7 +531,7 @@ class Progress:
             "done": self.done,
             "total": self.total,
             "failed": len(self.failed),
-            "failed_items": self.failed[:5],
+            "failed_items": list(self.failed.values())[:MAX_FAILED],
             **self._speed(now),
             "written_at": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
             "kind": self._kind,
@@ -418,11 +540,15 @@ class Progress:
             "try": self.s.try_number,
             "generation": self.s.generation.to_json(),
             "spec": self._spec,
+            **({} if self.s.given is None else {"given": self.s.given}),
+            **({"other_code": self._other_code} if self._other_code else {}),
         }
         if self._keys is None:
             return data | {"cursor": self.cursor}, None
         data |= {"items": self._keys.fingerprint, "chunk": self._keys.mean}
-        bits = encoded(self.flags)
+        data |= {} if self._is_by_text else {"order": "natural"}
+        flags = bytearray(self.flags)  # threads go on
+        bits = encoded(flags)
         if size(bits) <= self.s.limit - HEADER:
             return data | bits, None
         if self.s.objects is not None:
@@ -438,7 +564,7 @@ class Progress:
                 self._what,
             )
         self._is_lossy = True
-        return data | coarsened(self.flags, self.s.limit - HEADER), None
+        return data | coarsened(flags, self.s.limit - HEADER), None
 
     def _speed(self, now: float) -> dict[str, Any]:
         elapsed = now - self._began
@@ -478,10 +604,3 @@ class _Damage:
         if isinstance(error, KeyError | ValueError | TypeError | AttributeError | OverflowError):
             why = f"{type(error).__name__}: {error}"
             raise self._progress._value.unreadable(why, self._progress._kept) from error
-
-
-def spec_text(spec: Mapping[str, Any]) -> str:
-    """Fingerprint of what the work is done by; see `resumable.identity.fingerprint`."""
-    from resumable.identity import fingerprint
-
-    return fingerprint(spec)

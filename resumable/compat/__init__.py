@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from configparser import RawConfigParser
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
@@ -152,6 +153,14 @@ def setting(name: str) -> str | None:
     conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
     value: str | None = conf.get(SECTION, name, fallback=None)
     return value or None
+
+
+def is_set(name: str) -> bool:
+    """Whether somebody has set a ``[resumable]`` option; `setting` gives the documented default as well."""
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    variable = f"AIRFLOW__{SECTION}__{name}".upper()
+    is_in_environment = any(one in os.environ for one in (variable, f"{variable}_CMD", f"{variable}_SECRET"))
+    return is_in_environment or RawConfigParser.has_option(conf, SECTION, name)
 
 
 def require_store() -> None:
@@ -522,10 +531,19 @@ def _deferral_errors() -> tuple[type[BaseException], ...]:
     return tuple(_exception(name) for name in names)
 
 
+def _redact() -> Any:
+    masker = ("airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker")
+    return _first_of("redact", "airflow.sdk.log", *masker)
+
+
+def redacted(text: str, name: str | None = None) -> str:
+    """``text`` as Airflow's secrets masker leaves it; all of it hidden if ``name`` says that it is a secret."""
+    return str(_redact()(text, name))
+
+
 def holds_secret(value: Any) -> bool:
     """Whether Airflow's secrets masker would hide anything in ``value``."""
-    masker = ("airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker")
-    redact = _first_of("redact", "airflow.sdk.log", *masker)
+    redact = _redact()
     text = json.dumps(value, default=str)
     return bool(redact(value, max_depth=_MAX_DEPTH) != value or redact(text) != text)
 
@@ -549,6 +567,28 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
         if is_threat and own_state(cast("Any", context)) != "running":
             raise _exception("AirflowTaskTerminated")("The task was stopped while it was about to be rescheduled") from e
         raise
+
+
+@contextmanager
+def final_errors() -> Iterator[None]:
+    """
+    The same for arguments that are checked before a task is at work on them: an error is an `AirflowFailException` too, but keeps
+    its own type, because a test or a DAG's file may meet it without any task.
+    """
+    try:
+        yield
+    except ResumableError as e:
+        if e.retryable:
+            raise
+        raise _final(type(e))(str(e)) from e
+
+
+def _final(kind: type[ResumableError]) -> type[ResumableError]:
+    try:
+        final = _exception("AirflowFailException")
+    except ImportError:  # no Airflow here
+        return kind
+    return kind if issubclass(kind, final) else type(kind.__name__, (kind, final), {"__module__": kind.__module__})
 
 
 # -- for code that subclasses nothing -------------------------------------------------------------------------------------

@@ -128,10 +128,18 @@ def test_what_is_kept_shows_the_numbers(task):
     assert {"per_second", "remaining_seconds", "written_at", "try"} <= set(kept)
 
 
-def test_a_clear_starts_over_and_on_clear_reattach_does_not(task):
+def test_after_a_clear_an_unfinished_checkpoint_goes_on_and_a_finished_one_starts_over(task):
     task.stopped(ITEMS, 42)
     task.clear()
+    assert task.run(ITEMS) == ITEMS[42:]
+    task.clear()
     assert task.run(ITEMS) == ITEMS
+
+
+def test_a_policy_of_its_own_decides_what_a_clear_does(task):
+    task.stopped(ITEMS, 42)
+    task.clear()
+    assert task.run(ITEMS, resume_policy={"on_clear": "restart"}) == ITEMS
     task.clear()
     assert task.run(ITEMS, resume_policy={"on_clear": "reattach"}) == []
 
@@ -219,10 +227,10 @@ def test_items_that_cannot_be_told_apart_are_an_error_before_any_work(task, item
 
 def test_a_second_loop_and_a_loop_outside_of_the_block_are_errors(task):
     with pytest.raises(AirflowFailException, match="second"), task.checkpoint() as checkpoint:
-        list(checkpoint.items([1]))
-        list(checkpoint.items([1]))
+        [item for item in checkpoint.items([1])]
+        [item for item in checkpoint.items([1])]
     with pytest.raises(AirflowFailException, match="not open"):
-        list(Checkpoint("files").items([1]))
+        [item for item in Checkpoint("files").items([1])]
 
 
 def test_outside_of_a_task_it_says_so():
@@ -261,9 +269,9 @@ def test_pages_go_on_at_the_cursor_that_was_kept(task):
             if page == [3]:
                 raise WorkError
     with task.checkpoint() as checkpoint:
-        assert list(checkpoint.pages(fetch)) == [[3], [4], [5]]
+        assert [page for page in checkpoint.pages(fetch)] == [[3], [4], [5]]
     with task.checkpoint() as checkpoint:
-        assert list(checkpoint.pages(fetch)) == []
+        assert [page for page in checkpoint.pages(fetch)] == []
     assert asked == [None, 1, 2, 3, 3, 4, 5]
 
 
@@ -280,7 +288,7 @@ def test_what_the_target_has_committed_is_not_worked_again(task):
                 raise WorkError  # after the transaction, before the item counts as done
     assert task.run(ITEMS, committed=committed) == ITEMS[31:]
     task.clear()
-    assert task.run(ITEMS, committed=committed) == ITEMS
+    assert task.run(ITEMS, committed=committed) == ITEMS, "all was done, so a clear means all again, under another token"
 
 
 # -- asynchronous -----------------------------------------------------------------------------------------------------

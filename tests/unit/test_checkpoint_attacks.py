@@ -79,16 +79,9 @@ def test_one_name_again_in_the_same_attempt_says_that_its_items_are_done(task, c
     open_ = attempt(task)
     for _ in range(2):
         with open_() as checkpoint:
-            worked = list(checkpoint.items(ITEMS))
+            worked = [item for item in checkpoint.items(ITEMS)]
     assert worked == []
     assert "completed earlier in this attempt" in caplog.text
-
-
-def test_work_that_is_no_coroutine_function_is_an_error_at_once_and_taken_for_no_items_failure(task):
-    worked = []
-    with pytest.raises(AirflowFailException, match="coroutine"):
-        amap(task, worked.append, concurrency=3, on_error="collect")
-    assert len(worked) <= 3
 
 
 # -- the effect and its record in one transaction ---------------------------------------------------------------------
@@ -112,6 +105,9 @@ def test_the_token_stays_after_a_siblings_clear_so_that_nothing_committed_is_don
     task.data[KEY] = {**task.data[KEY], "ranges": "", "done": 0}  # as after a SIGKILL: nothing was written since the start
     task.clears += 1
     assert run() == ITEMS[30:]
+    task.clears += 1
+    assert run() == []
+    assert len(target) == 1
     task.clear()
     assert run() == ITEMS
 

@@ -1,0 +1,61 @@
+"""How failed items and their errors are named in records and logs: by key, short, and without what is secret in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from resumable import compat
+
+MAX_LABEL = 100
+"""Bytes of JSON that the name of a failed item may have."""
+
+_QUERY = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>?]*)\?[^\s'\"<>]*")
+_USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>/@]*@")
+
+_HIDDEN = "***"
+_DEEPEST = 4
+
+
+def label(key: Any) -> str:
+    """The name of the item with this key; of a URL without its query and its user, which may be a signature and a password."""
+    text = _short(without_secrets(key if isinstance(key, str) else str(key)))
+    while len(json.dumps(text)) > MAX_LABEL:
+        text = _short(text, len(text) * 3 // 4)
+    return text
+
+
+def error_text(error: BaseException, item: Any) -> str:
+    """``repr(error)`` without what is secret in ``item``: the values that its names say to be, and the queries of URLs."""
+    text = repr(error)
+    for secret in sorted(set(_secrets_of(item, _DEEPEST)), key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without the queries and users of URLs, and without what Airflow knows to be a secret."""
+    return compat.redacted(_USER.sub(rf"\1{_HIDDEN}@", _QUERY.sub(r"\1?…", text)))
+
+
+def _short(text: str, most: int = MAX_LABEL) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _secrets_of(value: Any, deep: int) -> Iterator[str]:
+    if deep == 0:
+        return
+    named = value if isinstance(value, Mapping) else None if isinstance(value, str | bytes) else getattr(value, "__dict__", None)
+    if isinstance(named, Mapping):
+        for name, one in named.items():
+            if isinstance(one, str | bytes | int) and not isinstance(one, bool):
+                text = one.decode(errors="replace") if isinstance(one, bytes) else str(one)
+                if len(text) > 2 and compat.redacted("x", str(name)) != "x":
+                    yield text
+            else:
+                yield from _secrets_of(one, deep - 1)
+    elif isinstance(value, list | tuple | set):
+        for one in value:
+            yield from _secrets_of(one, deep - 1)

@@ -1,0 +1,229 @@
+"""The loops over a checkpoint: over items, some of them at a time, or pages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from resumable import compat
+from resumable.checkpoint.progress import Progress
+from resumable.checkpoint.read_ahead import Watch
+from resumable.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from resumable.checkpoint.checkpoint import Checkpoint
+
+T = TypeVar("T")
+
+_log = logging.getLogger("resumable")
+
+
+class Done(int):
+    """How many are done; called with an item: this one is."""
+
+    def __new__(cls, count: int, acknowledge: Callable[[Any], None]) -> Done:
+        made = super().__new__(cls, count)
+        made._acknowledge = acknowledge
+        return made
+
+    _acknowledge: Callable[[Any], None]
+
+    def __call__(self, item: Any) -> None:
+        """See `Checkpoint.done`."""
+        self._acknowledge(item)
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+
+class Items(Generic[T]):
+    """What `Checkpoint.items` and `batches` return: to be looped over once."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        items: Iterable[Any] | AsyncIterable[Any],
+        key: Callable[[Any], Any] | None,
+        size: int | None = None,
+        *,
+        is_manual: bool = False,
+    ) -> None:
+        self._checkpoint, self._items, self._key, self._size, self._is_manual = checkpoint, items, key, size, is_manual
+        self._watch = Watch()
+
+    def __iter__(self) -> Generator[T, None, None]:
+        self._watch = watch = Watch()
+        generator = self._each(watch)
+        watch.is_of(generator)
+        return generator
+
+    def __length_hint__(self) -> int:
+        self._watch.hinted(sys._getframe(1))
+        return cast("int", NotImplemented)
+
+    def _each(self, watch: Watch) -> Generator[Any, None, None]:
+        checkpoint = self._checkpoint
+        with compat.airflow_errors():
+            checkpoint._check_loop(is_async=False)
+            listed = checkpoint._begin_items(listed_items(self._items, checkpoint.name), self._key)
+        progress = self._begun()
+        if self._is_manual:
+            for positions in self._groups(progress):
+                checkpoint._given.update(positions)
+                yield self._of(listed, positions)
+                checkpoint._after_item()
+            return
+        # The hot path: with trivial items this loop is what a checkpoint costs (tests/bench/checkpoint.py).
+        failed, mark, after_item = progress.failed, progress.mark, checkpoint._after_item
+        if self._size is None:
+            for position in progress.undone():
+                yield listed[position]
+                if not watch.is_over:
+                    checkpoint._refuse_ahead(watch, listed[position], sys._getframe(1))
+                if position not in failed:
+                    mark(position)
+                after_item()
+        else:
+            for positions in self._groups(progress):
+                batch = self._of(listed, positions)
+                yield batch
+                if not watch.is_over:
+                    checkpoint._refuse_ahead(watch, batch, sys._getframe(1))
+                self._mark(progress, positions)
+                after_item()
+        checkpoint._completed()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        checkpoint, watch = self._checkpoint, Watch()
+        with compat.airflow_errors():
+            listed = await checkpoint._begin_items_off_loop(self._items, self._key)
+        progress = self._begun()
+        for positions in self._groups(progress):
+            given = self._of(listed, positions)
+            if self._is_manual:
+                checkpoint._given.update(positions)
+            yield given
+            if not self._is_manual:
+                if not watch.is_over:
+                    checkpoint._refuse_ahead(watch, given, sys._getframe(1))
+                self._mark(progress, positions)
+            await checkpoint._after_item_off_loop()
+        if not self._is_manual:
+            checkpoint._completed()
+
+    def _begun(self) -> Progress:
+        self._checkpoint._is_batched, self._checkpoint._is_manual = self._size is not None, self._is_manual
+        return self._checkpoint._in_progress()
+
+    def _mark(self, progress: Progress, positions: Sequence[int]) -> None:
+        """A batch is done as a whole, or not at all."""
+        if not any(position in progress.failed for position in positions):
+            for position in positions:
+                progress.mark(position)
+
+    def _groups(self, progress: Progress) -> Iterator[Sequence[int]]:
+        if self._size is None:
+            for position in progress.undone():
+                yield (position,)
+            return
+        group: list[int] = []
+        for position in progress.undone():
+            group.append(position)
+            if len(group) == self._size:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _of(self, listed: Sequence[Any], positions: Sequence[int]) -> Any:
+        return listed[positions[0]] if self._size is None else [listed[position] for position in positions]
+
+
+class Pages:
+    """What `Checkpoint.pages` returns: to be looped over once."""
+
+    def __init__(self, checkpoint: Checkpoint, fetch: Callable[[Any], Any], start: Any) -> None:
+        self._checkpoint, self._fetch, self._start = checkpoint, fetch, start
+        self._watch = Watch()
+        self._has_warned = False
+
+    def __iter__(self) -> Generator[Any, None, None]:
+        self._watch = watch = Watch()
+        generator = self._each(watch)
+        watch.is_of(generator)
+        return generator
+
+    def __length_hint__(self) -> int:
+        self._watch.hinted(sys._getframe(1))
+        return cast("int", NotImplemented)
+
+    def _each(self, watch: Watch) -> Generator[Any, None, None]:
+        checkpoint = self._checkpoint
+        with compat.airflow_errors():
+            checkpoint._check_loop(is_async=False)
+            progress = self._begun()
+        while not progress.has_ended:
+            page, following = self._fetch(progress.cursor)
+            self._check(progress, following)
+            yield page
+            if not watch.is_over:
+                checkpoint._refuse_ahead(watch, page, sys._getframe(1))
+            progress.turn(following)
+            checkpoint._after_item()
+        checkpoint._completed()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        checkpoint, watch = self._checkpoint, Watch()
+        with compat.airflow_errors():
+            progress = await checkpoint._off_loop(self._begun)
+        while not progress.has_ended:
+            page, following = await self._fetch(progress.cursor)
+            self._check(progress, following)
+            yield page
+            if not watch.is_over:
+                checkpoint._refuse_ahead(watch, page, sys._getframe(1))
+            progress.turn(following)
+            await checkpoint._after_item_off_loop()
+        checkpoint._completed()
+
+    def _check(self, progress: Progress, following: Any) -> None:
+        with compat.airflow_errors():
+            progress.check_cursor(following)
+        if following is not None and following == progress.cursor and not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "resumable: checkpoint %r: fetch returned the cursor that it was called with as the next page's: if it goes on "
+                "doing so, the loop never ends",
+                self._checkpoint.name,
+            )
+
+    def _begun(self) -> Progress:
+        if self._checkpoint._committed is not None:
+            raise ConfigurationError(
+                f"Checkpoint {self._checkpoint.name!r}: committed= is of items, and pages have none. Nothing was done. Leave it "
+                "out, or write the cursor of the next page in the transaction of each."
+            )
+        progress = self._checkpoint._begin(self._fetch)
+        progress.begin_pages(self._start)
+        return progress
+
+
+def listed_items(items: Any, name: str) -> Sequence[Any]:
+    """
+    Raises:
+        ConfigurationError: these are no items.
+    """
+    if isinstance(items, list | tuple):
+        return items
+    if isinstance(items, str | bytes):
+        raise ConfigurationError(f"Checkpoint {name!r}: its items are one text. Nothing was done. Give a list of items.")
+    if isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
+        raise ConfigurationError(
+            f"Checkpoint {name!r}: its items come from an asynchronous iterator. Nothing was done. Write: async with "
+            "Checkpoint(...) as checkpoint, and async for, or await checkpoint.map(...)"
+        )
+    if not isinstance(items, Iterable):
+        raise ConfigurationError(f"Checkpoint {name!r}: {type(items).__name__} is no list of items. Nothing was done. Give one.")
+    return list(items)

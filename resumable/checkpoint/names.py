@@ -1,0 +1,61 @@
+"""The names of checkpoints: one is for one work."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from resumable.errors import ConfigurationError
+from resumable.task import CurrentTask
+
+if TYPE_CHECKING:
+    from resumable.checkpoint.checkpoint import Checkpoint
+
+_log = logging.getLogger("resumable")
+
+
+class Names:
+    """The names of one attempt's checkpoints. The items of one that is complete are done: it cannot be used for other work."""
+
+    def __init__(self, attempt: Any) -> None:
+        self._attempt = attempt
+        self._open: list[Checkpoint] = []
+        self._completed: dict[str, tuple[Any, ...]] = {}
+
+    @classmethod
+    def of(cls, task: CurrentTask) -> Names:
+        attempt = (task.identity, task.generation, task.try_number)
+        names: Names | None = vars(task.operator).get("_resumable_names")
+        if names is None or names._attempt != attempt:  # dag.test() runs one operator object again and again
+            names = vars(task.operator)["_resumable_names"] = cls(attempt)
+        return names
+
+    def enter(self, checkpoint: Checkpoint) -> None:
+        """Raises: ConfigurationError."""
+        name = checkpoint.name
+        if any(other.name == name for other in self._open):
+            raise ConfigurationError(
+                f"Checkpoint {name!r} is open already in this attempt. What is done is kept. Give this one a name of its own."
+            )
+        if name in self._completed:
+            if self._place() and self._place() != self._completed[name]:
+                raise ConfigurationError(
+                    f"Checkpoint {name!r} was completed inside another item of checkpoint {self._open[-1].name!r}: items of "
+                    "this one with the same keys would be left out. What is done is kept. Give it a name of its own for each "
+                    'item of the outer one, e.g. f"rows-{item}".'
+                )
+            _log.warning(
+                "resumable: checkpoint %r was completed earlier in this attempt: items with the same keys are not worked again. "
+                "If this is other work, give it a name of its own",
+                name,
+            )
+        self._open.append(checkpoint)
+
+    def leave(self, checkpoint: Checkpoint) -> None:
+        if checkpoint in self._open:
+            self._open.remove(checkpoint)
+            if checkpoint._is_complete:
+                self._completed[checkpoint.name] = self._place()
+
+    def _place(self) -> tuple[Any, ...]:
+        return tuple((other.name, other.done) for other in self._open)

@@ -1,0 +1,880 @@
+"""
+Whoever takes the next item before the last one can have been worked is recognised; a loop that works its items never is.
+
+Needs no Airflow and no pytest, so that every Python can be asked: ``python3.13 tests/unit/test_read_ahead.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import concurrent.futures
+import functools
+import importlib.util
+import itertools
+import operator
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+if __name__ == "__main__":
+    spec = importlib.util.spec_from_file_location(
+        "read_ahead", Path(__file__).parents[2] / "resumable" / "checkpoint" / "read_ahead.py"
+    )
+    read_ahead = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(read_ahead)
+else:
+    from resumable.checkpoint import read_ahead
+
+Watch = read_ahead.Watch
+ITEMS = [f"item {number}" for number in range(20)]
+
+
+class ReadAheadError(Exception):
+    pass
+
+
+class Items:
+    """As `resumable.checkpoint.Items`, without the rest."""
+
+    def __init__(self, items=ITEMS):
+        self.items, self.given = items, []
+
+    def __iter__(self):
+        self.watch = watch = Watch()
+        generator = self._each(watch)
+        watch.is_of(generator)
+        return generator
+
+    def __length_hint__(self):
+        self.watch.hinted(sys._getframe(1))
+        return NotImplemented
+
+    def _each(self, watch):
+        for item in self.items:
+            self.given.append(item)
+            yield item
+            if not watch.is_over and (found := watch.asked(item, sys._getframe(1))):
+                raise ReadAheadError(found)
+
+    async def __aiter__(self):
+        watch = Watch()
+        for item in self.items:
+            self.given.append(item)
+            yield item
+            if not watch.is_over and (found := watch.asked(item, sys._getframe(1))):
+                raise ReadAheadError(found)
+
+
+AHEAD, FINE = {}, {}
+
+
+def ahead(function):
+    AHEAD[function.__name__] = function
+    return function
+
+
+def fine(function):
+    FINE[function.__name__] = function
+    return function
+
+
+def coroutine(kind):
+    """The case is a coroutine function."""
+
+    def wrapped(function):
+        @functools.wraps(function)
+        def run(items, work):
+            return asyncio.run(function(items, work))
+
+        return kind(run)
+
+    return wrapped
+
+
+# -- read ahead -------------------------------------------------------------------------------------------------------
+
+
+@ahead
+def list_(items, work):
+    for item in list(items):
+        work(item)
+
+
+@ahead
+def a_local_name_of_list(items, work):
+    everything = list
+    for item in everything(items):
+        work(item)
+
+
+@ahead
+def sorted_(items, work):
+    for item in sorted(items, key=lambda item: item[::-1], reverse=True):
+        work(item)
+
+
+@ahead
+def tuple_(items, work):
+    for item in tuple(items):
+        work(item)
+
+
+@ahead
+def set_(items, work):
+    for item in set(items):
+        work(item)
+
+
+@ahead
+def dict_of_enumerate(items, work):
+    for item in dict(enumerate(items)).values():
+        work(item)
+
+
+@ahead
+def deque_(items, work):
+    for item in collections.deque(items):
+        work(item)
+
+
+@ahead
+def list_of_an_iterator(items, work):
+    for item in list(iter(items)):
+        work(item)
+
+
+@ahead
+def list_with_conditions_in_its_argument(items, work):
+    for item in list(items if items else ()):
+        work(item)
+
+
+@ahead
+def star_in_a_list(items, work):
+    for item in [*items]:
+        work(item)
+
+
+@ahead
+def star_in_a_call(items, work):
+    def run(*several):
+        for item in several:
+            work(item)
+
+    run(*items)
+
+
+@ahead
+def star_after_another_argument(items, work):
+    def run(first, *several):
+        for item in several:
+            work(item)
+
+    run(1, *items)
+
+
+@ahead
+def star_in_an_assignment(items, work):
+    first, *others = items
+    for item in [first, *others]:
+        work(item)
+
+
+@ahead
+def extend(items, work):
+    todo = []
+    todo.extend(items)
+    for item in todo:
+        work(item)
+
+
+@ahead
+def in_place_add(items, work):
+    todo = []
+    todo += items
+    for item in todo:
+        work(item)
+
+
+@ahead
+def islice_in_batches(items, work):
+    asked = iter(items)
+    while batch := list(itertools.islice(asked, 5)):
+        for item in batch:
+            work(item)
+
+
+def batches_of(iterable, size):
+    asked = iter(iterable)
+    while batch := tuple(itertools.islice(asked, size)):
+        yield batch
+
+
+@ahead
+def islice_in_a_helper(items, work):
+    for batch in batches_of(items, 5):
+        for item in batch:
+            work(item)
+
+
+if hasattr(itertools, "batched"):
+
+    @ahead
+    def batched(items, work):
+        for batch in itertools.batched(items, 5):
+            for item in batch:
+                work(item)
+
+    @ahead
+    def batched_of_enumerate(items, work):
+        for batch in itertools.batched(enumerate(items), 5):
+            for _, item in batch:
+                work(item)
+
+
+@ahead
+def list_of_a_generator_that_only_hands_on(items, work):
+    for item in list(item for item in items):
+        work(item)
+
+
+@ahead
+def list_of_a_generator_that_only_filters(items, work):
+    for item in list(item for item in items if item and item > "a"):
+        work(item)
+
+
+@ahead
+def list_through_yield_from(items, work):
+    def handed_on():
+        yield from items
+
+    for item in list(handed_on()):
+        work(item)
+
+
+@ahead
+def pool_map(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
+@ahead
+def submit_in_a_comprehension(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work, item) for item in items]:
+            future.result()
+
+
+@ahead
+def submit_in_a_comprehension_of_a_dict(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = {pool.submit(work, item): item for item in items}
+        for future in concurrent.futures.as_completed(futures):
+            future.result()
+
+
+@ahead
+def submit_in_a_loop(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = []
+        for item in items:
+            futures.append(pool.submit(work, item))
+        for future in futures:
+            future.result()
+
+
+@ahead
+def submit_in_a_loop_and_nothing_kept(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for item in items:
+            pool.submit(work, item)
+
+
+class Loader:
+    def __init__(self):
+        self.pool = concurrent.futures.ThreadPoolExecutor(4)
+
+    def load(self, items, work):
+        with self.pool:
+            return [self.pool.submit(work, item) for item in items]
+
+
+@ahead
+def submit_to_a_pool_of_an_object(items, work):
+    for future in Loader().load(items, work):
+        future.result()
+
+
+@ahead
+def a_sliding_window(items, work):
+    hold = threading.Event()
+
+    def slow(item):
+        hold.wait(10)
+        work(item)
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            window = []
+            try:
+                for item in items:
+                    window.append(pool.submit(slow, item))
+                    if len(window) >= 8:
+                        hold.set()
+                        window.pop(0).result()
+            finally:
+                hold.set()
+            for future in window:
+                future.result()
+    finally:
+        hold.set()
+
+
+@coroutine(ahead)
+async def gather_of_a_generator(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    await asyncio.gather(*(one(item) for item in items))
+
+
+@coroutine(ahead)
+async def gather_of_a_list(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    await asyncio.gather(*[one(item) for item in items])
+
+
+@coroutine(ahead)
+async def gather_of_map(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    await asyncio.gather(*map(one, items))
+
+
+@coroutine(ahead)
+async def gather_of_an_async_comprehension(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    await asyncio.gather(*[one(item) async for item in items])
+
+
+@coroutine(ahead)
+async def coroutines_in_a_loop(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    todo = []
+    for item in items:
+        todo.append(one(item))
+    await asyncio.gather(*todo)
+
+
+@coroutine(ahead)
+async def tasks_in_a_loop(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    tasks = set()
+    async for item in items:
+        tasks.add(asyncio.create_task(one(item)))
+    await asyncio.gather(*tasks)
+
+
+@coroutine(ahead)
+async def tasks_in_a_comprehension(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    await asyncio.gather(*[asyncio.create_task(one(item)) async for item in items])
+
+
+@coroutine(ahead)
+async def run_in_executor(items, work):
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*[loop.run_in_executor(None, work, item) for item in items])
+
+
+if hasattr(asyncio, "TaskGroup"):
+
+    @coroutine(ahead)
+    async def a_task_group(items, work):
+        few = asyncio.Semaphore(5)
+
+        async def one(item):
+            async with few:
+                await asyncio.sleep(0)
+                work(item)
+
+        async with asyncio.TaskGroup() as group:
+            async for item in items:
+                group.create_task(one(item))
+
+
+# -- each item is worked before the next one is asked for -------------------------------------------------------------
+
+
+@fine
+def a_plain_for(items, work):
+    for item in items:
+        work(item)
+
+
+@fine
+def a_plain_for_that_python_has_specialised(items, work):
+    def run(some):
+        for item in some:
+            work(item)
+
+    for _ in range(50):
+        run(iter(()))
+        run(one for one in ())
+    run(items)
+
+
+@fine
+def enumerate_(items, work):
+    for _, item in enumerate(items):
+        work(item)
+
+
+@fine
+def zip_(items, work):
+    for item, _ in zip(items, itertools.count()):
+        work(item)
+
+
+@fine
+def enumerate_of_zip(items, work):
+    for _, (item, _) in enumerate(zip(items, itertools.count())):
+        work(item)
+
+
+@fine
+def islice_in_a_for(items, work):
+    for item in itertools.islice(items, 100):
+        work(item)
+
+
+@fine
+def chain(items, work):
+    for item in itertools.chain(items, ()):
+        work(item)
+
+
+def bar(iterable):
+    for shown, item in enumerate(iterable):
+        yield item
+        str(shown)
+
+
+@fine
+def a_progress_bar(items, work):
+    for item in bar(items):
+        work(item)
+
+
+@fine
+def a_progress_bar_of_enumerate(items, work):
+    for _, item in bar(enumerate(bar(items))):
+        work(item)
+
+
+@fine
+def yield_from(items, work):
+    def handed_on():
+        yield from items
+
+    for item in handed_on():
+        work(item)
+
+
+@fine
+def a_generator_that_works(items, work):
+    def worked():
+        for item in items:
+            yield work(item)
+
+    list(worked())
+
+
+@fine
+def a_comprehension_that_works(items, work):
+    assert len([work(item) for item in items]) == 20
+
+
+@fine
+def a_comprehension_that_works_and_keeps_both(items, work):
+    assert len({item: work(item) for item in items}) == 20
+
+
+@fine
+def a_comprehension_with_a_condition(items, work):
+    assert [item for item in items if work(item)] == []
+
+
+@fine
+def a_comprehension_that_keeps_the_items(items, work):
+    """It may be that this is all that is to be done with them."""
+    for item in [item for item in items]:
+        work(item)
+
+
+@fine
+def sum_of_a_generator_that_counts(items, work):
+    assert sum(1 for _ in items) == 20
+    for item in ITEMS:
+        work(item)
+
+
+@fine
+def reduce_with_a_star(items, work):
+    functools.reduce(*(lambda _, item: work(item), items, None))
+
+
+@fine
+def any_with_a_star(items, work):
+    arguments = [map(work, items)]
+    any(*arguments)
+
+
+@fine
+def length_hint_and_a_loop(items, work):
+    asked = iter(items)
+    operator.length_hint(items)
+    for item in asked:
+        work(item)
+
+
+@fine
+def sum_of_a_generator_that_works(items, work):
+    assert sum(work(item) is None for item in items) == 20
+
+
+@fine
+def list_of_a_generator_that_works(items, work):
+    list(work(item) for item in items)
+
+
+@fine
+def any_of_a_generator_that_works(items, work):
+    assert not any(work(item) for item in items)
+
+
+@fine
+def star_of_a_generator_that_works(items, work):
+    assert max(*(work(item) is None for item in items)) is True
+
+
+@fine
+def list_of_map(items, work):
+    list(map(work, items))
+
+
+@fine
+def list_of_map_of_a_generator(items, work):
+    list(map(work, (item for item in items)))
+
+
+@fine
+def list_of_starmap(items, work):
+    list(itertools.starmap(work, ((item,) for item in items)))
+
+
+@fine
+def star_of_map(items, work):
+    assert len([*map(work, items)]) == 20
+
+
+@fine
+def deque_of_map(items, work):
+    collections.deque(map(work, items), maxlen=0)
+
+
+@fine
+def filter_(items, work):
+    assert list(filter(work, items)) == []
+
+
+@fine
+def reduce(items, work):
+    functools.reduce(lambda _, item: work(item), items, None)
+
+
+@fine
+def max_with_a_key_that_works(items, work):
+    max(items, key=lambda item: work(item) or item)
+
+
+@fine
+def next_in_a_while(items, work):
+    asked = iter(items)
+    while (item := next(asked, None)) is not None:
+        work(item)
+
+
+@fine
+def next_of_enumerate_in_a_while(items, work):
+    asked = enumerate(items)
+    while (pair := next(asked, None)) is not None:
+        work(pair[1])
+
+
+@fine
+def dunder_next(items, work):
+    asked = iter(items)
+    try:
+        while True:
+            work(asked.__next__())
+    except StopIteration:
+        pass
+
+
+@fine
+def next_by_another_name(items, work):
+    step, asked = functools.partial(next, iter(items), None), None
+    while (asked := step()) is not None:
+        work(asked)
+
+
+@fine
+def iter_with_a_sentinel(items, work):
+    for item in iter(functools.partial(next, iter(items), None), None):
+        work(item)
+
+
+@fine
+def a_pool_that_is_waited_for(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for item in items:
+            pool.submit(work, item).result()
+
+
+@fine
+def a_pool_that_is_waited_for_in_a_comprehension(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert len([pool.submit(work, item).result() for item in items]) == 20
+
+
+@fine
+def a_pool_that_is_waited_for_by_name(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for item in items:
+            future = pool.submit(work, item)
+            future.result(timeout=60)
+
+
+@fine
+def a_pool_for_the_parts_of_each_item(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for item in items:
+            parts = [pool.submit(str, part) for part in item]
+            concurrent.futures.wait(parts)
+            work(item)
+
+
+@fine
+def a_pool_beside_the_work(items, work):
+    hold = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        notices = []
+        for item in items:
+            notices.append(pool.submit(hold.wait, 10))
+            work(item)
+        hold.set()
+
+
+class Service:
+    def submit(self, work, item):
+        work(item)
+
+
+@fine
+def a_submit_that_is_no_pools(items, work):
+    service, answers = Service(), []
+    for item in items:
+        answers.append(service.submit(work, item))
+
+
+@fine
+def results_in_a_loop(items, work):
+    results = []
+    for item in items:
+        results.append(work(item))
+
+
+@coroutine(fine)
+async def a_coroutine_for_each(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    async for item in items:
+        await one(item)
+
+
+@coroutine(fine)
+async def an_async_comprehension_that_works(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    assert len([await one(item) async for item in items]) == 20
+
+
+@coroutine(fine)
+async def a_plain_comprehension_that_awaits(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    assert len([await one(item) for item in items]) == 20
+
+
+@coroutine(fine)
+async def a_task_that_is_awaited(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    async for item in items:
+        await asyncio.create_task(one(item))
+
+
+@coroutine(fine)
+async def several_coroutines_for_each_item(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+
+    async for item in items:
+        await asyncio.gather(*(one(item) for _ in range(3)))
+        work(item)
+
+
+@coroutine(fine)
+async def a_timeout_for_each(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    async for item in items:
+        await asyncio.wait_for(one(item), 60)
+
+
+@coroutine(fine)
+async def an_async_generator_between(items, work):
+    async def handed_on():
+        async for item in items:
+            yield item
+
+    async for item in handed_on():
+        work(item)
+
+
+@coroutine(fine)
+async def a_notice_beside_the_work(items, work):
+    async def tell(item):
+        await asyncio.sleep(0)
+
+    notices = set()
+    async for item in items:
+        work(item)
+        notices.add(asyncio.create_task(tell(item)))
+    await asyncio.gather(*notices)
+
+
+# -- a program of its own, and a test ---------------------------------------------------------------------------------
+
+
+def outcome(case):
+    items, worked = Items(), []
+    try:
+        case(items, worked.append)
+    except ReadAheadError as e:
+        return f"read ahead: {e}", items, worked
+    except BaseException as e:  # a task group's
+        if any(isinstance(one, ReadAheadError) for one in getattr(e, "exceptions", ())):
+            return "read ahead", items, worked
+        raise
+    return "worked", items, worked
+
+
+def check_ahead(name):
+    said, items, _worked = outcome(AHEAD[name])
+    assert said.startswith("read ahead"), f"{name}: not recognised"
+    assert len(items.given) <= 8, f"{name}: recognised after {len(items.given)} items only"
+
+
+def check_fine(name):
+    said, _, worked = outcome(FINE[name])
+    assert said == "worked", f"{name}: {said}"
+    assert sorted(worked) == sorted(ITEMS), name
+
+
+def main():
+    import warnings
+
+    warnings.simplefilter("ignore")
+    wrong = []
+    for check, names in ((check_ahead, AHEAD), (check_fine, FINE)):
+        for name in names:
+            try:
+                check(name)
+            except AssertionError as e:
+                wrong.append(str(e))
+    print(f"Python {sys.version.split()[0]}: {len(AHEAD)} that read ahead, {len(FINE)} that do not, {len(wrong)} wrong")
+    print("\n".join(wrong))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+import pytest  # noqa: E402
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.parametrize("name", AHEAD)
+def test_who_takes_items_before_the_last_is_worked_is_recognised_at_once(name):
+    check_ahead(name)
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_who_works_each_item_before_the_next_is_never_taken_for_reading_ahead(name):
+    check_fine(name)
+
+
+def pythons():
+    """Every other Python from 3.10 on that this machine has."""
+    found = {}
+    for minor in range(10, 20):
+        places = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
+        for place in filter(None, places):
+            asked = subprocess.run([place, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+            if asked.returncode == 0:
+                found[f"3.{minor}"] = str(place)
+    return found
+
+
+@pytest.mark.parametrize("minor", range(10, 16))
+def test_every_python_of_this_machine_agrees(minor):
+    python = pythons().get(f"3.{minor}")
+    if python is None:
+        pytest.skip(f"no Python 3.{minor} here")
+    ran = subprocess.run([python, __file__], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
