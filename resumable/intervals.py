@@ -7,10 +7,14 @@ leaves no gap behind: whoever comes next begins where it began.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+import os
+import uuid
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
-from numbers import Integral
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from resumable.errors import ConfigurationError, RecordError
@@ -28,6 +32,14 @@ Value = Any
 """A mark: an aware datetime, a date, an int, a str, or a tuple of these. Values of one mark are of one type, and ordered."""
 
 _NAMES = "an aware datetime, a date, an int, a str, or a tuple of these"
+
+MAX_BYTES = 2000
+"""Bytes of JSON that a value may have: records hold several, of many runs."""
+
+_EXACT = 2**53
+"""From here on a float no longer tells neighbouring whole numbers apart."""
+
+_RESOLUTION = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,11 @@ class ValueType:
             same = ValueType.of(value) == self
         except ConfigurationError as e:
             raise ConfigurationError(f"{what}: {e}") from None
+        if same and len(json.dumps(self.to_json(value))) > MAX_BYTES:
+            raise ConfigurationError(
+                f"{what}={value!r:.100} has more than {MAX_BYTES} bytes. The mark stays. Give a shorter one, e.g. a "
+                "number."
+            )
         if not same:
             raise ConfigurationError(
                 f"{what}={value!r} is a {ValueType.of(value)}, but the mark is a {self}, as start= says. The mark stays. "
@@ -71,7 +88,7 @@ class ValueType:
         return list(self.names) if self.is_tuple else self.names[0]
 
     def to_json(self, value: Value) -> Any:
-        return [_to_text(part) for part in value] if self.is_tuple else _to_text(value)
+        return [_to_text(_plain(part)) for part in value] if self.is_tuple else _to_text(_plain(value))
 
     def from_json(self, data: Any) -> Value:
         if not self.is_tuple:
@@ -99,7 +116,24 @@ class ValueType:
         return f"({', '.join(self.names)})" if self.is_tuple else self.names[0]
 
 
+def is_missing(value: Any) -> bool:
+    """
+    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, or a tuple of these only.
+
+    ``max()`` of an empty column is one of them.
+    """
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+        return True
+    if isinstance(value, tuple):
+        return bool(value) and all(map(is_missing, value))
+    if isinstance(value, Real | Decimal):
+        return bool(value != value)  # noqa: PLR0124 - NaN
+    return type(value).__name__ == "datetime64" and str(value) == "NaT"
+
+
 def _scalar_name(value: Any) -> str:
+    if is_missing(value):
+        raise ConfigurationError(f"{value!r} is a missing value, not a mark. The mark stays. Give {_NAMES}.")
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ConfigurationError(f"{value!r} has no time zone. The mark stays. Give it one, e.g. tzinfo=timezone.utc.")
@@ -108,9 +142,34 @@ def _scalar_name(value: Any) -> str:
         return "date"
     if isinstance(value, Integral) and not isinstance(value, bool):
         return "int"
-    if isinstance(value, str):
+    if isinstance(value, str | uuid.UUID | os.PathLike):
         return "str"
-    raise ConfigurationError(f"{value!r} ({type(value).__name__}) can be no mark. The mark stays. Give {_NAMES}.")
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool) and _is_whole(value):
+        return "int"
+    raise ConfigurationError(
+        f"{value!r:.200} ({type(value).__name__}) can be no mark. The mark stays. Give {_NAMES}.{_hint(value)}"
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a number of a database or of pandas, which makes floats of ints beside a missing one, is an int exactly."""
+    try:
+        return int(value) == value and (isinstance(value, Decimal) or abs(value) < _EXACT)
+    except (ValueError, OverflowError):  # infinity
+        return False
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return (
+            " Several marks that move on their own, as the offsets of partitions do, are several Watermarks, each with a name of "
+            'its own: Watermark(f"offsets-{partition}", ...).'
+        )
+    if type(value).__name__ == "datetime64":
+        return " A numpy.datetime64 has no time zone: pandas.Timestamp(value, tz='UTC') has."
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return " A float is one if it is a whole number below 2**53."
+    return ""
 
 
 def _plain(value: Any) -> Any:
@@ -119,7 +178,9 @@ def _plain(value: Any) -> Any:
         return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, timezone.utc)
     if isinstance(value, date):
         return date(value.year, value.month, value.day)
-    return int(value) if isinstance(value, Integral) else str(value)
+    if isinstance(value, Real | Decimal):
+        return int(value)  # type: ignore[arg-type]
+    return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def _to_text(value: Any) -> Any:
@@ -221,6 +282,43 @@ class Mark:
 
     value: Value
     proposals: tuple[Proposal, ...] = ()
+    owner: tuple[str, str] | None = None
+    """dag_id and task_id of the task whose mark it is; None if that was never said, or several share it."""
+    opened: tuple[str, int] | None = None
+    """run_id and map_index of the mapped task that has opened it last."""
+
+    def other_owner(self, task: TaskIdentity) -> tuple[str, str] | None:
+        """dag_id and task_id of another task than ``task`` that moves the mark, None if there is none."""
+        known = [self.owner, *((p.task.dag_id, p.task.task_id) for p in reversed(self.proposals))]
+        return next((one for one in known if one is not None and one != (task.dag_id, task.task_id)), None)
+
+    def mapped_beside(self, task: TaskIdentity) -> int | None:
+        """The map_index of another mapped task of the same run that moves the mark."""
+        return next((p.task.map_index for p in self.proposals if p.task.is_mapped_beside(task)), None)
+
+    def opened_beside(self, task: TaskIdentity) -> int | None:
+        """The map_index of another mapped task of the same run that has opened the mark, and may have failed since."""
+        if task.map_index < 0 or self.opened is None or self.opened[0] != task.run_id or self.opened[1] == task.map_index:
+            return None
+        return self.opened[1]
+
+    def in_run(self, task: TaskIdentity) -> Proposal | None:
+        """The newest proposal of any task in the run of ``task``."""
+        of_run = (p for p in reversed(self.proposals) if (p.task.dag_id, p.task.run_id) == (task.dag_id, task.run_id))
+        return next(of_run, None)
+
+    def without(self, task: TaskIdentity) -> Mark:
+        """The same without what ``task`` has proposed and has not earned yet."""
+        return replace(self, proposals=tuple(p for p in self.proposals if p.is_settled or not _is_same_run(p.task, task)))
+
+    def fitting(self, kind: ValueType, limit: int) -> Mark:
+        """The same with as many of the newest proposals as ``limit`` bytes of JSON take; of others rows may be read again."""
+        mark = self
+        while mark.proposals and len(json.dumps(mark.to_json(kind))) > limit:
+            rest = mark.proposals[:-1]
+            drop = next((p for p in rest if p.is_settled), mark.proposals[0])
+            mark = replace(mark, proposals=tuple(p for p in mark.proposals if p is not drop))
+        return mark
 
     @property
     def open_proposals(self) -> tuple[Proposal, ...]:
@@ -236,7 +334,8 @@ class Mark:
         for p in sorted(self.proposals, key=lambda p: p.until):
             if p.task in succeeded and p.counts_at(value):
                 value = p.until
-        return Mark(value, tuple(replace(p, is_settled=p.is_settled or bool(p.until <= value)) for p in self.proposals))
+        settled = tuple(replace(p, is_settled=p.is_settled or bool(p.until <= value)) for p in self.proposals)
+        return replace(self, value=value, proposals=settled)
 
     def proposing(self, proposal: Proposal) -> Mark:
         """The same with the run's proposal in the place of its earlier one; of the others, those that are settled go first."""
@@ -259,6 +358,8 @@ class Mark:
                 }
                 for p in self.proposals
             ],
+            **({} if self.owner is None else {"belongs_to": {"dag": self.owner[0], "task": self.owner[1]}}),
+            **({} if self.opened is None else {"opened": {"run": self.opened[0], "map_index": self.opened[1]}}),
         }
 
     @classmethod
@@ -279,7 +380,13 @@ class Mark:
                 )
                 for p in data.get("proposed", ())
             )
-            return cls(kind.from_json(data["mark"]), proposals)
+            owner, opened = data.get("belongs_to"), data.get("opened")
+            return cls(
+                kind.from_json(data["mark"]),
+                proposals,
+                None if owner is None else (str(owner["dag"]), str(owner["task"])),
+                None if opened is None else (str(opened["run"]), int(opened["map_index"])),
+            )
 
         return _readable(data, kind, "mark", build)
 
@@ -332,3 +439,21 @@ def repeat(given: Interval, mark: Value) -> Interval:
 def reached(given: Interval, value: Value) -> Value:
     """How far the mark may go for ``value``: not beyond the interval, whatever else was read."""
     return value if given.until is None else min(value, given.until)
+
+
+def of_data_interval(first: datetime, last: datetime, kind: ValueType) -> tuple[Value, Value] | None:
+    """
+    Airflow's data interval, from ``first`` up to but without ``last``, as later than the one and up to the other of two values.
+
+    Args:
+        first: its beginning, in the time zone of the DAG.
+        last: its end, in the time zone of the DAG.
+        kind: of the mark.
+
+    Returns: None if no values of this kind are the same interval: of dates, if it does not begin and end at midnight.
+    """
+    if kind == ValueType(("datetime",)):
+        return first - _RESOLUTION, last - _RESOLUTION
+    if kind == ValueType(("date",)) and all(moment.time() == moment.min.time() for moment in (first, last)):
+        return first.date() - timedelta(days=1), last.date() - timedelta(days=1)
+    return None

@@ -15,7 +15,19 @@ from typing import Any
 from resumable import compat
 from resumable.errors import ConfigurationError, StateStoreError
 from resumable.identity import Relation
-from resumable.intervals import VERSION, Interval, Mark, Proposal, Value, ValueType, give, reached, repeat
+from resumable.intervals import (
+    VERSION,
+    Interval,
+    Mark,
+    Proposal,
+    Value,
+    ValueType,
+    give,
+    is_missing,
+    of_data_interval,
+    reached,
+    repeat,
+)
 from resumable.stores.base import SupersededError, retried
 from resumable.stores.owned import OwnedValue
 from resumable.task import CurrentTask, checked_name
@@ -25,6 +37,9 @@ KEY = "resumable.watermark."
 
 LOOKS = 6
 """How often a change of the mark is looked for, and written if it is not there, while other runs write over it."""
+
+HEADER = 300
+"""Bytes that a record needs besides what is in it."""
 
 _log = logging.getLogger("resumable")
 
@@ -47,20 +62,28 @@ class Watermark:
     then, and after any failure, the next run reads from the old mark: rows may be read again, none is skipped.
     In a coroutine write ``async with``.
 
+    A mark belongs to one task. Another one that opens it is an error, because each would skip what the other has read; a task
+    that works on what an earlier one of its run has read opens it with ``moves=False``.
+
     Args:
         name: of the mark; one asset, or one task, may have several.
         start: where the first run begins, exclusive. Its type is the type of all values: an aware datetime, a date, an int, a str
             (compared by code points), or a tuple of these.
         asset: whose state store keeps the mark (Airflow 3.3 and later); the task names it in ``inlets``, and in ``outlets`` if it
-            makes its events. Without one the mark belongs to the task and is kept in an Airflow Variable. Mapped tasks give each
-            a name of its own: ``f"orders-{shop}"``.
-        until: the end of the interval, inclusive: a value, or a callable that is asked once in each run. Without it and without
-            ``lag`` the interval is open, and ``advance`` has to say how far the run has come.
-        lag: for a mark of datetimes, ``until`` is now less this timedelta. Give it the time that a row may take from its
-            timestamp to its commit: a row that becomes visible later than that is never read.
+            makes its events. Without one the mark is kept in an Airflow Variable. Mapped tasks give each a name of its own:
+            ``f"orders-{shop}"``.
+        until: the end of the interval, inclusive: a value, or a callable that is asked once in each run; what it gives where
+            there is no row (None, NaN, NaT) means that there is nothing to read. Without it and without ``lag`` the interval is
+            open, and ``advance`` has to say how far the run has come.
+        lag: for a mark of datetimes, ``until`` is now, by the worker's clock, less this timedelta. Give it the time that a row
+            may take from its timestamp to its commit: a row that becomes visible later than that is never read.
         overlap: how far before the mark each run begins, for rows that come late: a timedelta or an int. Its rows are read again.
         interval: ``(since, until)`` to read in this run instead. Such a run does not move the mark, nor does a backfill, whose
             interval is its data interval.
+        moves: False reads what an earlier task of this run was given and has proposed, and moves nothing.
+        shared: True lets several tasks move the mark, each of which reads all there is from one source.
+        refresh: whether a later attempt, as long as nothing was advanced, ends where ``until`` or ``lag`` say by then: by default
+            in a sensor, whose pokes wait for rows that are not there yet.
         context: the task's context; the running task's by default.
 
     Raises:
@@ -77,17 +100,27 @@ class Watermark:
         lag: timedelta | None = None,
         overlap: timedelta | int | None = None,
         interval: tuple[Value, Value] | None = None,
+        moves: bool = True,
+        shared: bool = False,
+        refresh: bool | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = checked_name("Watermark", name, "Nothing was read")
         self.asset, self.lag, self.overlap = asset, lag, overlap
-        self.kind = ValueType.of(start)
-        self.start = self.kind.checked(start, "start")
-        self.until = until if until is None or callable(until) else self.kind.checked(until, "until")
-        self.interval = None if interval is None else self._given(interval, "interval")
-        self._check_steps()
+        self.moves, self.shared, self.refresh = moves, shared, refresh
+        with compat.final_errors():
+            self.name = checked_name("Watermark", name, "Nothing was read")
+            self.kind = ValueType.of(start)
+            self.start = self.kind.checked(start, "start")
+            self.until = self._checked_until(until)
+            self.interval = None if interval is None else self._given(interval, "interval")
+            self._check_steps()
         self._context = context
         self._open: list[ReadInterval] = []
+
+    def _checked_until(self, until: Any) -> Any:
+        if until is None or callable(until):
+            return until
+        return (lambda: None) if is_missing(until) else self.kind.checked(until, "until")
 
     def _check_steps(self) -> None:
         if self.lag is not None and (self.until is not None or self.kind != ValueType(("datetime",))):
@@ -166,7 +199,7 @@ class ReadInterval:
         Say that everything up to ``to`` is loaded; the mark moves there once the task has succeeded.
 
         Args:
-            to: without it, or None (there were no rows), the end of the interval; without rows, an open one stays put.
+            to: without it, or None, NaN or NaT (there were no rows), the end of the interval; without rows an open one stays.
                 What lies beyond the interval counts as its end, and what lies before the mark does not move it.
 
         Raises:
@@ -183,7 +216,7 @@ class ReadInterval:
                     f"Watermark {self._run.name}: advance() of an open interval needs the last value that was loaded. The mark "
                     "stays. Give that value, or give the Watermark until= or lag=."
                 )
-            value = self.until if to is _END or to is None else self._run.kind.checked(to, "advance(to)")
+            value = self.until if to is _END or is_missing(to) else self._run.kind.checked(to, "advance(to)")
         self._to = None if value is None else reached(self._interval, value)
         self._has_advanced = True
 
@@ -195,16 +228,23 @@ class _Run:
         self._watermark, self._task = watermark, task
         self.name, self.kind = watermark.name, watermark.kind
         self._identity = replace(task.identity, namespace="")  # as Airflow is asked for its state
+        self._beside: int | None = None
+        self._proposes = False
         self._own = task.value(KEY + self.name, f"the interval of watermark {self.name!r}", version=VERSION)
 
     def begin(self) -> ReadInterval:
         data = self._own.load()
         given = None if data is None else Interval.from_json(data, self.kind)
+        outside = self._from_outside(given)
+        if outside is not None:
+            return self._begin_outside(outside, given)
         if given is None:
-            return self._begin_new()
+            return self._begin_new() if self._watermark.moves else self._follow()
         if not given.moves:
             return self._again(given)
-        return self._again(repeat(given, self._known_mark(given).value))
+        known = self._known_mark(given)
+        self._check_alone(known)
+        return self._again(repeat(self._refreshed(given), known.value))
 
     def end(self, read: ReadInterval) -> None:
         given, to = read._interval, read._to
@@ -215,6 +255,8 @@ class _Run:
         if to is None or to <= given.mark:
             why = "nothing was loaded" if read._has_advanced else "the block ended without advance()"
             _log.info("resumable: watermark %s stays at %s: %s", self.name, given.mark, why)
+            if read._has_advanced:  # for those who follow; it moves nothing
+                self._propose(Proposal(self._identity, given.mark, given.since, given.mark))
             return
         # First the write that is refused to a process which Airflow has given up.
         self._save_own(replace(given, proposed=to))
@@ -227,12 +269,11 @@ class _Run:
 
     def _begin_new(self) -> ReadInterval:
         generation = self._task.generation
-        if (outside := self._from_outside()) is not None:
-            given = Interval(outside[0], *outside, moves=False, generation=generation)
-            self._save_own(given)
-            return self._opened(given, "given from outside; the mark stays", is_repeat=False)
         begun = self._load_or_begin()
         self._check_alone(begun)
+        self._beside = begun.opened_beside(self._identity)
+        if self._beside is None and self._identity.map_index >= 0 and self._taken(begun) != begun:
+            begun = self._update(self._taken, begun)
         mark = self._committed(begun)
         if (earlier := mark.proposal_of(self._identity)) is not None:  # task state was cleared since
             given = Interval(earlier.mark, earlier.since, earlier.until, earlier.until, generation=generation)
@@ -254,27 +295,76 @@ class _Run:
         self._save_own(given)
         return self._opened(given, "begins at the mark", is_repeat=False)
 
-    def _from_outside(self) -> tuple[Value, Value] | None:
+    def _from_outside(self, given: Interval | None) -> tuple[Value, Value] | None:
+        """An interval that was not given to this run yet, by ``interval=`` or because it is a backfill."""
         if self._watermark.interval is not None:
-            return self._watermark.interval
+            return self._watermark.interval if given is None else None
         backfill = compat.backfill_interval(self._task.context)
         if backfill is None:
             return None
-        if self.kind != ValueType(("datetime",)) or None in backfill or backfill[0] == backfill[1]:
+        first, last = backfill
+        has_one = first is not None and last is not None and first < last
+        zone = compat.dag_time_zone(self._task.context)
+        interval = of_data_interval(first.astimezone(zone), last.astimezone(zone), self.kind) if has_one else None
+        if interval is None:
             raise ConfigurationError(
                 f"Watermark {self.name}: this is a backfill, and its data interval {backfill} is no interval of {self.kind}. "
                 "Nothing was read, the mark stays. Give interval=(since, until), e.g. from the run's params, or use a timetable "
                 "with data intervals (CronDataIntervalTimetable)."
             )
-        return self._watermark._given(backfill, "data interval")
+        interval = self._watermark._given(interval, "data interval")
+        is_known = given is not None and not given.moves and (given.since, given.until) == interval
+        return None if is_known else interval
+
+    def _begin_outside(self, outside: tuple[Value, Value], earlier: Interval | None) -> ReadInterval:
+        """A backfill may be a run of earlier, made anew: what that one has read counts no more, for this one reads other rows."""
+        given = Interval(outside[0], *outside, moves=False, generation=self._task.generation)
+        if self._watermark.interval is None and self._watermark.moves:
+            data = self._shared().load()
+            mark = None if data is None else Mark.from_json(data, self.kind)
+            if mark is not None and mark.without(self._identity) != mark:
+                self._update(lambda now: now.without(self._identity), mark.without(self._identity))
+        self._save_own(given)
+        is_repeat = earlier is not None and (earlier.since, earlier.until) == outside
+        return self._opened(given, "given from outside; the mark stays", is_repeat=is_repeat)
+
+    def _follow(self) -> ReadInterval:
+        """What an earlier task of the same run has read."""
+        data = self._shared().load()
+        read = None if data is None else Mark.from_json(data, self.kind).in_run(self._identity)
+        if read is None:
+            raise ConfigurationError(
+                f"Watermark {self.name}: no task of this run has said yet what it has read. Nothing was read, the mark stays. "
+                "Let this task be downstream of the one that moves the mark, which calls advance() in its block, also if there "
+                "were no rows."
+            )
+        given = Interval(read.mark, read.since, read.until, moves=False, generation=self._task.generation)
+        self._save_own(given)
+        return self._opened(given, f"as {read.task.task_id} of this run; the mark stays", is_repeat=False)
 
     def _new(self, mark: Value) -> Interval:
         w = self._watermark
         until = w.until() if callable(w.until) else w.until
+        if callable(w.until) and is_missing(until):
+            until = mark  # there is no row
         if w.lag is not None:
             until = _now() - w.lag
         until = None if until is None else self.kind.checked(until, "until")
         return give(mark, start=w.start, until=until, overlap=w.overlap, kind=self.kind)
+
+    def _refreshed(self, given: Interval) -> Interval:
+        """The interval with a later end, if this attempt is to look for rows that were not there before."""
+        refreshes = self._watermark.refresh
+        if refreshes is None:
+            refreshes = compat.is_sensor(self._task.context)
+        if not refreshes or given.proposed is not None or given.until is None:
+            return given
+        now = self._new(given.mark).until
+        if now is None or now <= given.until:
+            return given
+        renewed = replace(given, until=now)
+        self._save_own(renewed)
+        return renewed
 
     def _again(self, given: Interval) -> ReadInterval:
         earlier = given.generation
@@ -304,7 +394,25 @@ class _Run:
             return Mark.from_json(data, self.kind)
         start = self._watermark.start
         _log.warning("resumable: watermark %s: there is no mark yet; it begins at %s", self.name, start)
-        return self._update(lambda mark: mark, Mark(start))  # that there is none may be believed after a write only
+        # that there is none may be believed after a write only
+        return self._update(lambda mark: mark, Mark(start, owner=self._owner))
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return self._identity.dag_id, self._identity.task_id
+
+    @property
+    def _owner(self) -> tuple[str, str] | None:
+        return None if self._watermark.shared else self._names
+
+    def _taken(self, mark: Mark) -> Mark:
+        """The mark as this task's: of mapped ones the first that opens it in a run. Raises: ConfigurationError."""
+        self._check_alone(mark)
+        if self._watermark.shared:
+            return replace(mark, owner=None, opened=None)
+        if self._identity.map_index >= 0 and mark.opened_beside(self._identity) is None:
+            mark = replace(mark, opened=(self._identity.run_id, self._identity.map_index))
+        return replace(mark, owner=self._owner)
 
     def _known_mark(self, given: Interval) -> Mark:
         data = self._shared().load()
@@ -324,25 +432,40 @@ class _Run:
         if committed.value == mark.value:
             return mark
         _log.info("resumable: watermark %s moved from %s to %s", self.name, mark.value, committed.value)
-        return self._update(lambda now: now.committed(done), Mark(committed.value))
+        return self._update(lambda now: now.committed(done), committed)
 
     def _propose(self, proposal: Proposal) -> bool:
-        def add(mark: Mark) -> Mark:
-            self._check_alone(mark)
-            is_there = mark.proposal_of(proposal.task) == proposal
-            return mark if is_there or mark.value >= proposal.until else mark.proposing(proposal)
+        self._proposes = True
 
-        mark = self._update(add, Mark(proposal.mark))
+        def add(mark: Mark) -> Mark:
+            mark = self._taken(mark)
+            is_there = mark.proposal_of(proposal.task) == proposal
+            is_past = mark.value >= proposal.until and proposal.mark < proposal.until
+            return mark if is_there or is_past else mark.proposing(proposal)
+
+        mark = self._update(add, Mark(proposal.mark, owner=self._owner))
         return bool(mark.value < proposal.until)
 
     def _check_alone(self, mark: Mark) -> None:
-        """Refuse a mark that another mapped task of this run moves too: what one of them failed to read would be skipped."""
-        other = next((p.task for p in mark.proposals if p.task.is_mapped_beside(self._identity)), None)
-        if other is not None:
+        """Refuse a mark that another task moves too: what one of them reads, or fails to read, would be skipped by the other."""
+        if self._watermark.shared:
+            return
+        index = mark.mapped_beside(self._identity)
+        if index is None and self._proposes:
+            index = self._beside
+        if index is not None:
             raise ConfigurationError(
-                f"Watermark {self.name}: the mapped tasks {other.map_index} and {self._identity.map_index} of this run share the "
+                f"Watermark {self.name}: the mapped tasks {index} and {self._identity.map_index} of this run share the "
                 "mark, and what one of them fails to read would be skipped when another succeeds. The mark is not moved by this "
                 'one. Give each a name of its own, e.g. Watermark(f"orders-{shop}", ...).'
+            )
+        other = mark.other_owner(self._identity)
+        if other is not None:
+            raise ConfigurationError(
+                f"Watermark {self.name}: the mark is of task {'.'.join(other)}, and {'.'.join(self._names)} opens it too: each "
+                "would skip what the other has read. Nothing was read, the mark stays. Give this one a name of its own; or "
+                "moves=False, to work on what the other has read in this run; or both shared=True, if they read the same rows. "
+                "If the task was renamed, take its old name out of the mark's record."
             )
 
     def _update(self, change: Callable[[Mark], Mark], if_none: Mark) -> Mark:
@@ -360,7 +483,7 @@ class _Run:
             shared = self._shared()
             data = shared.load()
             mark = if_none if data is None else Mark.from_json(data, self.kind)
-            changed = change(mark)
+            changed = change(mark).fitting(self.kind, compat.value_limit() - HEADER)
             if changed == mark and data is not None:
                 return mark
             with suppress(SupersededError):  # another run wrote in between

@@ -703,6 +703,17 @@ def backfill_interval(context: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return run.data_interval_start, run.data_interval_end
 
 
+def is_sensor(context: Mapping[str, Any]) -> bool:
+    """Whether the running task is a sensor, which looks again and again for what is not there yet."""
+    return callable(getattr(context["task"], "poke", None))
+
+
+def dag_time_zone(context: Mapping[str, Any]) -> Any:
+    """The time zone of the running task's DAG, in which its data intervals begin and end."""
+    dag = context.get("dag") or getattr(context["task"], "dag", None)
+    return getattr(dag, "timezone", None) or timezone.utc
+
+
 def allows_runs_at_once(context: Mapping[str, Any]) -> bool:
     """Whether Airflow may run the task for two DAG runs at once."""
     task = context["task"]

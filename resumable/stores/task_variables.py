@@ -25,10 +25,11 @@ class TaskVariableStore:
     Writes are not fenced: a process that was given up can still write. There is no compare-and-set.
 
     A name is ``<dag>.<task>.<key>`` where no other task's can be the same, else what a person can read of it and a hash of the
-    ids.
+    ids. It does not hang on the place of a mapped task in its list, which another list changes: mapped tasks need keys of their
+    own. What an earlier release kept under a place is found there, until something is written.
 
     Args:
-        task: whose state it is; its DAG run does not count.
+        task: whose state it is; its DAG run and its map index do not count.
         variables: those of the deployment.
     """
 
@@ -40,6 +41,8 @@ class TaskVariableStore:
 
     def get(self, key: str) -> Any:
         text = self._variables.get(self._named(key))
+        if text is None and self._task.map_index >= 0:
+            text = self._variables.get(self._named(key, self._task.map_index))
         return None if text is None else json.loads(text)
 
     def set(self, key: str, value: Any) -> None:
@@ -48,13 +51,13 @@ class TaskVariableStore:
     def delete(self, key: str) -> None:
         self._variables.delete(self._named(key))
 
-    def _named(self, key: str) -> str:
+    def _named(self, key: str, map_index: int = -1) -> str:
         task = self._task
-        mapped = [] if task.map_index == -1 else [str(task.map_index)]
+        mapped = [] if map_index == -1 else [str(map_index)]
         plain = ".".join([task.dag_id, task.task_id, *mapped, key])
         name = unmasked(re.sub(r"[^A-Za-z0-9_.-]", "-", plain))
         is_plain = not mapped and "." not in task.dag_id + task.task_id
         if is_plain and name == plain and len(name) <= MAX_NAME:
             return name
-        ids = json.dumps([task.namespace, task.dag_id, task.task_id, task.map_index, key])
+        ids = json.dumps([task.namespace, task.dag_id, task.task_id, map_index, key])
         return f"{name[: MAX_NAME - _HASH - 1]}.{hashlib.sha256(ids.encode()).hexdigest()[:_HASH]}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.support.names import AirflowFailException
 
 KEY = "resumable.watermark.orders"
 HOUR = timedelta(hours=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @pytest.fixture
@@ -273,18 +276,58 @@ def test_a_backfill_reads_its_data_interval_and_moves_nothing(airflow: Deploymen
     work(airflow, "a", start=DAY, until=DAY + 9 * HOUR)
     before = dict(airflow.asset)
     airflow.run("b", run_type="backfill", interval=(DAY + HOUR, DAY + 2 * HOUR))
-    assert work(airflow, "b", start=DAY, until=DAY + 20 * HOUR) == (DAY + HOUR, DAY + 2 * HOUR)
-    assert work(airflow, "b", start=DAY, until=DAY + 20 * HOUR) == (DAY + HOUR, DAY + 2 * HOUR), "its retry"
+    just_before = (DAY + HOUR - MICROSECOND, DAY + 2 * HOUR - MICROSECOND)  # Airflow's has its beginning, and not its end
+    assert work(airflow, "b", start=DAY, until=DAY + 20 * HOUR) == just_before
+    assert work(airflow, "b", start=DAY, until=DAY + 20 * HOUR) == just_before, "its retry"
     assert airflow.asset == before
     assert work(airflow, "c", start=DAY, until=DAY + 10 * HOUR) == (DAY + 9 * HOUR, DAY + 10 * HOUR)
 
 
-def test_a_backfill_of_earlier_runs_reads_what_they_were_given(airflow: Deployment) -> None:
+def test_a_backfill_of_earlier_runs_reads_their_data_interval_not_what_they_were_given(airflow: Deployment) -> None:
+    """Airflow makes these runs anew (``reprocess_behavior``)."""
     work(airflow, "a", start=DAY, until=DAY + 9 * HOUR)
     run = airflow.run("a")
     run.clear()
     run.run_type, run.interval = "backfill", (DAY, DAY + HOUR)
-    assert work(airflow, "a", start=DAY, until=DAY + 20 * HOUR) == (DAY, DAY + 9 * HOUR)
+    assert work(airflow, "a", start=DAY, until=DAY + 20 * HOUR) == (DAY - MICROSECOND, DAY + HOUR - MICROSECOND)
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+@pytest.mark.parametrize("forgets", [False, True])
+def test_what_a_run_had_proposed_before_a_backfill_made_it_anew_moves_nothing(
+    airflow: Deployment, state: str, forgets: bool
+) -> None:
+    """It may have failed after its block; the backfill succeeds, and has read other rows."""
+    work(airflow, "a", start=DAY, until=DAY + 5 * HOUR)
+    work(airflow, "b", start=DAY, until=DAY + 9 * HOUR, state=state)
+    run = airflow.run("b")
+    if forgets:
+        run.data.clear()
+    run.clear()
+    run.run_type, run.interval = "backfill", (DAY, DAY + HOUR)
+    assert work(airflow, "b", start=DAY) == (DAY - MICROSECOND, DAY + HOUR - MICROSECOND)
+    assert work(airflow, "c", start=DAY, until=DAY + 20 * HOUR) == (DAY + 5 * HOUR, DAY + 20 * HOUR)
+
+
+ROWS = [DAY + timedelta(days=n) for n in range(10)]
+
+
+@pytest.mark.parametrize("zone", [timezone.utc, ZoneInfo("Europe/Vienna"), ZoneInfo("America/New_York")])
+@pytest.mark.parametrize("dates", [False, True])
+def test_a_backfill_reads_exactly_the_rows_of_its_days_also_if_they_are_stamped_by_day(
+    airflow: Deployment, zone: Any, dates: bool
+) -> None:
+    midnights = [datetime(2026, 3, 25, tzinfo=zone) + timedelta(days=n) for n in range(8)]  # a clock is put forward meanwhile
+    read = []
+    for first, last in itertools.pairwise(midnights):
+        run_id = f"backfill {first}"
+        interval = (first.astimezone(timezone.utc), last.astimezone(timezone.utc))
+        context = airflow.context(airflow.run(run_id, run_type="backfill", interval=interval))
+        context["task"].dag.timezone = zone
+        rows = [one.date() for one in midnights] if dates else midnights
+        with Watermark("orders", start=rows[0], asset=ASSET, context=context) as mark:
+            read.append([row for row in rows if mark.since < row <= mark.until])
+    assert read == [[row] for row in rows[:-1]]
 
 
 @pytest.mark.parametrize(

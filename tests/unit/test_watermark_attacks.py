@@ -74,14 +74,26 @@ def test_no_two_tasks_share_a_variable_whatever_dots_are_in_their_ids(monkeypatc
         ("a.b", "c", -1),
         ("a", "b.c", -1),
         ("a", "b", -1),
-        ("a", "b", 3),
         ("a", "b.3", -1),
         ("a.b", "3", -1),
-        ("a", "b", 30),
     ]
     for number, ids in enumerate(tasks):
         variable_of(monkeypatch, data, *ids).set(KEY, number)
     assert [variable_of(monkeypatch, data, *ids).get(KEY) for ids in tasks] == list(range(len(tasks)))
+
+
+def test_the_variable_of_a_mapped_task_does_not_hang_on_its_place_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    data: dict[str, str] = {}
+    variable_of(monkeypatch, data, "a", "b", 3).set(KEY, 1)
+    assert variable_of(monkeypatch, data, "a", "b", 30).get(KEY) == 1
+
+
+def test_what_an_earlier_release_kept_under_a_place_in_the_list_is_found_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"a.b.3.resumable.watermark.orders.1331a44b74178faf78da": '"7"'}
+    store = variable_of(monkeypatch, data, "a", "b", 3)
+    assert store.get(KEY) == 7
+    store.set(KEY, 8)
+    assert (store.get(KEY), variable_of(monkeypatch, data, "a", "b", 0).get(KEY)) == (8, 8)
 
 
 def test_the_name_of_an_ordinary_tasks_variable_is_what_a_person_would_type(monkeypatch: pytest.MonkeyPatch) -> None:
