@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ def once(
     create: Callable[..., T],
     *,
     cleanup: Callable[[T], Any] | None = None,
+    alive: Callable[[T], bool] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> T:
     """
@@ -46,11 +48,12 @@ def once(
 
     ::
 
-        cluster = once("cluster", create_cluster, cleanup=delete_cluster)
+        cluster = once("cluster", create_cluster, cleanup=delete_cluster, alive=is_running)
 
-    ``create`` is called again if a worker died before its value was kept, if the task was cleared, and after a clean-up. If it
-    has a parameter ``token`` it is given 48 hex characters that stay the same until then: send them with the request, as the
-    service's idempotency token or as a name, and no second resource is made.
+    ``create`` is called again if it failed or a worker died before its value was kept, if ``alive`` says that the value is dead,
+    if the task was cleared, and after a clean-up. If it has a parameter ``token`` it is given 48 hex characters that stay the
+    same until a clean-up: send them with the request, as the service's idempotency token or as a name, and no second one is made.
+    An attempt that Airflow has given up cleans nothing up: another one may work with it.
 
     Args:
         name: of the value; a task may have several.
@@ -60,12 +63,16 @@ def once(
             first. It may be called twice, also for what is gone already. If no process of the task is left to call it (the last
             try was killed, or a user ended the task between two tries), the sweep does: on Airflow 3.3 and later, without a
             context, and if it is a function of a module that ``[resumable] cleanup_modules`` names.
+        alive: called with a kept value before it is used again; False: it is cleaned up and another one is made. What it raises
+            fails the try: a service that does not answer does not say that anything is dead.
         context: the task's context; the running task's by default.
 
     Raises:
         ConfigurationError: no name.
         AirflowFailException: no running task; or a value that is no JSON, too large, or holds a secret: it is cleaned up.
-        StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up.
+        StateStoreError: the store did not answer; nothing was made, or what was made is cleaned up, or with a ``token`` is there
+            for the next try.
+        SupersededError: Airflow has given this attempt up; what it made is not touched.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
     with compat.final_errors():
@@ -78,22 +85,31 @@ def once(
     with compat.airflow_errors():
         task = CurrentTask.find(context)
         with _locks.setdefault((task.identity, name), threading.RLock()):
-            made: T = _Once(name, task, create, cleanup).value()
+            made: T = _Once(name, task, create, cleanup, alive).value()
     return made
 
 
 class _Once:
-    def __init__(self, name: str, task: CurrentTask, create: Callable[..., Any], cleanup: Callable[[Any], Any] | None) -> None:
-        self._name, self._task, self._create, self._cleanup = name, task, create, cleanup
+    def __init__(
+        self,
+        name: str,
+        task: CurrentTask,
+        create: Callable[..., Any],
+        cleanup: Callable[[Any], Any] | None,
+        alive: Callable[[Any], bool] | None = None,
+    ) -> None:
+        self._name, self._task, self._create, self._cleanup, self._alive = name, task, create, cleanup, alive
         self._stored: OwnedValue = task.value(ONCE + name, f"once {name!r}", version=VERSION)
         self._token = task.identity.token(task.generation, int.from_bytes(f"once {name}".encode(), "big"))
         self._guard: StopGuard | None = None
+        self._kept: dict[str, Any] = {}
+        self._spent_token = ""
         self._is_clean = False
 
     def value(self) -> Any:
         value = self._kept_or_made()
         if not getattr(self._task.store, "outlives_success", True):
-            self._task.after_success(self._forget)
+            self._task.after_success(lambda: self._latest()._forget())
         return value
 
     def _forget(self) -> None:
@@ -104,33 +120,53 @@ class _Once:
     def _kept_or_made(self) -> Any:
         kept = self._stored.load()
         if kept is not None:
-            kept = self._of_this_generation(kept)
+            kept = self._usable(kept)
         if kept is not None and kept["state"] == "made":
             # an attempt that Airflow has given up learns it here
             self._save({**kept, "try": self._task.try_number, "cleanup": self._cleanup_path()})
             _log.info("resumable: once %r: the value of an earlier try is used again, made %s", self._name, kept["made_at"])
-            self._watch(kept["value"])
+            self._watch()
             return kept["value"]
         return self._made(kept)
 
-    def _of_this_generation(self, kept: dict[str, Any]) -> dict[str, Any] | None:
+    def _usable(self, kept: dict[str, Any]) -> dict[str, Any] | None:
+        """What was kept, if its value, or its token, is to be used again; cleaned up if it is not."""
         try:
             earlier = Generation.from_json(kept["generation"])
             state, made_at, value, token = kept["state"], kept["made_at"], kept["value"], kept["token"]
+            is_being_cleaned, earlier_try = bool(kept.get("is_being_cleaned_up")), int(kept.get("try", 0))
             if state not in ("making", "made", "cleaned up") or not isinstance(token, str) or (state == "made" and value is None):
                 raise ValueError(f"state {state!r}")
         except (KeyError, TypeError, ValueError) as e:
             raise self._stored.unreadable(f"{type(e).__name__}: {e}", kept) from e
-        if self._task.generation.relation_to(earlier) is Relation.CLEARED or state == "cleaned up":
-            if state == "made":
-                _log.info("resumable: once %r: the task was cleared, what was made %s is cleaned up first", self._name, made_at)
-                self._clean_up(value)
+        if earlier_try > self._task.try_number and not self._task.generation.is_of_later_run(earlier):
+            raise SupersededError(
+                f"Try {earlier_try} works with once {self._name!r}, this is try {self._task.try_number}: Airflow has given it "
+                "up. It touches nothing; the other goes on. Nothing needs to be done."
+            )
+        self._spent_token = token
+        if state == "cleaned up":
             return None
-        return kept
+        why = None
+        if self._task.generation.relation_to(earlier) is Relation.CLEARED:
+            why = "the task was cleared"
+        elif state == "made" and is_being_cleaned:
+            why = "an earlier try had begun to clean it up"
+        elif state == "made" and self._alive is not None and not self._alive(value):
+            why = "alive says that it is dead"
+        if why is None:
+            return kept
+        if state == "made":
+            _log.info("resumable: once %r: %s, what was made %s is cleaned up first", self._name, why, made_at)
+            self._save(
+                {**kept, "try": self._task.try_number, "is_being_cleaned_up": True}
+            )  # refused to an attempt that is given up
+            self._clean_up(value)
+        return None
 
     def _made(self, intent: dict[str, Any] | None) -> Any:
         token = intent["token"] if intent else self._fresh_token()
-        wants_token = "token" in inspect.signature(self._create).parameters
+        wants_token = _wants_token(self._create)
         if intent and not wants_token:
             _log.warning(
                 "resumable: once %r: an earlier try died or failed while it made the value. It is made again; what that try may "
@@ -139,19 +175,49 @@ class _Once:
                 getattr(self._create, "__name__", "create"),
             )
         self._save(self._data("making", token))
-        value = self._create(token=token) if wants_token else self._create()
+        try:
+            value = _called(self._create, token) if wants_token else self._create()
+        except Exception as e:
+            self._say_what_is_left(
+                f"create failed ({type(e).__name__}), and what it may have made is not known", token, wants_token
+            )
+            raise
         try:
             self._check(value)
             self._save(self._data("made", token, value))
-        except (StateStoreError, ConfigurationError, SupersededError):
+        except ConfigurationError:
             self._clean_up(value)
+            with suppress(StateStoreError, SupersededError):
+                self._stored.save(self._data("cleaned up", token), tries=2)
             raise
-        self._watch(value)
+        except SupersededError:
+            # its successor may have been given the same, by the token or by a name
+            _log.warning("resumable: once %r: %.200r was made, and is left: Airflow has given this try up", self._name, value)
+            raise
+        except StateStoreError:
+            if wants_token:
+                self._say_what_is_left(f"{value!r:.200} was made and could not be kept", token, wants_token)
+            else:
+                self._clean_up(value)
+            raise
+        self._watch()
         return value
 
+    def _say_what_is_left(self, what: str, token: str, wants_token: bool) -> None:
+        if not wants_token:
+            then = "Look for it by hand. A create with a parameter token makes no second one"
+        elif compat.is_last_try(self._task.context):
+            then = f"This was the last try: look for what bears the token {token}, and remove it by hand"
+        else:
+            then = f"The next try calls create with the same token {token}, which makes no second one"
+        _log.warning("resumable: once %r: %s. %s", self._name, what, then)
+
     def _fresh_token(self) -> str:
-        """Another one for every time that it is made: after a clean-up in one generation as well."""
-        return f"{self._token[:40]}{int(time.time()) & 0xFFFFFFFF:08x}"
+        """Another one for every time that it is made: after a clean-up in one generation as well, and in the same second."""
+        number = int(time.time())
+        if self._spent_token[:40] == self._token[:40]:
+            number = max(number, int(self._spent_token[40:], 16) + 1)
+        return f"{self._token[:40]}{number & 0xFFFFFFFF:08x}"
 
     def _check(self, value: Any) -> None:
         outcome = "What it made is cleaned up if there is a cleanup"
@@ -192,38 +258,64 @@ class _Once:
 
     def _save(self, data: dict[str, Any]) -> None:
         self._stored.save(data)
+        self._kept = data
 
     # -- the clean-up -------------------------------------------------------------------------------------------------
 
-    def _watch(self, value: Any) -> None:
-        if self._cleanup is None or self._is_watched(value):
+    def _watch(self) -> None:
+        """Clean up in the end, also if the value was asked for several times in this attempt: what is known last counts."""
+        watched: dict[Any, _Once] = vars(self._task.operator).setdefault("_resumable_once", {})
+        earlier = watched.get(self._watch_key)
+        self._is_clean = False
+        self._cleanup = self._cleanup or (earlier._cleanup if earlier else None)
+        if self._cleanup is None:
+            return
+        watched[self._watch_key] = self
+        if earlier is not None:
             return
 
         def told(stop: Stop) -> None:
             if stop in (Stop.BY_USER, Stop.CLEARED):
-                self._end(value)
+                self._latest()._end()
 
         def ended(succeeded: bool) -> None:  # noqa: ARG001
             if self._guard is not None:
                 self._guard.leave(told)
-            self._end(value)
+            self._latest()._end()
 
-        self._is_clean = False
         self._guard = StopGuard.join(self._task, told, interrupts=False)
         self._task.at_end(ended)
 
-    def _is_watched(self, value: Any) -> bool:
-        """Whether an earlier call in this attempt will clean it up; from now on one will."""
-        watched = vars(self._task.operator).setdefault("_resumable_once", {})
-        key = (self._task.identity, self._task.try_number, self._name)
-        is_watched = key in watched and watched[key] == value
-        watched[key] = value
-        return is_watched
+    @property
+    def _watch_key(self) -> tuple[TaskIdentity, int, str]:
+        return self._task.identity, self._task.try_number, self._name
 
-    def _end(self, value: Any) -> None:
-        if not self._is_clean and self._clean_up(value):
+    def _latest(self) -> _Once:
+        watched: dict[Any, _Once] = vars(self._task.operator).get("_resumable_once", {})
+        return watched.get(self._watch_key, self)
+
+    def _end(self) -> None:
+        if self._is_clean or self._cleanup is None:
+            return
+        value = self._kept["value"]
+        try:
+            # First the write that is refused to an attempt which Airflow has given up: another one may work with it.
+            self._stored.save({**self._kept, "is_being_cleaned_up": True}, tries=2)
+        except SupersededError as e:
+            _log.info("resumable: once %r: %.200r is left, another try may work with it: %s", self._name, value, e)
+            return
+        except StateStoreError as e:
+            _log.warning(
+                "resumable: once %r: %.200r is not cleaned up, for it cannot be told whether another try works with it: %s. "
+                "The sweep does it, where it may; else do it by hand",
+                self._name,
+                value,
+                e,
+            )
+            return
+        if self._clean_up(value):
             try:
-                self._stored.save(self._data("cleaned up", self._token), tries=2)
+                self._stored.save(self._data("cleaned up", self._kept["token"]), tries=2)
             except (StateStoreError, SupersededError) as e:
                 _log.info("resumable: once %r is cleaned up; that could not be kept: %s", self._name, e)
 
@@ -238,3 +330,15 @@ class _Once:
         self._is_clean = True
         _log.info("resumable: once %r: %.200r is cleaned up", self._name, value)
         return True
+
+
+def _wants_token(create: Callable[..., Any]) -> bool:
+    try:
+        return "token" in inspect.signature(create).parameters
+    except (TypeError, ValueError):  # of a builtin
+        return False
+
+
+def _called(create: Callable[..., Any], token: str) -> Any:
+    is_by_name = inspect.signature(create).parameters["token"].kind is not inspect.Parameter.POSITIONAL_ONLY
+    return create(token=token) if is_by_name else create(token)

@@ -1,0 +1,317 @@
+"""`once`: what is in use is never removed, what is dead never handed out, what is left never passed over in silence."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from resumable import once
+from resumable.stores import SupersededError
+from tests.support.names import AirflowFailException
+from tests.support.runner import Effects, StateStoreDouble
+from tests.unit.test_checkpoint import Cloud, Task, WorkError, stopped_task, task, until, variables  # noqa: F401
+
+# ruff: noqa: F811
+
+KEY = "resumable.once.c"
+
+
+class Refused(Exception):
+    """What the server of Airflow 3.3 answers to a try that it has given up."""
+
+    error = SimpleNamespace(detail={"status_code": 404, "detail": {"message": "Task instance not found"}})
+
+
+class Fenced(StateStoreDouble):
+    """Task state of 3.3: of a try that was given up, writes are refused and reads say that there is nothing."""
+
+    is_given_up = is_down = False
+
+    def get(self, key, default=None):
+        return default if self.is_given_up else super().get(key, default)
+
+    def set(self, key, value, *, retention=None):
+        if self.is_given_up:
+            raise Refused
+        if self.is_down:
+            raise OSError("no route")
+        super().set(key, value)
+
+
+def fenced(task):
+    context = task.context()
+    context["task_state_store"] = store = Fenced(task.data, Effects(), lambda verb: False)
+    return context, store
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr("resumable.stores.base.time.sleep", lambda seconds: None)
+
+
+class Named:
+    """A service where a cluster is found by its name, which the token is part of."""
+
+    def __init__(self):
+        self.alive = {}
+
+    def create(self, token):
+        self.alive[f"nightly-{token}"] = True
+        return f"nightly-{token}"
+
+    def delete(self, name):
+        self.alive[name] = False
+
+
+# -- an attempt that Airflow has given up -----------------------------------------------------------------------------
+
+
+def test_a_try_that_is_given_up_while_it_creates_leaves_the_cluster_to_its_successor(task, caplog):
+    cloud, values = Named(), []
+    context, store = fenced(task)
+
+    def slow(token):
+        made = cloud.create(token)
+        store.is_given_up = True
+        values.append(once("c", cloud.create, cleanup=cloud.delete, context=fenced(task)[0]))
+        return made
+
+    with pytest.raises(SupersededError):
+        once("c", slow, cleanup=cloud.delete, context=context)
+    assert cloud.alive == {values[0]: True}
+    assert "is left: Airflow has given this try up" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["on_success_callback", "on_failure_callback", "on_skipped_callback"])
+def test_a_try_that_is_given_up_and_ends_its_work_cleans_nothing_up(task, kind):
+    """Airflow runs the callbacks of a process whatever its server said to it."""
+    cloud = Named()
+    context, store = fenced(task)
+    value = once("c", cloud.create, cleanup=cloud.delete, context=context)
+    given_up = task.operator
+    store.is_given_up = True
+    assert once("c", cloud.create, cleanup=cloud.delete, context=fenced(task)[0]) == value
+    for callback in getattr(given_up, kind):
+        callback({})
+    assert cloud.alive == {value: True}
+    task.end(kind)
+    assert cloud.alive == {value: False}
+
+
+@pytest.mark.usefixtures("variables")
+def test_the_same_holds_for_variables_which_fence_nothing(task):
+    cloud = Named()
+    value = once("c", cloud.create, cleanup=cloud.delete, context=task.context())
+    given_up = task.operator
+    assert once("c", cloud.create, cleanup=cloud.delete, context=task.context()) == value
+    given_up.on_failure_callback[0]({})
+    assert cloud.alive == {value: True}
+    task.end("on_failure_callback")
+    assert cloud.alive == {value: False}
+
+
+@pytest.mark.usefixtures("variables")
+def test_an_old_try_that_wakes_up_after_a_clear_touches_nothing(task):
+    """What it reads is of a later generation, which is no clear of its own."""
+    cloud = Named()
+    old = task.context()
+    task.clear()
+    value = once("c", cloud.create, cleanup=cloud.delete, context=task.context())
+    with pytest.raises(SupersededError):
+        once("c", cloud.create, cleanup=cloud.delete, context=old)
+    assert cloud.alive == {value: True}
+
+
+def test_a_store_that_does_not_answer_at_the_end_leaves_the_cluster_and_says_so(task, caplog):
+    """Whether another try works with it is not known then."""
+    cloud = Named()
+    context, store = fenced(task)
+    value = once("c", cloud.create, cleanup=cloud.delete, context=context)
+    store.is_down = True
+    task.end()
+    assert cloud.alive == {value: True}
+    assert "is not cleaned up" in caplog.text
+
+
+def test_a_clean_up_that_a_process_died_in_is_repeated_and_its_value_never_used_again(task):
+    cloud = Cloud()
+
+    class Died(BaseException):
+        pass
+
+    def dies(value):
+        raise Died
+
+    first = once("c", cloud.create, cleanup=dies, context=task.context())
+    with pytest.raises(Died):
+        task.end()
+    assert once("c", cloud.create, cleanup=cloud.remove, context=task.context()) != first
+    assert cloud.removed == [first]
+
+
+# -- a value that is dead ---------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_is_dead_is_cleaned_up_and_made_anew_under_another_token(task):
+    cloud, dead = Cloud(), set()
+
+    def get():
+        return once("c", cloud.create, cleanup=cloud.remove, alive=lambda value: value not in dead, context=task.context())
+
+    first = get()
+    assert get() == first
+    dead.add(first)
+    second = get()
+    assert second != first
+    assert cloud.removed == [first]
+    assert len(cloud.made) == 2
+    task.end()
+    assert cloud.removed == [first, second]
+
+
+def test_a_service_that_cannot_say_whether_it_is_alive_fails_the_try_and_removes_nothing(task):
+    cloud = Cloud()
+
+    def alive(value):
+        raise ConnectionError
+
+    once("c", cloud.create, cleanup=cloud.remove, alive=alive, context=task.context())
+    with pytest.raises(ConnectionError):
+        once("c", cloud.create, cleanup=cloud.remove, alive=alive, context=task.context())
+    assert cloud.removed == []
+    assert task.data[KEY]["state"] == "made"
+
+
+def test_one_attempt_that_asks_again_cleans_up_what_it_was_given_last_and_once(task):
+    cloud, context, dead = Cloud(), task.context(), set()
+    values = []
+    for _ in range(3):
+        values.append(once("c", cloud.create, cleanup=cloud.remove, alive=lambda value: value not in dead, context=context))
+        if len(values) == 2:
+            dead.add(values[0])
+    assert values[0] == values[1] != values[2]
+    task.end()
+    assert cloud.removed == [values[0], values[2]]
+
+
+# -- what a create leaves ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("last", "words"), [(False, "The next try calls create with the same token"), (True, "the last try")])
+def test_what_a_create_that_failed_may_have_left_is_said(task, caplog, last, words):
+    tokens = []
+
+    def create(token):
+        tokens.append(token)
+        raise WorkError
+
+    task.try_number = 3 if last else 0
+    with pytest.raises(WorkError):
+        once("c", create, cleanup=lambda value: None, context=task.context())
+    assert words in caplog.text
+    assert tokens[0] in caplog.text
+
+
+def test_without_a_token_the_words_are_others(task, caplog):
+    with pytest.raises(WorkError):
+        once("c", lambda: (_ for _ in ()).throw(WorkError), context=task.context())
+    assert "Look for it by hand" in caplog.text
+
+
+def test_what_could_not_be_kept_is_left_to_the_next_try_if_it_bears_a_token_else_cleaned_up(task):
+    for takes_token in (True, False):
+        task, removed = Task(), []
+        context, store = fenced(task)
+
+        def create(token=None, store=store):
+            store.is_down = True
+            return f"cluster {token}"
+
+        made = create if takes_token else lambda create=create: create()
+        with pytest.raises(Exception, match="could not be written"):
+            once("c", made, cleanup=removed.append, context=context)
+        assert len(removed) == (0 if takes_token else 1)
+        tokens = []
+        once("c", lambda token, tokens=tokens: tokens.append(token) or token, context=fenced(task)[0])
+        if takes_token:
+            assert tokens == [task.data[KEY]["token"]]
+
+
+def test_after_a_clean_up_of_what_could_not_be_kept_the_token_is_another_one(task, monkeypatch):
+    tokens = []
+
+    def create(token):
+        tokens.append(token)
+        return {1, 2} if len(tokens) == 1 else token
+
+    with pytest.raises(AirflowFailException):
+        once("c", create, cleanup=lambda value: None, context=task.context())
+    monkeypatch.setattr(time, "time", lambda: 5e8)
+    once("c", create, context=task.context())
+    assert len(set(tokens)) == 2
+
+
+# -- odd functions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("create", "value"),
+    [
+        (dict, {}),
+        (time.time, None),
+        (functools.partial(next, iter(["x"])), "x"),
+        (lambda token, /: token[:0] + "by place", "by place"),
+        (lambda token=None: "by name" if token else "none", "by name"),
+        (type("Create", (), {"__call__": lambda self, token: "an object"})(), "an object"),
+    ],
+)
+def test_anything_that_can_be_called_creates(task, create, value):
+    made = once("c", create, context=task.context())
+    assert made == value or value is None
+    assert once("c", create, context=task.context()) == made
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_dies_when_no_more_than_one_resource_is_there_and_it_is_the_one_in_use(seed):
+    """Deaths before and after each call of the store, dead values, clears: all but the last one were removed."""
+    draw, task, there = random.Random(seed), Task(), {}
+    task.max_tries = 99
+
+    class Died(BaseException):
+        pass
+
+    def create(token):
+        there[token] = True
+        return token
+
+    for _ in range(25):
+        context = task.context()
+        effects = context["task_state_store"]._effects
+        at = draw.randint(0, 6)
+
+        def listener(call, effects=effects, at=at):
+            if len(effects.done) > at:
+                effects.dead = True
+                raise Died
+
+        if draw.random() < 0.6:
+            effects.listener = listener
+        if draw.random() < 0.2:
+            task.clear()
+            task.max_tries = task.try_number + 99
+        try:
+            value = once("c", create, cleanup=lambda name: there.update({name: False}), alive=there.get, context=context)
+        except Died:
+            continue
+        assert there[value], "a dead one was handed out"
+        if draw.random() < 0.2:
+            there[value] = False  # a spot instance goes
+    effects.listener = None
+    value = once("c", create, cleanup=lambda name: there.update({name: False}), alive=there.get, context=task.context())
+    assert [name for name, is_there in there.items() if is_there] == [value]
+    assert logging.getLogger("resumable")
