@@ -68,7 +68,8 @@ class CurrentTask:
             except RuntimeError as e:
                 raise ConfigurationError(
                     "There is no running task here, so there is nowhere to keep state. Nothing was done. Call it from a @task "
-                    "function or an operator's execute(), not while the DAG is parsed."
+                    "function or an operator's execute(), not while the DAG is parsed. The function of @task.external_python or "
+                    "@task.virtualenv runs in a process of its own, which has no task state: make it a plain @task."
                 ) from e
         return cls(context, compat.task_identity(context), compat.generation(context), compat.state_store(context))
 

@@ -38,6 +38,12 @@ def delete_cluster(cluster: str) -> None:
     EmrHook(aws_conn_id="aws_default").get_conn().terminate_job_flows(JobFlowIds=[cluster])
 
 
+def is_alive(cluster: str) -> bool:
+    """Asked by a retry: somebody may have ended the cluster meanwhile."""
+    found = EmrHook(aws_conn_id="aws_default").get_conn().describe_cluster(ClusterId=cluster)
+    return found["Cluster"]["Status"]["State"] in ALIVE
+
+
 def load(table: str, cluster: str) -> None:
     print(f"load {table} on {cluster}")
 
@@ -46,7 +52,7 @@ with DAG("setup_once", schedule="@daily", catchup=False, doc_md=__doc__) as dag:
 
     @task(retries=3, retry_delay=timedelta(minutes=1))
     def load_tables() -> None:
-        cluster = once("cluster", create_cluster, cleanup=delete_cluster)
+        cluster = once("cluster", create_cluster, cleanup=delete_cluster, alive=is_alive)
         with Checkpoint("tables") as checkpoint:
             for table in checkpoint.items(TABLES):
                 load(table, cluster)
