@@ -310,7 +310,8 @@ class Checkpoint:
                         raise
                     self._note(position, listed[position], e)
                 else:
-                    progress.mark(position)
+                    if position not in progress.failed:  # by checkpoint.fail()
+                        progress.mark(position)
                     if not is_writing and progress.is_due:
                         is_writing = True
                         try:
@@ -334,7 +335,8 @@ class Checkpoint:
 
         def work_at(position: int) -> None:
             tried_in_thread(work, listed[position], tries, threads.ended)
-            progress.mark(position)
+            if position not in progress.failed:  # by checkpoint.fail()
+                progress.mark(position)
 
         threads = Threads(
             work_at,

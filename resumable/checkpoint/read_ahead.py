@@ -18,7 +18,9 @@ import dis
 import gc
 import inspect
 import itertools
+import multiprocessing.process
 import sys
+import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +39,7 @@ _TAKES_ALL_OPS = frozenset({"LIST_EXTEND", "SET_UPDATE", "CALL_FUNCTION_EX", "UN
 _LAZY = (zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle)
 """Iterators in C that hand on what they get, one by one, and call nothing."""
 
-_TAKES_SEVERAL = tuple(vars(itertools)[name] for name in ("batched",) if name in vars(itertools))
+_TAKES_SEVERAL = tuple(vars(itertools)[name] for name in ("batched", "pairwise") if name in vars(itertools))
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
 
@@ -52,11 +54,23 @@ _BARS = frozenset({"tqdm.std", "tqdm.asyncio", "tqdm.notebook", "rich.progress"}
 """Modules whose generators hand on each item and do nothing with it but count."""
 
 _HAND_OFFS = frozenset(
-    {"submit", "create_task", "ensure_future", "run_in_executor", "run_coroutine_threadsafe", "apply_async", "start_soon"}
+    {
+        "submit",
+        "create_task",
+        "ensure_future",
+        "run_in_executor",
+        "run_coroutine_threadsafe",
+        "apply_async",
+        "start_soon",
+        "put",
+        "remote",
+    }
 )
-_HAND_OFF_PACKAGES = frozenset({"asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib"})
+_HAND_OFF_PACKAGES = frozenset(
+    {"asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "queue", "_queue", "distributed", "ray"}
+)
 
-_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait"})
+_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait", "start"})
 
 _NOTHING = frozenset(
     {"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PRECALL", "KW_NAMES", "NOT_TAKEN", "MAKE_CELL", "COPY_FREE_VARS"}
@@ -68,6 +82,7 @@ _AWAITS = frozenset({"GET_AWAITABLE", "YIELD_FROM", "SEND"})
 _ASKS_ASYNC = frozenset({"YIELD_FROM", "SEND", "END_SEND"})
 _MOST_LOOKED_AT = 200
 _MOST_ASKED = 30
+_FEW_REFERENCES = 6
 
 
 class Watch:
@@ -106,15 +121,19 @@ class Watch:
         Returns: words for it, e.g. ``list()``; None if the work on the item may be done.
         """
         self._asked += 1
-        found: str | None
-        if self._asked == 1 and self._hinted == (id(frame), frame.f_lasti):
-            found, hands_on = "list()", False
-        elif self._asked == 1:
-            found, hands_on = _reads_ahead(self._iterator(), item, frame)
-        else:
-            found, hands_on = _at(None, item, frame).found, True
+        try:
+            found, hands_on = self._seen(item, frame)
+        except Exception:  # whatever Python comes: to look must not break a loop that is right
+            found, hands_on = None, False
         self.is_over = bool(found) or not hands_on or self._asked >= _MOST_ASKED
         return found
+
+    def _seen(self, item: Any, frame: FrameType) -> tuple[str | None, bool]:
+        if self._asked > 1:
+            return _at(None, item, frame).found, True
+        if self._hinted == (id(frame), frame.f_lasti):
+            return "list()", False
+        return _reads_ahead(self._iterator(), item, frame)
 
 
 def _reads_ahead(iterator: Any, item: Any, frame: FrameType) -> tuple[str | None, bool]:
@@ -147,10 +166,12 @@ def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
     if taker in _LAZY_POOLS:
         return _Seen(f"{taker.partition('.')[0]}, which takes items before it works them,")
     if op == "FOR_ITER" or op in _ASKS_ASYNC:
-        if op == "FOR_ITER" and asked is not None and _may_be_batched(frame):
+        if op == "FOR_ITER" and asked is not None and _may_be_batched(asked, frame):
             for one in _consumers(asked):
                 if isinstance(one, _TAKES_SEVERAL):
                     return _Seen(f"itertools.{type(one).__name__}()")
+            if _is_taken_twice(asked):
+                return _Seen("zip() of the same iterator several times")
         loop = _Loop(instructions, index, frame)
         is_forwarding = is_generator and (module in _BARS or loop.only_forwards() or op in ("YIELD_FROM", "SEND"))
         return _Seen(loop.reads_ahead(item), is_forwarding and not loop.awaits(), loop.hands_on())
@@ -225,13 +246,22 @@ def _generator_of(frame: FrameType) -> Any:
     return next((one for one in gc.get_objects() if type(one) is GeneratorType and one.gi_frame is frame), None)
 
 
-def _may_be_batched(frame: FrameType) -> bool:
-    """Whether the asking function names anything that takes several; else the whole heap need not be looked through."""
-    names = frame.f_code.co_names + frame.f_code.co_varnames + frame.f_code.co_freevars
+def _is_taken_twice(asked: Any) -> bool:
+    """``zip(*[iterator] * 5)``: one that keeps the same iterator several times."""
+    for one in gc.get_referrers(asked):
+        if type(one) is tuple and len(one) <= _MOST_LOOKED_AT and sum(part is asked for part in one) > 1:
+            return any(isinstance(two, zip | itertools.zip_longest) for two in gc.get_referrers(one))
+    return False
+
+
+def _may_be_batched(asked: Any, frame: FrameType) -> bool:
+    """Whether anything may take several at once; else the whole heap need not be looked through."""
+    if sys.getrefcount(asked) > _FEW_REFERENCES:
+        return True
+    takers = {one.__name__ for one in _TAKES_SEVERAL}
     known = frame.f_globals
-    return bool(_TAKES_SEVERAL) and any(
-        name == "batched" or any(known.get(name) is one for one in _TAKES_SEVERAL) for name in names
-    )
+    names = frame.f_code.co_names + frame.f_code.co_varnames + frame.f_code.co_freevars
+    return any(name in takers or any(known.get(name) is one for one in _TAKES_SEVERAL) for name in names)
 
 
 # -- loops that hand the item on --------------------------------------------------------------------------------------
@@ -295,6 +325,8 @@ class _Loop:
                 continue
             if _is_call(op):
                 return ""
+            if op in ("LOAD_METHOD", "LOAD_ATTR") and self._all[i].argval == "start":
+                return ""
             return op if op.startswith(_KEEPS) else None
         return None
 
@@ -350,6 +382,8 @@ def _any_pending(frame: FrameType) -> bool:
 
 
 def _is_hand_off(callee: _Callee) -> bool:
+    if isinstance(callee.value, type) and issubclass(callee.value, threading.Thread | multiprocessing.process.BaseProcess):
+        return True
     if callee.name not in _HAND_OFFS:
         return False
     owner = callee.value if callee.receiver is None else callee.receiver
@@ -372,7 +406,11 @@ def _is_unstarted(item: Any) -> bool:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
-    for one in gc.get_referrers(item):
+    holders = gc.get_referrers(item)
+    several = [one for one in holders if type(one) in (tuple, dict) and len(one) <= _MOST_LOOKED_AT and one is not globals()]
+    if several:  # the *args and **kwargs of one
+        holders += gc.get_referrers(*several[:_MOST_LOOKED_AT])
+    for one in holders:
         if type(one) is CoroutineType and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
             return True
         if type(one) is FrameType and one.f_code.co_flags & inspect.CO_COROUTINE and one.f_lasti < 0:  # Python 3.10

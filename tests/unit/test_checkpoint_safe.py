@@ -324,6 +324,29 @@ def test_map_works_a_plain_function_in_as_many_threads_as_told_and_goes_on(task,
     assert set(worked) == set(ITEMS)
 
 
+@pytest.mark.parametrize("kind", ["with", "async with"])
+def test_an_item_that_its_work_calls_failed_is_not_done(task, kind):
+    opened = []
+
+    def load(item):
+        if item == "f007":
+            opened[0].fail(item, WorkError())
+
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            opened.append(checkpoint)
+            await checkpoint.map(load, ITEMS, on_error="collect")
+
+    with pytest.raises(ItemsFailedError, match="f007"):
+        if kind == "async with":
+            asyncio.run(run())
+        else:
+            with task.checkpoint() as checkpoint:
+                opened.append(checkpoint)
+                checkpoint.map(load, ITEMS, on_error="collect")
+    assert task.run(ITEMS) == ["f007"]
+
+
 def test_map_in_threads_stops_at_a_failure_or_tries_again(task):
     worked = Counter()
 

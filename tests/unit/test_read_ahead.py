@@ -12,7 +12,9 @@ import concurrent.futures
 import functools
 import importlib.util
 import itertools
+import multiprocessing.pool
 import operator
+import queue
 import shutil
 import subprocess
 import sys
@@ -236,6 +238,74 @@ if hasattr(itertools, "batched"):
 
 
 @ahead
+def pairwise(items, work):
+    for item, following in itertools.pairwise(items):
+        work(item)
+        if following == ITEMS[-1]:
+            work(following)
+
+
+@ahead
+def zip_of_one_iterator_several_times(items, work):
+    for batch in zip(*[iter(items)] * 5, strict=True):
+        for item in batch:
+            work(item)
+
+
+@ahead
+def a_queue(items, work):
+    todo = queue.Queue()
+    for item in items:
+        todo.put(item)
+    while not todo.empty():
+        work(todo.get())
+
+
+@ahead
+def threads_of_ones_own(items, work):
+    threads = []
+    for item in items:
+        thread = threading.Thread(target=work, args=(item,))
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join()
+
+
+@ahead
+def threads_that_nobody_keeps(items, work):
+    for item in items:
+        threading.Thread(target=work, args=(item,)).start()
+
+
+@ahead
+def a_multiprocessing_pool_of_threads(items, work):
+    with multiprocessing.pool.ThreadPool(4) as pool:
+        pool.map(work, items)
+
+
+@ahead
+def imap(items, work):
+    with multiprocessing.pool.ThreadPool(4) as pool:
+        for _ in pool.imap(work, items):
+            pass
+
+
+@ahead
+def apply_async(items, work):
+    with multiprocessing.pool.ThreadPool(4) as pool:
+        for answer in [pool.apply_async(work, (item,)) for item in items]:
+            answer.get()
+
+
+@ahead
+def list_of_a_generator_that_submits(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in list(pool.submit(work, item) for item in items):
+            future.result()
+
+
+@ahead
 def list_of_a_generator_that_only_hands_on(items, work):
     for item in list(item for item in items):
         work(item)
@@ -342,6 +412,20 @@ async def gather_of_a_generator(items, work):
         work(item)
 
     await asyncio.gather(*(one(item) for item in items))
+
+
+@coroutine(ahead)
+async def gather_of_threads(items, work):
+    await asyncio.gather(*(asyncio.to_thread(work, item) for item in items))
+
+
+@coroutine(ahead)
+async def gather_of_a_function_that_hands_its_arguments_on(items, work):
+    async def patiently(function, *args, **kwargs):
+        await asyncio.sleep(0)
+        function(*args, **kwargs)
+
+    await asyncio.gather(*[patiently(work, item) for item in items])
 
 
 @coroutine(ahead)
@@ -656,6 +740,29 @@ def next_by_another_name(items, work):
 def iter_with_a_sentinel(items, work):
     for item in iter(functools.partial(next, iter(items), None), None):
         work(item)
+
+
+@fine
+def a_thread_that_is_waited_for(items, work):
+    for item in items:
+        thread = threading.Thread(target=work, args=(item,))
+        thread.start()
+        thread.join()
+
+
+@fine
+def a_queue_beside_the_work(items, work):
+    done = queue.Queue()
+    for item in items:
+        work(item)
+        done.put(item)
+
+
+@fine
+def groupby(items, work):
+    for _, group in itertools.groupby(items, key=lambda item: item[-1]):
+        for item in group:
+            work(item)
 
 
 @fine
