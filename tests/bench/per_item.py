@@ -25,17 +25,23 @@ from typing import Any
 COUNT, FEW = 20_000, 200
 
 
-def in_a_task() -> None:
-    from airflow.sdk import DAG, get_current_context, task
+DAG_FILE = """
+from airflow.sdk import DAG, get_current_context, task
+from tests.bench.per_item import report
 
-    with DAG("per_item", schedule=None) as dag:
+with DAG("per_item", schedule=None) as dag:
 
-        @task
-        def run() -> None:
-            print("RESULT" + json.dumps(measure(get_current_context())))
+    @task
+    def run():
+        report(get_current_context())
 
-        run()
-    dag.test()
+    run()
+"""
+
+
+def report(context: Any) -> None:
+    """In the task: measure, and leave the result where the program that started it looks for it."""
+    Path(os.environ["AIRFLOW_HOME"], "result.json").write_text(json.dumps(measure(context)))
 
 
 def measure(context: Any) -> dict[str, Any]:
@@ -129,16 +135,20 @@ def main() -> None:
             **os.environ,
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": f"{home}/dags",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         }
+        dags = Path(home, "dags")
+        dags.mkdir()
+        (dags / "per_item_dag.py").write_text(DAG_FILE)
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
-        command = [sys.executable, "-c", "from tests.bench.per_item import in_a_task; in_a_task()"]
+        command = [sys.executable, "-c", "import per_item_dag; per_item_dag.dag.test()"]
+        env["PYTHONPATH"] = os.pathsep.join([str(dags), str(Path.cwd())])
         ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    found = [line.partition("RESULT")[2] for line in (ran.stdout + ran.stderr).splitlines() if "RESULT{" in line]
-    if not found:
-        sys.exit(ran.stdout[-3000:] + ran.stderr[-3000:])
-    text = found[0]
-    print(json.dumps(json.JSONDecoder().raw_decode(text)[0], indent=2))
+        result = Path(home, "result.json")
+        if not result.exists():
+            sys.exit(ran.stdout[-3000:] + ran.stderr[-3000:])
+        print(json.dumps(json.loads(result.read_text()), indent=2))
 
 
 if __name__ == "__main__":
