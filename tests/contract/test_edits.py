@@ -96,6 +96,7 @@ def test_an_edit_restarts_the_job_once_whoever_has_an_older_file(case: Case, ben
     if not can_stop(bench):
         pytest.skip("nothing stops the job")
     instance = TaskInstance(lambda: case.ours(task_id="task", **{**bench.arguments(), **case.extra}), retries=9)
+    instance.is_all_written = True
     die_in_the_wait(instance, bench)
     stale = instance.make
     edited = lambda: case.ours(task_id="task", **{**bench.other_arguments(), **case.extra})

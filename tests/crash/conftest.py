@@ -24,7 +24,7 @@ def remote() -> Iterator[Remote]:
 def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DAGs that every version of Airflow runs (`tests.versions`), and those of this folder alone."""
     folder, here = tmp_path_factory.mktemp("dags"), Path(__file__).parent
-    for file in (here / "dags" / "jobs.py", here / "dags_modes" / "modes.py"):
+    for file in (here / "dags" / "jobs.py", here / "dags_modes" / "modes.py", *(here / "dags_edits").glob("*.py")):
         shutil.copy(file, folder)
     return folder
 

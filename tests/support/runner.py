@@ -109,7 +109,8 @@ class TaskInstance:
         make: builds the operator, as parsing the DAG file does for each attempt.
         retries: Airflow's.
 
-    ``text`` gives the DAG file's text for each attempt; without it, all arguments stand there as constants.
+    An edit of its author is an edit of a DAG file: ``text`` gives that file's text for each attempt; with ``is_all_written``, all
+    arguments stand there as constants. Otherwise there is none, and what differs from one attempt to the next is no edit.
     """
 
     def __init__(self, make: Callable[[], Any], retries: int = 3, map_index: int = -1) -> None:
@@ -123,6 +124,7 @@ class TaskInstance:
         self.effects = Effects()
         self.file = new_path()
         self.text: Callable[[], str] | None = None
+        self.is_all_written = False
         self.on_defer: Callable[[Any], None] = lambda trigger: None
 
     @property
@@ -200,7 +202,9 @@ class TaskInstance:
     def _process(self, effects: Effects) -> tuple[Any, dict[str, Any]]:
         ti = TaskInstanceDouble(self, effects)
         run = types.SimpleNamespace(clear_number=self.clear_number, start_date=self.run_started, run_id="run")
-        operator = in_file(self.make(), self.file, self.text and self.text())
+        operator = self.make()
+        if self.text is not None or self.is_all_written:
+            in_file(operator, self.file, self.text and self.text())
         store = StateStoreDouble(self.data, effects, self.store_down)
         return operator, {"ti": ti, "task_instance": ti, "dag_run": run, "task_state_store": store, "task": operator}
 

@@ -780,11 +780,10 @@ def test_a_small_payload_is_kept_with_an_intent_and_sent_again_as_recorded(works
         return ResumableDatabricksOperator(**QUICK, json={**NOTEBOOK, "run_name": f"at {next(clock)}"})
 
     instance = TaskInstance(make)
-    with mock.patch.object(ResumableDatabricksOperator, "spec_fields", ("task_id",)):  # the author wrote {{ now() }}
-        die_in_doubt(instance, sent=False)
-        kept = instance.record["params"]
-        workspace.duration = 0
-        instance.attempt()
+    die_in_doubt(instance, sent=False)
+    kept = instance.record["params"]
+    workspace.duration = 0
+    instance.attempt()
     (call,) = submits(workspace)
     assert kept["run_name"] == call.body["run_name"]
     assert {**kept, "idempotency_token": call.body["idempotency_token"]} == call.body
@@ -890,6 +889,7 @@ def test_two_mapped_instances_have_different_tokens_and_specs(workspace, job, op
     records = []
     for index in (0, 1):
         instance = mapped(operator, items, index, deferrable=deferrable, **partial_of(operator, job))
+        instance.is_all_written = True
         instance.attempt()
         records.append(instance.record)
     assert records[0]["token"] != records[1]["token"]
@@ -915,6 +915,7 @@ def test_swapped_items_of_a_mapped_task_are_seen_as_a_change(workspace, job, ope
     ((name, values),) = items.items()
     policy = {"resume_policy": {"on_change": "fail"}, **partial_of(operator, job)}
     instance = mapped(operator, items, 0, **policy)
+    instance.is_all_written = True
     die_in_the_wait(instance)
     instance.make = mapped(operator, {name: values[::-1]}, 0, **policy).make
     with pytest.raises(AirflowFailException, match="the author changed|The author changed"):

@@ -218,6 +218,7 @@ def test_a_clear_of_a_launched_workflow_follows_on_clear(workspace, policy, runs
 
 def test_an_edit_of_a_task_of_the_workflow_is_a_change_of_the_job(workspace):
     instance = launch(resume_policy={"on_change": "fail"})
+    instance.is_all_written = True
     die_with_the_run_kept(instance)
     instance.make = launch(path="/other", resume_policy={"on_change": "fail"}).make
     with pytest.raises(AirflowFailException, match="on_change=fail"):

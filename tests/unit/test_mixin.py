@@ -519,6 +519,7 @@ def test_the_token_in_another_method_is_an_error_on_the_first_run_already(servic
 def test_without_cancel_job_a_restart_is_refused_with_what_to_do(service, policy):
     operator = type("Operator", (Plain,), {"template_fields": ("sql",), "sql": "select 1"})
     instance = task(operator, service)
+    instance.is_all_written = True
     die_in_the_wait(instance, service)
     if policy == "on_clear":
         instance.clear()

@@ -117,6 +117,7 @@ def test_a_transform_of_a_model_that_exists_makes_none(run):
 
 def test_a_name_that_was_edited_while_the_submit_was_in_doubt_makes_no_second_job(run):
     server, instance = run("sagemaker-training", resume_policy={"on_change": "reattach"})
+    instance.is_all_written = True
     die_after(instance, "http CreateTrainingJob")
     instance.data["resumable"].pop("params", None)  # as for a request too large to keep
     made = instance.make

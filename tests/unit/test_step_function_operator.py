@@ -78,6 +78,7 @@ def test_a_start_that_is_in_doubt_finds_its_execution_when_that_has_ended_too(se
 
 def test_a_start_that_is_in_doubt_keeps_its_name_when_the_author_edits_name_and_input(service):
     instance = start(deferrable=True, state_machine_input={"x": "y" * 4000}, resume_policy={"on_change": "reattach"})
+    instance.is_all_written = True
     die_after(instance, "http StartExecution")
     edited = start(name="edited", deferrable=True, state_machine_input={"x": "z"}, resume_policy={"on_change": "reattach"})
     instance.make = edited.make
