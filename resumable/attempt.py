@@ -574,9 +574,9 @@ class Attempt:
 
     def _replaced(self) -> tuple[str, ...]:
         before = self.record
-        if before is None or self._is_cleared(before):
+        if before is None:
             return ()
-        return replaced_marks(before.replaced, before.spec, self.claim.spec)
+        return replaced_marks(() if self._is_cleared(before) else before.replaced, before.spec, self.claim.spec)
 
     def _generation(self) -> Generation:
         before = self.record

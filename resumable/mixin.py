@@ -457,7 +457,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         """The fingerprint. Never an error: what cannot be told is not comparable, and so no edit."""
         values, called_with = self._written or self._as_written()
         try:
-            return compat.spec(self, values, called_with, context)
+            return compat.spec(self, values, called_with, context) if values else Spec()
         except Exception as e:
             self.log.debug("resumable: an edit of this task cannot be told: %r", e)
             return Spec()

@@ -111,7 +111,7 @@ class JobRecord:
     reach: Mapping[str, Any] | None = None
     """How a process that is not the task reaches the job: the operator's class and its connection, see `resumable.sweep`."""
     replaced: tuple[str, ...] = ()
-    """Marks of the specs that this generation's jobs had before an edit."""
+    """Marks of the specs that earlier jobs had, before edits: `resumable.spec.edited_fields`."""
     cancel_if_lost: bool = False
     """The job is to be cancelled if the last try is lost (``on_final_failure="cancel"``)."""
     stopping: str | None = None

@@ -16,7 +16,6 @@ import itertools
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -56,7 +55,7 @@ _ALL = "*"
 _EMPTY: tuple[Any, ...] = (None, "", {}, [], (), set(), frozenset())
 _GETTERS = frozenset(("get", "getenv", "getint", "getfloat", "getboolean", "pop", "setdefault"))
 _LONGEST = 100_000  # characters of a folded string
-_NOTHING = object()
+_NOTHING, _UNKNOWN = object(), object()
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -110,7 +109,9 @@ class Spec:
         is_written = _with_texts_of_numbers(written, given)
         fields: dict[str, str] = {}
         for name, value in values.items():
-            if not _is_default(value, (defaults or {}).get(name, _NOTHING)):
+            if value is _UNKNOWN:
+                fields[name] = _UNKNOWN_CODE
+            elif not _is_default(value, (defaults or {}).get(name, _NOTHING)):
                 fields.update(_codes(name, value, is_written, written))
         return cls(_hash(text), fields, hashes)
 
@@ -192,6 +193,7 @@ def moved_fields(earlier: Spec | None, now: Spec | None) -> tuple[str, ...]:
         return ()
     moved = [name for name in sorted(earlier.fields.keys() & now.fields.keys()) if earlier.fields[name] != now.fields[name]]
     moved = [name for name in moved if _by_value(earlier.fields[name]) != _by_value(now.fields[name])]
+    moved = [name for name in moved if _UNKNOWN_CODE not in (earlier.fields[name], now.fields[name])]
     return tuple(name for name in moved if name != _ALL and not any(other.startswith(f"{name}.") for other in moved))
 
 
@@ -210,7 +212,7 @@ def is_of_the_job(name: str) -> bool:
 
 def spec_values(task: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
     """
-    The values of a task's fields; one that cannot be had is left out.
+    The values of a task's fields. One that fails, say for want of a connection, is not comparable.
 
     Args:
         task: an operator.
@@ -218,10 +220,14 @@ def spec_values(task: Any, names: Iterable[str] | None = None) -> dict[str, Any]
     """
     if names is None:
         names = filter(is_of_the_job, getattr(task, "template_fields", ()))
-    values = {}
+    values: dict[str, Any] = {}
     for name in names:
-        with suppress(Exception):
+        try:
             values[name] = getattr(task, name)
+        except AttributeError:
+            continue
+        except Exception:
+            values[name] = _UNKNOWN
     return values
 
 
@@ -236,6 +242,7 @@ def named(names: Iterable[str], most: int = 5) -> str:
 
 _DIGEST = 5
 _CODE = 2 * _DIGEST + 1
+_UNKNOWN_CODE = "?????~?????"
 
 
 def _hash(value: Any) -> str:
@@ -266,6 +273,8 @@ def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = ""
     edited: list[str] = []
     for name in names:
         one, other = earlier.get(name), now.get(name)
+        if _UNKNOWN_CODE in (one, other):
+            continue
         if one is None or other is None:
             if _has_literal(one or other or ""):
                 edited.append(name)

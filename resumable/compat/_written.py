@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 Path = tuple[Any, ...]
@@ -123,13 +124,14 @@ def written_and_received(
     """
     fields, received = dict(values), {}
     for path, is_upstreams in group_arguments(values):
-        rendered = _at(vars(operator), path)
+        rendered = _at(getattr(operator, path[0]), path[1:])
         if is_upstreams:
             received[".".join(str(part) for part in path)] = rendered
         else:
             fields = _with(fields, path, rendered)
     if map_index >= 0:
-        received |= from_upstream(operator, map_index, called_with)
+        with suppress(Exception):  # then only this is not known
+            received |= from_upstream(operator, map_index, called_with)
     return fields, received
 
 

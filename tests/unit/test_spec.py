@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resumable.identity import Generation
+from resumable.lifecycle import Certainty
 from resumable.record import MAX_BYTES, JobHandle, JobRecord
 from resumable.spec import Spec, edited_fields, is_of_the_job, moved_fields, named, replaced_marks, spec_values
+from tests.support.fake_service import CLEARED, Clock, FakeService, FaultyStore, Lines, new_attempt, start
 
 UNHURRIED = settings(deadline=None)
 
@@ -185,7 +187,7 @@ def test_how_a_job_is_reached_waited_for_or_logged_is_not_the_job(name):
     assert not is_of_the_job(name)
 
 
-def test_a_field_that_cannot_be_had_is_left_out():
+def test_a_field_that_cannot_be_had_is_not_comparable():
     class Task:
         template_fields = ("sql", "broken", "missing", "aws_conn_id")
         sql, aws_conn_id = "a", "aws"
@@ -194,7 +196,14 @@ def test_a_field_that_cannot_be_had_is_left_out():
         def broken(self):
             raise RuntimeError("needs a connection")
 
-    assert spec_values(Task()) == {"sql": "a"}
+    text, later = "sql = 'a'; broken = 'x'", "sql = 'a'; broken = 'y'"
+    assert spec_values(Task()).keys() == {"sql", "broken"}
+    one, other = Spec.of(spec_values(Task()), text), Spec.of({"sql": "a", "broken": "y"}, later)
+    for kept in (one, Spec.from_json(json.loads(json.dumps(one.to_json())))):
+        assert not edited_fields(kept, other)
+        assert not edited_fields(other, kept)
+        assert not moved_fields(kept, other)
+    assert edited_fields(Spec.of({"sql": "a", "broken": "x"}, text), other) == ("broken",)
 
 
 # -- numbers that became texts, enums ------------------------------------------------------------------------
@@ -396,3 +405,47 @@ def test_a_log_line_names_a_few_fields():
 def test_the_constants_of_a_file_are_found_without_running_it():
     text = "raise SystemExit\nsql = 'select 1'"
     assert edited_fields(Spec.of({"sql": "select 1"}, text), Spec.of({"sql": "select 2"}, "sql = 'select 2'"))
+
+
+# -- attempts --------------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """Attempts at one task, one after the other, at a service in memory."""
+
+    def __init__(self):
+        self.service = FakeService(Certainty.RESEND, Clock())
+        self.store, self.log, self.tries = FaultyStore(), Lines(), 0
+
+    def job_of(self, word, **choices):
+        """The job of an attempt whose DAG file has this word in it, and computes something at each parse."""
+        self.tries += 1
+        spec = Spec.of({"job": {"word": word, "at": f"t-{self.tries}"}}, f"job = make({word!r})")
+        attempt = new_attempt(self.service, self.store, spec=spec, log=self.log, try_number=self.tries, **choices)
+        start(attempt, self.service)
+        return attempt.handle.ids
+
+
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
+def test_a_worker_with_the_file_from_before_an_edit_keeps_the_job_of_after_it(cleared):
+    bench = Bench()
+    choices = {"generation": CLEARED, "on_clear": "reattach"} if cleared else {}
+    first = bench.job_of("old")
+    second = bench.job_of("new", **choices)
+    assert first != second
+    assert bench.job_of("old", **choices) == second
+    assert "is as it was before an edit here" in bench.log.at("info")[-1]
+    assert bench.job_of("new", **choices) == second
+    assert bench.job_of("newer", **choices) != second
+
+
+def test_what_moved_is_named_in_the_line_of_the_reattachment():
+    bench = Bench()
+    assert bench.job_of("old") == bench.job_of("old")
+    assert "although job.at moved: it is computed when the DAG file is parsed" in bench.log.at("info")[-1]
+
+
+def test_an_edit_is_named_in_the_line_of_the_restart():
+    bench = Bench()
+    assert bench.job_of("old") != bench.job_of("new")
+    assert "the author changed job.word, on_change=restart" in bench.log.at("info")[-1]
