@@ -189,6 +189,10 @@ def test_a_real_edit_restarts_the_job_once_also_with_a_stale_worker_in_between(
 
 
 def in_the_wait_of_the(number, instance, workspace):
+    """One start of the task's next try that ends while its n-th job runs."""
+    if instance.looks:  # the try before was lost between two looks
+        instance.try_number += 1
+
     def listen(effect):
         is_there = len(workspace.runs) == number and instance.record["job"] is not None and len(workspace.active()) == 1
         instance.effects.dead = is_there and effect.startswith(("http GET", "defer"))
@@ -197,6 +201,18 @@ def in_the_wait_of_the(number, instance, workspace):
         instance.attempt(listener=None if instance.looks else listen)
     if end.type is AirflowRescheduleException:
         instance.try_number -= 1
+
+
+def test_within_a_try_an_edit_restarts_nothing(workspace, tmp_path):
+    file = DagFile(tmp_path / "etl.py", MODES["reschedule"])
+    file.write(EDITS["a literal"][0])
+    instance = task(file)
+    in_the_wait(instance)
+    file.write(EDITS["a literal"][1])
+    in_the_wait(instance)
+    assert (len(workspace.runs), workspace.count("runs/cancel")) == (1, 0)
+    in_the_wait_of_the(2, instance, workspace)
+    assert (len(workspace.runs), workspace.count("runs/cancel")) == (2, 1)
 
 
 @pytest.mark.parametrize(
