@@ -51,7 +51,7 @@ _SPLIT = 24
 """Entries of a dict up to which each is fingerprinted by itself, so that a log line can name it."""
 
 _ITEMS = 8
-_ALL = "*"
+_ALL, _ALL_NAMED = "*", "its arguments"
 _EMPTY: tuple[Any, ...] = (None, "", {}, [], (), set(), frozenset())
 _GETTERS = frozenset(("get", "getenv", "getint", "getfloat", "getboolean", "pop", "setdefault"))
 _LONGEST = 100_000  # characters of a folded string
@@ -189,12 +189,24 @@ def edited_fields(earlier: Spec | None, now: Spec | None, replaced: Iterable[str
 
 def moved_fields(earlier: Spec | None, now: Spec | None) -> tuple[str, ...]:
     """The names of fields whose values differ, for a log line; of a dict, the entries that do."""
-    if earlier is None or now is None:
+    if earlier is None or now is None or not (earlier.text and now.text):
         return ()
-    moved = [name for name in sorted(earlier.fields.keys() & now.fields.keys()) if earlier.fields[name] != now.fields[name]]
-    moved = [name for name in moved if _by_value(earlier.fields[name]) != _by_value(now.fields[name])]
-    moved = [name for name in moved if _UNKNOWN_CODE not in (earlier.fields[name], now.fields[name])]
-    return tuple(name for name in moved if name != _ALL and not any(other.startswith(f"{name}.") for other in moved))
+    if _ALL in earlier.fields or _ALL in now.fields:
+        return (_ALL_NAMED,) if _by_value(earlier._folded) != _by_value(now._folded) else ()
+    moved = [name for name in sorted(earlier.fields.keys() | now.fields.keys()) if _has_moved(name, earlier.fields, now.fields)]
+    return tuple(name for name in moved if not any(other.startswith(f"{name}.") for other in moved))
+
+
+def _has_moved(name: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    one, other = earlier.get(name, ""), now.get(name, "")
+    if _UNKNOWN_CODE in (one, other) or ("." in name and not _are_split(name.partition(".")[0], earlier, now)):
+        return False
+    return _by_value(one) != _by_value(other)
+
+
+def _are_split(name: str, *sides: Mapping[str, str]) -> bool:
+    """Whether the entries of a dict are fingerprinted on all sides."""
+    return all(any(known.startswith(f"{name}.") for known in side) for side in sides)
 
 
 def replaced_marks(replaced: tuple[str, ...], earlier: Spec | None, now: Spec | None) -> tuple[str, ...]:
@@ -279,9 +291,8 @@ def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = ""
             if _has_literal(one or other or ""):
                 edited.append(name)
         elif _by_literals(one) != _by_literals(other) and _by_value(one) != _by_value(other):
-            entries = f"{name}."
-            if not depth and all(any(known.startswith(entries) for known in side) for side in (earlier, now)):
-                edited += _edited(earlier, now, entries)
+            if not depth and _are_split(name, earlier, now):
+                edited += _edited(earlier, now, f"{name}.")
             else:
                 edited.append(name)
     return edited
@@ -289,7 +300,7 @@ def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = ""
 
 def _edited_folded(earlier: Spec, now: Spec) -> list[str]:
     one, other = earlier._folded, now._folded
-    return ["its arguments"] if _by_literals(one) != _by_literals(other) and _by_value(one) != _by_value(other) else []
+    return [_ALL_NAMED] if _by_literals(one) != _by_literals(other) and _by_value(one) != _by_value(other) else []
 
 
 def _codes(name: str, value: Any, is_written: Callable[[Any], bool], written: _Written) -> dict[str, str]:

@@ -501,6 +501,20 @@ def test_another_item_from_upstream_restarts_the_job_of_a_mapped_task_once(works
     assert (len(workspace.runs), workspace.count("runs/cancel")) == (2, 1)
 
 
+@pytest.mark.parametrize("expand", OVER.values(), ids=OVER)
+def test_what_upstream_gave_is_told_from_what_the_file_gives(tmp_path, expand):
+    path = tmp_path / "etl.py"
+    path.write_text(MAPPED.format(expand=expand))
+    dag = runpy.run_path(str(path))["dag"]
+    dag.fileloc = str(path)
+    (task,) = (task for task in dag.tasks if task.task_id == "job")
+    more = {"timeout_seconds": 60} if "timeout_seconds" in expand else {}
+    ti = SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=0)
+    one, other = (task.unmap({"run_name": item, **more})._spec({"ti": ti}) for item in ("a", "b"))
+    assert set(one.items) == {"run_name"}
+    assert edited_fields(one, other) == ("run_name (from upstream)",)
+
+
 PARSED = {
     "written": ("expand(run_name=['a', 'b'])", "expand(run_name=['z', 'a', 'b'])", 2),
     "written, by kwargs": ("expand_kwargs([{'run_name': 'a'}])", "expand_kwargs([{'run_name': 'z'}])", 2),

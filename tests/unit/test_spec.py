@@ -395,6 +395,17 @@ def test_moved_fields_are_named_down_to_the_entry_of_a_dict():
 
     assert moved_fields(of(1), of(2)) == ("json.run_name", "note")
     assert not moved_fields(of(1), of(1))
+    kept_small = Spec.from_json(of(1).to_json(0))
+    assert moved_fields(kept_small, of(2)) == ("its arguments",)
+    assert not moved_fields(kept_small, of(1))
+    without_entries = Spec.from_json(of(1).to_json(130))
+    assert set(without_entries.fields) == {"json", "note", "sql"}
+    assert moved_fields(without_entries, of(2)) == ("json", "note")
+
+
+def test_a_field_that_was_at_its_default_is_named_when_it_has_moved():
+    one, other = (Spec.of({"kind": kind}, "x = load()", defaults={"kind": "full"}) for kind in ("full", "part"))
+    assert moved_fields(one, other) == moved_fields(other, one) == ("kind",)
 
 
 def test_a_log_line_names_a_few_fields():
