@@ -15,7 +15,14 @@ from resumable import ConfigurationError, LostSightError, compat
 from resumable.operators.databricks import ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator
 from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup
 from tests.services import DatabricksSimulator, Drop, Refuse
-from tests.support.names import DAG, AirflowFailException, AirflowRescheduleException, AirflowTaskTerminated, DagSerialization
+from tests.support.names import (
+    DAG,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowTaskTerminated,
+    BaseOperator,
+    DagSerialization,
+)
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -380,3 +387,21 @@ def test_the_tasks_of_a_workflow_of_the_providers_own_group_may_be_resumable(wor
     metadata = launch(classes=classes).attempt()
     finish(workspace)
     watcher(metadata, classes=classes).attempt()
+
+
+def test_a_task_of_the_workflow_that_cannot_tell_what_it_is_counts_by_its_template_fields():
+    class Quacks(BaseOperator):
+        template_fields = ("sql", "databricks_conn_id")
+        databricks_conn_id = "databricks_default"
+
+        def __init__(self, *, sql, **kwargs):
+            super().__init__(**kwargs)
+            self.sql = sql
+
+    class Fails(Quacks):
+        def _get_task_base_json(self):
+            raise RuntimeError("needs a connection")
+
+    operator = launch().make()
+    operator.tasks_to_convert = {"a": Quacks(task_id="a", sql="select 1"), "b": Fails(task_id="b", sql="select 2")}
+    assert operator._spec_values()["tasks"] == {"a": {"sql": "select 1"}, "b": {"sql": "select 2"}}

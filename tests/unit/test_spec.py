@@ -137,6 +137,11 @@ def test_a_constant_that_only_helps_to_compute_a_value_is_not_that_value(text):
     assert not edited_fields(one, other)
 
 
+def test_a_choice_among_constants_of_the_file_is_no_edit_while_the_file_is_the_same():
+    text = "SIZES = {'dev': 'small', 'prod': 'large'}\nsize = SIZES[os.environ['ENV']]"
+    assert not edited_fields(Spec.of({"size": "small"}, text), Spec.of({"size": "large"}, text))
+
+
 def test_an_unrelated_edit_is_none():
     one = parsed("sql = 'select 1'")
     assert not edited_fields(one, parsed("# a comment\nsql = 'select 1'\nthe_other = 'x'"))
