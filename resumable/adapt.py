@@ -127,7 +127,7 @@ class _Adapted(ResumableMixin):
     @compat.apply_defaults
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.durable and getattr(self, "deferrable", False):
+        if self._is_durable and getattr(self, "deferrable", False):
             raise ConfigurationError(
                 f"{type(self).__name__}(deferrable=True): a deferrable operator submits by another way than submit_job, which "
                 "make_resumable cannot make durable. Nothing was submitted. Give deferrable=False, with "

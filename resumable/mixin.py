@@ -73,6 +73,9 @@ class DurableBase(_StartedAgainInTime, ABC):
         log: Any
         task_id: str
 
+    _is_durable = True
+    """Ours. Where it is off, `_execute_theirs` puts into ``durable`` what the operator's own durability would have there."""
+
     _was_told_early = False
     _is_at_work = _is_over = False
     _attempt: Attempt | None = None
@@ -95,7 +98,11 @@ class DurableBase(_StartedAgainInTime, ABC):
         if durable:
             compat.require_store()
         super().__init__(**kwargs)
-        self.durable = durable
+        theirs = vars(self).get("durable")
+        if not durable and theirs is not None and "durable" in (kwargs.get("default_args") or {}):  # it was meant for us
+            theirs = compat.durable_by_default(type(self))
+        self._their_durable: bool | None = theirs
+        self._is_durable = self.durable = durable
         self.resume_policy = policy
         if durable and policy.wait is Wait.RESCHEDULE:
             self._check_reschedule()
@@ -193,15 +200,16 @@ class DurableBase(_StartedAgainInTime, ABC):
         return outer != self.task_id or (isinstance(task, compat.base_operator()) and type(task) is not type(self))
 
     def _runs_durable(self, context: Any) -> bool:
-        if self.durable and self._is_nested(context):
-            self.durable = False
+        if self._is_durable and self._is_nested(context):
+            self._is_durable = self.durable = False
+            self._their_durable = None  # it would mix two jobs up as well
             self.log.warning(
                 "resumable: %s is executed inside task %s and is not made durable: a task has one record, for one job. A retry "
                 "of that task starts this job again. Make a task of its own of it, or write the outer task as a ResumableMixin.",
                 type(self).__name__,
                 context["task"].task_id,
             )
-        return self.durable
+        return self._is_durable
 
     def _succeeded(self, context: Any, attempt: Attempt) -> None:
         if self._waits():
@@ -440,7 +448,7 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """Called for plain and for mapped tasks, right before templates are rendered: the last sight of what the author wrote."""
-        if parent is self and self.durable:
+        if parent is self and self._is_durable:
             self._written = self._as_written()
             self._hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
         super()._do_render_template_fields(parent, *args, **kwargs)  # type: ignore[misc]

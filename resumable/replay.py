@@ -74,6 +74,8 @@ class ReplayMixin(DurableBase):
             return self._execute_theirs(context)
 
     def _execute_theirs(self, context: Any) -> Any:
+        if not self._is_durable and self._their_durable is not None:
+            self.durable = self._their_durable
         return super().execute(context, **compat.execute_guard(self))  # type: ignore[misc]
 
     @contextmanager
@@ -101,7 +103,7 @@ class ReplayMixin(DurableBase):
         if remaining is not None:
             given = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
             timeout = timedelta(seconds=remaining if given is None else min(given, remaining))
-        ours = self.trigger(trigger) if self.durable else trigger
+        ours = self.trigger(trigger) if self._is_durable else trigger
         return super().defer(trigger=ours, timeout=timeout, **kwargs)  # type: ignore[misc]
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
@@ -110,7 +112,7 @@ class ReplayMixin(DurableBase):
 
         A trigger that failed, was lost or timed out says nothing about the job: that is looked at before the task may fail.
         """
-        if not self.durable:
+        if not self._is_durable:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         self._take_over_on_kill()
         with compat.airflow_errors(context):

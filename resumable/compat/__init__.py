@@ -106,6 +106,12 @@ def started_again_in_time() -> type:
     return _three.AsItIs if _has("airflow.sdk.timezone") else _three.StartedAgainInTime  # that module came with 3.1
 
 
+def durable_by_default(operator: type) -> bool:
+    """Whether Airflow's own mixin makes ``operator`` durable where nobody says otherwise: from 3.3 on."""
+    mixins = [cls for cls in operator.__mro__ if cls.__name__ == "ResumableJobMixin"]
+    return any(inspect.signature(vars(cls)["__init__"]).parameters["durable"].default is True for cls in mixins)
+
+
 def base_operator() -> Any:
     return _first_of("BaseOperator", "airflow.sdk", "airflow.models")
 

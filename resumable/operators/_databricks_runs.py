@@ -143,6 +143,8 @@ class DatabricksRunReplay(ReplayMixin):
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
+        if not self._is_durable:
+            return super().execute_resumable(context)  # type: ignore[misc]
         run_id = self.submit_job(context)
         self.poll_until_complete(run_id, context)
         return self.get_job_result(run_id, context)

@@ -48,7 +48,7 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         return self._databricks_workflow_task_group is not None
 
     def execute(self, context: Any, **_: Any) -> Any:
-        if self.durable and self._is_member:
+        if self._is_durable and self._is_member:
             if not self.workflow_run_metadata:
                 launch = next(task_id for task_id in self.upstream_task_ids if task_id.endswith(".launch"))
                 self.workflow_run_metadata = context["ti"].xcom_pull(task_ids=launch)

@@ -41,6 +41,7 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
     """
 
     submit_method = "run_now"
+    caller = theirs._CreateDatabricksWorkflowOperator.caller
 
     if TYPE_CHECKING:  # of the provider's operator
         tasks_to_convert: Mapping[str, Any]
@@ -59,6 +60,9 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
 
     def _wait_for_job_to_start(self, run_id: int) -> None:
         """As the provider's, which takes a run that is queued, or has ended already, for one that could not start."""
+        if not self._is_durable:
+            super()._wait_for_job_to_start(run_id)
+            return
         while (life := self._hook.get_run(run_id)["state"].get("life_cycle_state")) == "QUEUED":
             self.log.info("The workflow's run %s is queued", run_id)
             time.sleep(START_LOOKS)

@@ -152,7 +152,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
 
     def _cancel_datasync_task_execution(self) -> None:
         """The provider cancels on any exception of its wait, that of a status it could not get included."""
-        if not self.durable:
+        if not self._is_durable:
             super()._cancel_datasync_task_execution()
 
 

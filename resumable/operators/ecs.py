@@ -123,7 +123,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     # -- a task that has succeeded and may be forgotten by now: the provider's wait for it would not end ---------------
 
     def _has_succeeded(self) -> bool:
-        return self.durable and self._attempt is not None and isinstance(self._attempt.plan, Deliver)
+        return self._is_durable and self._attempt is not None and isinstance(self._attempt.plan, Deliver)
 
     def defer(self, **kwargs: Any) -> Any:
         return None if self._has_succeeded() else super().defer(**kwargs)

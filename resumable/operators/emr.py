@@ -368,13 +368,13 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
         self.config = {key: value for key, value in self.config.items() if key != "name"}
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        if self.durable and next_method == "execute":  # the provider had deferred for the start of its application
+        if self._is_durable and next_method == "execute":  # the provider had deferred for the start of its application
             return self.execute(context)
         return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         """The provider's; where the trigger tells a failure, the provider's fails to read it."""
-        if self.durable and event is not None and event.get("status") != "success":
+        if self._is_durable and event is not None and event.get("status") != "success":
             msg = f"EMR Serverless job failed, or waiting for it did: {event}"
             raise RuntimeError(msg)
         return super().execute_complete(context, event)

@@ -96,6 +96,8 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
     def submit_job(self, context: Any) -> Any:
         """The provider's, without its own search for a run of this task."""
+        if not self._is_durable:
+            return super().submit_job(context)
         with self._theirs_off():
             return super().submit_job(context)
 

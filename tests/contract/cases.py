@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
-from airflow.providers.common.compat.sdk import ResumableJobMixin
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
@@ -166,11 +165,6 @@ class Case:
     @property
     def deferrable(self) -> bool:
         return bool(self.extra.get("deferrable"))
-
-    @property
-    def theirs_plain(self) -> dict[str, Any]:
-        """What switches the provider's own durability off, where it has one."""
-        return {"durable": False} if isinstance(self.theirs, type) and issubclass(self.theirs, ResumableJobMixin) else {}
 
     def __str__(self) -> str:
         return self.name + ("-deferrable" if self.deferrable else "-sync")
