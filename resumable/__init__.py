@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RefusedError,
         ResumableError,
         StateStoreError,
+        WaitLimitError,
     )
     from resumable.mixin import ResumableMixin
     from resumable.policy import (
@@ -63,6 +64,7 @@ _HOMES = {
     "StateStore": "resumable.stores.base",
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
+    "WaitLimitError": "resumable.errors",
     "Watermark": "resumable.watermark",
     "make_resumable": "resumable.adapt",
     "once": "resumable.setup_once",
@@ -93,6 +95,7 @@ __all__ = [
     "StateStore",
     "StateStoreError",
     "Wait",
+    "WaitLimitError",
     "Watermark",
     "make_resumable",
     "once",

@@ -534,10 +534,23 @@ class Attempt:
             owner=self.owner,
             attempt=self._number,
             try_number=self._try,
+            first_look=self._first_look(record),
             left=self._not_waited_for,
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+
+    def _first_look(self, before: JobRecord | None) -> int | None:
+        if self.policy.wait is not Wait.RESCHEDULE:
+            return None
+        is_same_try = before is not None and before.try_number == self._try
+        return before.first_look if is_same_try and before is not None and before.first_look else self._number
+
+    @property
+    def looks(self) -> int:
+        """Starts of this try so far, this one included: a look each, where the task waits by being rescheduled."""
+        first = self.record.first_look if self.record is not None else None
+        return self._number - (first or self._number) + 1
 
     @property
     def _not_waited_for(self) -> str | None:
@@ -561,6 +574,7 @@ class Attempt:
             owner=self.owner,
             attempt=self._number,
             try_number=self._try,
+            first_look=self._first_look(before),
             replaces=before.handle.ids if token and before is not None and before.handle else None,
             intended_at=self._clock(),
             spec=self.claim.spec,

@@ -58,6 +58,10 @@ class JobTimeoutError(ResumableError):
     retryable = False
 
 
+class WaitLimitError(ResumableError):
+    """The author's own limit of the wait (``waiter_max_attempts`` ...) is reached. The job runs on; the next try reattaches."""
+
+
 class InvalidHandleError(ResumableError):
     """What a submit returned cannot identify a job (None, empty, wrong shape). The job may be running unseen."""
 

@@ -21,10 +21,12 @@ from resumable.errors import (
     LostSightError,
     RefusedError,
     ResumableError,
+    WaitLimitError,
 )
 from resumable.importing import path_of
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Conclude, Deliver, JobState, Observation
+from resumable.limits import Limit, tells_of_limit
 from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.remote import JobAdapter
@@ -69,6 +71,9 @@ class DurableBase(_StartedAgainInTime, ABC):
     ``reach_fields`` is None, such a job is reported and not stopped.
     """
 
+    limits: ClassVar[Sequence[Limit]] = ()
+    """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
+
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
         task_id: str
@@ -103,7 +108,7 @@ class DurableBase(_StartedAgainInTime, ABC):
             theirs = compat.durable_by_default(type(self))
         self._their_durable: bool | None = theirs
         self._is_durable = self.durable = durable
-        self.resume_policy = policy
+        self.resume_policy, self._given_policy = policy, given
         if durable and policy.wait is Wait.RESCHEDULE:
             self._check_reschedule()
         if durable and given.job_timeout is not None and not self._can_stop():
@@ -284,7 +289,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             return False
         attempt.wait_while_halted()  # the error may come of the stop: a job that was cancelled for it has not failed
         seen = attempt.observe()
-        if self._waits() and self.is_wait_trouble(error) and trouble.can_go_on(seen):
+        is_trouble = self._waits() and self.is_wait_trouble(error) and not self._is_at_limit(error, seen)
+        if is_trouble and trouble.can_go_on(seen, is_quick=not tells_of_limit(error)):
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
             )
@@ -293,6 +299,27 @@ class DurableBase(_StartedAgainInTime, ABC):
             return True
         self._failed(context, attempt, seen, error)
         return False
+
+    def _is_at_limit(self, error: BaseException, seen: Observation, told: str = "", *, timed_out: bool = False) -> bool:
+        """Whether a limit of the author's own has ended the wait for a job that runs on; ``timed_out``: a deferral was."""
+        if seen.state not in (JobState.ACTIVE, JobState.REPAIRABLE) or not (timed_out or tells_of_limit(error, told)):
+            return False
+        found = next(((limit.argument, value) for limit in self.limits if (value := limit.of_author(self)) is not None), None)
+        if found is not None:
+            self.log.info("resumable: %s=%s has ended the wait, as the author asked; the job runs on", *found)
+        return found is not None
+
+    def _end_at_limit(self, context: Any, attempt: Attempt, seen: Observation) -> None:
+        """With ``wait="reschedule"``: the same, counted in looks of this try."""
+        for limit in self.limits:
+            value = limit.of_author(self)
+            if value is not None and attempt.looks >= limit.looks(self, value, self.resume_policy.interval):
+                error = WaitLimitError(
+                    f"{limit.argument}={value} is reached: this try has looked {attempt.looks} times at {attempt.handle}, which "
+                    "runs on. The next try reattaches to it. Raise the limit, or leave it out, if the job may take longer."
+                )
+                self._failed(context, attempt, seen, error)
+                raise error
 
     def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         """The try fails with ``error``: note what was seen of the job, and decide what becomes of one that still runs."""
@@ -399,6 +426,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             return
         if attempt.stop_if_overdue(self._stop_job):
             raise _overdue(attempt)
+        if self.resume_policy.wait is Wait.RESCHEDULE:
+            self._end_at_limit(context, attempt, seen)
         interval = self.resume_policy.interval
         raise compat.hand_back(max(compat.hand_back_seconds(), min(interval, attempt.remaining or interval)))
 
@@ -736,10 +765,11 @@ class _WaitTrouble:
     def wait_begins(self) -> None:
         self._began = time.monotonic()
 
-    def can_go_on(self, seen: Observation) -> bool:
+    def can_go_on(self, seen: Observation, *, is_quick: bool = True) -> bool:
+        """``is_quick``: a failure soon after the begin counts. The provider's default limit of a wait may be as short as that."""
         if seen.state not in (JobState.ACTIVE, JobState.SUCCEEDED):
             return False
-        self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
+        self._quick = self._quick + 1 if is_quick and time.monotonic() - self._began < QUICK else 0
         if self._quick > QUICK_FAILURES:
             return False
         time.sleep(min(2.0**self._quick, 30.0) if seen.state is JobState.ACTIVE else 0)

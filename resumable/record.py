@@ -101,6 +101,8 @@ class JobRecord:
     params: Any = None
     place: Mapping[str, str] = field(default_factory=dict)
     try_number: int = 0
+    first_look: int | None = None
+    """The attempt by which the try that owns the record began; kept where the task waits by being rescheduled."""
     replaces: Any = None
     handle: JobHandle | None = None
     submitted_at: float | None = None
@@ -152,6 +154,8 @@ class JobRecord:
         for name in ("submitted_at", "closed_at"):
             if (at := getattr(self, name)) is not None:
                 data[name] = _iso(at)
+        if self.first_look is not None:
+            data["first_look"] = self.first_look
         if self.replaces is not None:
             data["replaces"] = self.replaces
         for name, value in (
@@ -198,6 +202,7 @@ class JobRecord:
                 owner=str(data["owner"]),
                 attempt=int(data["attempt"]),
                 try_number=int(data.get("try", 0)),
+                first_look=None if data.get("first_look") is None else int(data["first_look"]),
                 replaces=data.get("replaces"),
                 intended_at=_timestamp(data["intended_at"]),
                 spec=_spec_of(data),

@@ -122,11 +122,11 @@ class ReplayMixin(DurableBase):
                 if compat.is_final(e):
                     self._note_end(context, e)
                     raise
-                return self._resumed_badly(context, e)
+                return self._resumed_badly(context, e, "\n".join((next_kwargs or {}).get("traceback") or ()))
             self._note_success(context)
             return result
 
-    def _resumed_badly(self, context: Any, error: Exception) -> Any:
+    def _resumed_badly(self, context: Any, error: Exception, told: str) -> Any:
         attempt = self._attempt = self._new_attempt(context)
         attempt.resume()
         if attempt.record is None or attempt.record.handle is None:
@@ -140,6 +140,10 @@ class ReplayMixin(DurableBase):
             self._failed_resume = error
             return self.execute(context)
         runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
+        timed_out = compat.is_deferral_timeout(error)
+        if not attempt.is_overdue and self._is_at_limit(error, seen, told, timed_out=timed_out):
+            self._failed(context, attempt, seen, error)
+            raise error
         if runs and not attempt.is_overdue:
             seconds = compat.hand_back_seconds()
             self.log.warning(

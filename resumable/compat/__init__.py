@@ -527,9 +527,14 @@ def is_out_of_time(context: Mapping[str, Any], operator: Any, error: BaseExcepti
     Airflow does not apply it to a deferred task. But some of the provider's operators make it the time-out of their deferral.
     """
     limit, started = getattr(operator, "execution_timeout", None), getattr(context["ti"], "start_date", None)
-    if limit is None or started is None or "timeout" not in f"{type(error).__name__} {error}".lower():
+    if limit is None or started is None or not is_deferral_timeout(error):
         return False
-    return isinstance(error, _deferral_errors()) and datetime.now(timezone.utc) - started >= limit
+    return bool(datetime.now(timezone.utc) - started >= limit)
+
+
+def is_deferral_timeout(error: BaseException) -> bool:
+    """Whether a task is started again because its deferral has lasted for longer than the ``timeout`` it was given."""
+    return isinstance(error, _deferral_errors()) and "timeout" in f"{type(error).__name__} {error}".lower()
 
 
 def _deferral_errors() -> tuple[type[BaseException], ...]:

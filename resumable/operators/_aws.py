@@ -109,6 +109,9 @@ class AwsReplay(ReplayMixin):
     unkept: ClassVar[frozenset[str]] = frozenset()
     """Members of the request that let whoever reads them act: in no record. A repeated request has those of its own try."""
 
+    stops: ClassVar[tuple[str, ...]] = ()
+    """API calls by which the provider's ``execute`` stops the job because its wait has ended: answered without a request."""
+
     looks: ClassVar[tuple[str, ...]] = ()
     """API calls by which the provider's ``execute`` looks at the job. The first one is where ``wait="reschedule"`` leaves an
     operator that has no ``wait_argument``."""
@@ -290,7 +293,13 @@ class AwsReplay(ReplayMixin):
     def send_stop(self, handle: JobHandle) -> None:
         """The one request. Raises: StopNotTaken: the answer says that it was not done."""
         method, arguments = self.stop_call(handle)
-        require_taken(method, getattr(self.hook.conn, method)(**arguments))
+        self._sends_stop = True
+        try:
+            require_taken(method, getattr(self.hook.conn, method)(**arguments))
+        finally:
+            self._sends_stop = False
+
+    _sends_stop = False
 
     def is_stopping(self, seen: Observation) -> bool:
         """Whether a job that still runs was told to stop."""
@@ -362,6 +371,7 @@ class AwsReplay(ReplayMixin):
                 (f"after-call.{service}{operation}", call.accept_setup),
             ]
         hooks += [(f"needs-retry.{service}{operation}", call.make_once) for operation in self.makes]
+        hooks += [(f"before-call.{service}{operation}", call.leave_running) for operation in self.stops]
         hooks += [(f"before-call.{service}{operation}", call.leave) for operation in self.looks]
         for event, handler in hooks:
             events.register_first(event, handler)
@@ -570,6 +580,12 @@ class _Submit:
     def leave(self, **_: Any) -> None:
         if self._operator._leaves and self._attempt.handle is not None and not self._is_keeping:
             raise _Left
+
+    def leave_running(self, model: Any, **_: Any) -> tuple[_Answered, dict[str, Any]] | None:
+        if self._operator._sends_stop:
+            return None
+        self._operator.log.info("resumable: the provider's %s is not sent: the wait has ended, not the job", model.name)
+        return self._answered({})
 
     def stamp_setup(self, params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
         stamped = copy.deepcopy(params)

@@ -14,6 +14,7 @@ from typing import Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import JobState, Observation
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -49,6 +50,7 @@ class _AppflowRun(AwsReplay):
     setup = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
     asks_account = True
     wait_argument = "wait_for_completion"
+    limits = (Limit("max_attempts", "poll_interval"),)
     token_lifetime = 7 * 3600.0
     doubt = "the start is repeated with the same `clientToken`; AppFlow answers with the execution it has"
     window = "none known within seven hours; an older doubt is refused (AppFlow knows a token for eight)"

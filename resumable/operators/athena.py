@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumable._extras import provider_import
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -34,6 +35,7 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     service = "athena"
     operation = "StartQueryExecution"
     looks = ("GetQueryExecution",)
+    limits = (Limit("max_polling_attempts", "sleep_time", default=999999),)
     asks_account = True
     token_lifetime = HOUR
     active = frozenset({"QUEUED", "RUNNING"})

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from resumable._extras import provider_import
 from resumable.lifecycle import Certainty
+from resumable.limits import Limit
 from resumable.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
@@ -42,6 +43,7 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
+    limits = (Limit("max_retries", "poll_interval"),)
     asks_account = True
     active = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -35,6 +36,7 @@ __all__ = [
 
 class _Bedrock(AwsReplay):
     service = "bedrock"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import JobState
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -29,6 +30,7 @@ __all__ = ["ResumableComprehendCreateDocumentClassifierOperator", "ResumableComp
 
 class _Comprehend(AwsReplay):
     service = "comprehend"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from resumable import compat
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Certainty, Deliver
+from resumable.limits import Limit, tells_of_limit
 from resumable.record import JobHandle, JobRecord, Outcome
 
 with provider_import("amazon"):
@@ -36,7 +38,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
     The execution carries the tag ``resumable-token``, by which a start whose answer was lost is found again. A reattachment looks
     for no task, makes none and updates none. What the provider makes before, locations and the task, it finds again by their URIs
     in the next try; a request that makes one is sent once. Whether an execution is cancelled is for the policies to say, not for
-    the provider's exceptions; ``max_iterations`` counts as ``execution_timeout``.
+    the provider's exceptions: at ``max_iterations`` it runs on, unless ``on_timeout="cancel"`` is given.
     """
 
     service = "datasync"
@@ -46,6 +48,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
+    limits = (Limit("max_iterations", "wait_interval_seconds"),)
     doubt = "the token is a tag of the execution (`resumable-token`) and is looked up among the executions of the task"
     window = (
         "the start reaches DataSync, or `ListTaskExecutions` shows the execution, later than 30 seconds after it was sent or its "
@@ -119,6 +122,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
             self.wait_for_completion = False  # the task may be deleted, and then nothing tells of its execution
         # The provider's wait knows no CANCELLING, and would fail.
         vars(self.hook)["TASK_EXECUTION_INTERMEDIATE_STATES"] = tuple(self.active)
+        vars(self.hook)["wait_for_task_execution"] = self._wait
         events, delete = self.hook.conn.meta.events, f"{self.service_event}.DeleteTask"
 
         def done(**_: Any) -> None:
@@ -149,6 +153,16 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
                 yield
         finally:
             self.delete_task_after_execution = deletes
+
+    def _wait(self, *args: Any, **kwargs: Any) -> Any:
+        """The hook's, which makes a task's time-out of its own limit: it counts as one only where the author says what then."""
+        try:
+            return type(self.hook).wait_for_task_execution(self.hook, *args, **kwargs)
+        except compat.task_timeout() as e:
+            is_asked_for = self._given_policy.on_timeout is not None and self.limits[0].of_author(self) is not None
+            if tells_of_limit(e) and not is_asked_for:
+                raise RuntimeError(str(e)) from None
+            raise
 
     def _cancel_datasync_task_execution(self) -> None:
         """The provider cancels on any exception of its wait, that of a status it could not get included."""

@@ -14,6 +14,7 @@ from typing import Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Deliver, JobState
+from resumable.limits import Limit
 from resumable.record import JobHandle, JobRecord
 from resumable.spec import is_of_the_job
 
@@ -41,6 +42,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     spec_fields = tuple(name for name in EcsRunTaskOperator.template_fields if is_of_the_job(name) and name != "container_name")
     service = "ecs"
     operation = "RunTask"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"
     asks_account = True

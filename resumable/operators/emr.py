@@ -21,6 +21,7 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, Deliver, JobState, Observation
+from resumable.limits import Limit
 from resumable.record import JobHandle, JobRecord
 from resumable.triggers import StopGuard
 
@@ -95,6 +96,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
 
     service = "emr"
     operation = "AddJobFlowSteps"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     certainty = Certainty.FIND
     settle = 20.0
     doubt = "the token is in each step's name (`[r:…:0/2]`) and is looked up"
@@ -212,6 +214,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
 
     service = "emr"
     operation = "RunJobFlow"
+    limits = (Limit("waiter_max_attempts", "waiter_delay", default=60),)
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
@@ -292,6 +295,7 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     """
 
     service = "emr-containers"
+    limits = (Limit("max_polling_attempts", "poll_interval"),)
     operation = "StartJobRun"
     wait_argument = "wait_for_completion"
     token_lifetime = HOUR
@@ -345,10 +349,12 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
 
     The token takes the place of ``client_request_token``, and is in the job run's name where none is given. A user's stop
     cancels the job run with one request, whatever ``cancel_on_kill`` says; the provider's waits for the end of the run. Without
-    ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks of one attempt; so does this one.
+    ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks; this one leaves it running.
     """
 
     service = "emr-serverless"
+    limits = (Limit("waiter_max_attempts", "waiter_delay", default=25),)
+    stops = ("CancelJobRun",)
     operation = "StartJobRun"
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"

@@ -14,6 +14,7 @@ from typing import Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Certainty
+from resumable.limits import Limit
 from resumable.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
@@ -40,6 +41,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
     service = "glue"
     operation = "StartJobRun"
+    limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
     setup = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
     certainty = Certainty.FIND
     settle = 30.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -33,6 +34,7 @@ _RULES_FAILED = "SUCCEEDED, and rules failed"
 
 class _DataQuality(AwsReplay):
     service = "glue-data-quality"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
     token_lifetime = 3600.0

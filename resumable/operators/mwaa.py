@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Submit
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -39,6 +40,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     """
 
     service = "mwaa"
+    limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     operation = "InvokeRestApi"
     reach_fields = (*AwsReplay.reach_fields, "airflow_version")
     wait_argument = "wait_for_completion"

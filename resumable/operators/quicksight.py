@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumable._extras import provider_import
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -32,6 +33,7 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
 
     service = "quicksight"
     operation = "CreateIngestion"
+    limits = (Limit("waiter_max_attempts", ("check_interval", "waiter_delay")),)
     spec_fields = ("data_set_id", "ingestion_id", "ingestion_type")  # not how it is waited for, which is templated too
     asks_account = True
     wait_argument = "wait_for_completion"

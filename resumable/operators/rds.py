@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -45,6 +46,7 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
 
     service = "rds"
     operation = "StartExportTask"
+    limits = (Limit("waiter_max_attempts", "waiter_interval"),)
     wait_argument = "wait_for_completion"
     name_argument, name_param, name_id, name_length = "export_task_identifier", "ExportTaskIdentifier", "export", 60
     doubt = "the start is repeated under the same identifier; an export of that identifier and source, begun since, is taken up"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Deliver, Submit
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 LONG_NAME, SHORT_NAME = 63, 32
+_SECONDS, _LOOKS = Limit("max_ingestion_time"), Limit("max_attempts", "check_interval", default=60, deferred_only=True)
 _NOT_THERE = re.compile(r"(?i)not found|(could not|can't|cannot|unable to) find|not exist")
 
 
@@ -87,10 +89,6 @@ class _SageMaker(AwsReplay):
         if self._waits() and self._last_status == "Stopped":  # the provider takes a job that was stopped for a success
             raise RuntimeError(f"{attempt.handle} was stopped before it was complete.")
         return result
-
-    def is_wait_trouble(self, error: BaseException) -> bool:
-        limit = getattr(self, "max_ingestion_time", None)  # the author's own limit of the wait, and meant to fail the try
-        return not (limit and f"took more than {limit} seconds" in str(error)) and super().is_wait_trouble(error)
 
 
 class _NamedJob(_SageMaker):
@@ -199,6 +197,7 @@ class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
     ``check_if_job_exists`` has nothing to do. Unlike the provider's, it stops the job when a user stops the task.
     """
 
+    limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
     name_key, status_key = "TrainingJobName", "TrainingJobStatus"
 
@@ -214,6 +213,7 @@ class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperato
     the job when a user stops the task, and fails when the job was stopped before its end.
     """
 
+    limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
     name_key, status_key = "ProcessingJobName", "ProcessingJobStatus"
 
@@ -243,6 +243,7 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
     stops the task, and fails when the job was stopped before its end.
     """
 
+    limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
     name_key, status_key = "TransformJobName", "TransformJobStatus"
     setup = ("CreateModel",)
@@ -285,6 +286,7 @@ class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
     fails when the job was stopped before its end.
     """
 
+    limits = (_SECONDS,)
     operation, describe = "CreateHyperParameterTuningJob", "DescribeHyperParameterTuningJob"
     name_key, status_key = "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"
     stop = "stop_hyper_parameter_tuning_job"
@@ -337,6 +339,7 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
     """
 
     operation, describe = "StartPipelineExecution", "DescribePipelineExecution"
+    limits = (Limit("waiter_max_attempts", "check_interval"),)
     token_lifetime = 3600.0
     doubt = "the start is repeated with the same `ClientRequestToken`; SageMaker answers with the execution it has"
     window = "none known within an hour; an older doubt is refused (SageMaker does not say for how long it knows a token)"

@@ -17,6 +17,7 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import RefusedError
 from resumable.lifecycle import Deliver, JobState, Observation, Submit
+from resumable.limits import Limit
 from resumable.record import JobHandle
 
 with provider_import("amazon"):
@@ -65,6 +66,7 @@ class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartEx
     """
 
     service = "sfn"
+    limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
     doubt = "the start is repeated under the same name; Step Functions answers with the execution, or that the name is taken"
     window = "none known, as long as the doubt is not older than the 90 days for which a name is kept"
     operation = ("StartExecution", _REDRIVE)

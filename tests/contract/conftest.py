@@ -71,6 +71,7 @@ FOR_ALL = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        params = item.callspec.params if getattr(item, "callspec", None) else {}
+        case = params.get("case") or params.get("case_and_limit", (None,))[0]
         if case is not None and case.name not in IN_FULL and item.originalname not in FOR_ALL:
             item.add_marker(pytest.mark.catalog)

@@ -129,6 +129,17 @@ def test_max_iterations_follows_on_timeout(server, policy, cancels):
     assert server.count("CancelTaskExecution") == cancels
 
 
+def test_max_iterations_alone_leave_the_execution_to_the_next_try(server):
+    server.seed()
+    instance = transfer(max_iterations=2)
+    with pytest.raises(Exception, match="Max iterations"):
+        instance.attempt()
+    assert server.count("CancelTaskExecution") == 0
+    server.finish(server.all[0])
+    instance.attempt()
+    assert len(server.all) == 1
+
+
 def test_durable_false_cancels_as_the_provider_does(server):
     server.seed()
     instance = transfer(max_iterations=2, durable=False)
