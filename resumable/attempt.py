@@ -602,8 +602,8 @@ class Attempt:
         if record is not None and record.handle is not None and record.handle.ids == record.replaces:
             raise InvalidHandleError(
                 f"{record.service} answered the submit with {record.handle}, the job that has ended already: the token "
-                f"{record.token!r} is used up. No job was started. Leave idempotency_token unset, so that each submission "
-                "gets a token of its own, or make yours vary, and clear the task."
+                f"{record.token!r} is used up. No job was started. Leave idempotency_token (or client_request_token) "
+                "unset, so that each submission gets a token of its own, or make yours vary, and clear the task."
             )
 
     def _stop(self, decision: Restart) -> None:

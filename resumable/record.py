@@ -154,18 +154,10 @@ class JobRecord:
         for name in ("submitted_at", "closed_at"):
             if (at := getattr(self, name)) is not None:
                 data[name] = _iso(at)
-        if self.first_look is not None:
-            data["first_look"] = self.first_look
         if self.replaces is not None:
             data["replaces"] = self.replaces
-        for name, value in (
-            ("left", self.left),
-            ("reach", self.reach),
-            ("cancel_if_lost", self.cancel_if_lost),
-            ("stopping", self.stopping),
-            ("failing_try", self.failing_try),
-        ):
-            if value:
+        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "first_look"):
+            if value := getattr(self, name):
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
             data["replaced"] = list(self.replaced)

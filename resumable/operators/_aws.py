@@ -106,6 +106,9 @@ class AwsReplay(ReplayMixin):
     """API calls by which the provider makes something under neither name nor token before the submit: they go out once, and a try
     whose answer is lost fails, because the next one finds what was made."""
 
+    token_member: ClassVar[str] = ""
+    """The member of the request that carries the token, where the service knows tokens. An author's own is sent as written."""
+
     unkept: ClassVar[frozenset[str]] = frozenset()
     """Members of the request that let whoever reads them act: in no record. A repeated request has those of its own try."""
 
@@ -170,9 +173,15 @@ class AwsReplay(ReplayMixin):
 
     # -- what a service gives -----------------------------------------------------------------------------------------
 
-    @abstractmethod
     def stamp(self, params: dict[str, Any], token: str) -> None:
-        """Put the token into a copy of the request."""
+        """Put the token into a copy of the request: into ``token_member``, if there is one."""
+        if not self.token_member:
+            raise NotImplementedError(f"{type(self).__name__} has no token_member, and does not say where its token goes")
+        params[self.token_member] = token
+
+    def own_token(self, params: Mapping[str, Any]) -> str | None:
+        """The token that the author gave, as it is in the request; one that the provider makes up is none."""
+        return str(params[self.token_member]) if params.get(self.token_member) else None
 
     @abstractmethod
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
@@ -293,11 +302,11 @@ class AwsReplay(ReplayMixin):
     def send_stop(self, handle: JobHandle) -> None:
         """The one request. Raises: StopNotTaken: the answer says that it was not done."""
         method, arguments = self.stop_call(handle)
-        self._sends_stop = True
+        vars(self)["_sends_stop"] = True  # at a distance the operator was never made, and Airflow's __setattr__ is not for it
         try:
             require_taken(method, getattr(self.hook.conn, method)(**arguments))
         finally:
-            self._sends_stop = False
+            vars(self)["_sends_stop"] = False
 
     _sends_stop = False
 
@@ -494,7 +503,17 @@ class _Submit:
         account = {"account": operator._account} if operator._account else {}
         repeatable = operator.certainty is Certainty.RESEND
         kept = {name: value for name, value in params.items() if name not in operator.unkept}
-        token, sent = attempt.intend(kept if repeatable else None, where={**account, **operator.where(params)})
+        own = operator.own_token(params)
+        if own:
+            operator.log.warning(
+                "resumable: %s=%r is yours, and sent as it is. It keeps crashes from starting a second job, but a retry after a "
+                "failed job, a clear, or another task with the same token is answered with the old job. Leave it unset to get a "
+                "token per submission.",
+                operator.token_member,
+                own,
+            )
+        where = {**account, **operator.where(params)}
+        token, sent = attempt.intend(kept if repeatable else None, token=own, where=where)
         unkept = {name: value for name, value in params.items() if name in operator.unkept}
         stamped = copy.deepcopy({**sent, **unkept} if repeatable else params)
         operator.stamp(stamped, token)

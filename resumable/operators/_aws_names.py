@@ -1,4 +1,4 @@
-"""AWS jobs whose name the operator holds in an argument: class A, the name holds the token."""
+"""AWS jobs whose name the author chooses: class A. The service takes no name twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from resumable.attempt import Attempt
 from resumable.lifecycle import Submit
 from resumable.operators._aws import AwsReplay
-from resumable.record import JobRecord, Outcome
+from resumable.record import JobHandle, JobRecord, Outcome
 
 SHORT_TOKEN = 24
 """Hex characters of a token where people read it: 96 bits tell any two submissions apart."""
@@ -21,8 +21,15 @@ SUFFIX = 8
 """Hex characters of a token after a name that others look for, which is to stay short."""
 
 
-class AwsNamedJob(AwsReplay):
-    """While the seam is open, the operator's argument is the name of this attempt's job, which the provider's code then uses."""
+class AwsOwnNamedJob(AwsReplay):
+    """
+    Jobs whose name the author chooses, because others look for them there; the service takes no name twice.
+
+    While the seam is open, the operator's argument is the name of this attempt's job, which the provider's code then uses. The
+    first job of a task instance has the author's name, one that follows it has `SUFFIX` hex characters more. A name that is
+    taken may be taken by somebody else: the job is ours only if a submit of ours is in doubt and it began after that. Without a
+    name of the author's the job is named by its token, and is ours beyond doubt.
+    """
 
     name_argument: ClassVar[str]
     """The provider's argument that holds the name."""
@@ -35,57 +42,73 @@ class AwsNamedJob(AwsReplay):
     name_id: ClassVar[str] = "name"
     """The member of the handle's ids that holds it."""
 
+    warns_of_name: ClassVar[bool] = False
+    """Whether a name need not be given, so that the author is told what his own means."""
+
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs = getattr(self, self.name_argument)
-        setattr(self, self.name_argument, self.name_for(attempt, theirs))
+        theirs = self.author_name()
+        self.use_name(self.name_for(attempt, theirs))
         try:
             with super().seam(attempt):
                 yield
         finally:
-            setattr(self, self.name_argument, theirs)
+            self.use_name(theirs)
 
-    def name_for(self, attempt: Attempt, base: Any) -> str:
-        """The name of the job there is or may be, else the author's with the token: an edit of a name must not make a second."""
+    def author_name(self) -> Any:
+        return getattr(self, self.name_argument)
+
+    def use_name(self, name: Any) -> None:
+        setattr(self, self.name_argument, name)
+
+    def name_in(self, handle: JobHandle) -> str:
+        name: str = self.ids(handle, self.name_id)[0]
+        return name
+
+    def name_for(self, attempt: Attempt, given: Any) -> str:
+        """The name of the job there is or may be, else a new one: an edit of a name must not make a second job."""
         if attempt.handle is not None:
-            return self.ids(attempt.handle, self.name_id)[0]
+            return self.name_in(attempt.handle)
         if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
             return str(attempt.record.place["name"])
-        return self.new_name(attempt, base)
+        return self.new_name(attempt, given)
 
-    def new_name(self, attempt: Attempt, base: Any) -> str:
+    def new_name(self, attempt: Attempt, given: Any) -> str:
         """The name of a job that is yet to be."""
-        return named(base, attempt.token, self.name_length)
-
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"name": str(params[self.name_param])}
-
-
-class AwsOwnNamedJob(AwsNamedJob):
-    """
-    Jobs whose name the author chooses, because others look for them there; the service takes no name twice.
-
-    The first job of a task instance has the author's name, one that follows it has `SUFFIX` hex characters more. A name that is
-    taken may be taken by somebody else: the job is ours only if a submit of ours is in doubt and it began after that.
-    """
-
-    def new_name(self, attempt: Attempt, base: Any) -> str:
-        record, given = attempt.record, str(base)
-        if record is None or not self._is_used(record, given):
-            return given
-        name = named(given, attempt.token, self.name_length, SUFFIX)
-        self.log.info("resumable: a job of this task has the name %s, which %s takes once: now %s", given, self.service, name)
+        if not given:
+            return named(None, attempt.token, self.name_length)
+        record, wanted = attempt.record, str(given)
+        if record is None or not self._is_used(record, wanted):
+            if self.warns_of_name:
+                self.log.warning(
+                    "resumable: %s=%r is yours, and sent as it is: if a job that is not of this task has it, the try fails. A "
+                    "job that follows after a failure or a clear has %d characters more. Leave it unset to get a name for each.",
+                    self.name_argument,
+                    wanted,
+                    SUFFIX + 1,
+                )
+            return wanted
+        name = named(wanted, attempt.token, self.name_length, SUFFIX)
+        self.log.info("resumable: a job of this task has the name %s, which %s takes once: now %s", wanted, self.service, name)
         return name
 
     def _is_used(self, record: JobRecord, given: str) -> bool:
         """Whether a job of this task has the author's name. One that was refused has none; an edited name is free."""
         if record.handle is not None:
-            last = self.ids(record.handle, self.name_id)[0]
+            last = self.name_in(record.handle)
         else:
             last = str(record.place.get("name"))
             if record.outcome is Outcome.REJECTED and last == given:
                 return False
         return last in (given, named(given, record.token, self.name_length, SUFFIX))
+
+    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"name": str(params[self.name_param])}
+
+    @staticmethod
+    def is_named_by(name: str, token: str) -> bool:
+        """Whether a name holds so much of the token that no other job has it."""
+        return token[:SHORT_TOKEN] in name
 
     def may_be_ours(self, answer: Mapping[str, Any], began: datetime | None) -> bool:
         """Whether the job that ``answer`` says has the name already can be of this submission: it began no earlier."""

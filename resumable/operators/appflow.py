@@ -47,6 +47,7 @@ _LOOK = "DescribeFlowExecutionRecords"
 class _AppflowRun(AwsReplay):
     service = "appflow"
     operation = "StartFlow"
+    token_member = "clientToken"
     setup = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
     asks_account = True
     wait_argument = "wait_for_completion"
@@ -73,9 +74,6 @@ class _AppflowRun(AwsReplay):
                 yield
             finally:
                 self.hook.conn.meta.events.unregister(event, refuse_canceled)
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["clientToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         return {"flow": str(params["flowName"]), "execution": self.wanted(response.get("executionId"), "execution's id")}

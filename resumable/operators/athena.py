@@ -28,12 +28,13 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     """
     `AthenaOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The token takes the place of ``client_request_token``. A user's stop cancels the query with one request, also while the task
-    is deferred; the provider's waits for the end of the query, and does not cancel a deferred one.
+    A ``client_request_token`` of your own is sent as written, with a warning. A user's stop cancels the query with one request,
+    also while the task is deferred; the provider's waits for the end of the query, and does not cancel a deferred one.
     """
 
     service = "athena"
     operation = "StartQueryExecution"
+    token_member = "ClientRequestToken"
     looks = ("GetQueryExecution",)
     limits = (Limit("max_polling_attempts", "sleep_time", default=999999),)
     asks_account = True
@@ -43,9 +44,6 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     failed = frozenset({"FAILED", "CANCELLED"})
     doubt = "the query is submitted again with the same `ClientRequestToken`; Athena answers with the one it has"
     window = "none known within an hour; an older doubt is refused (Athena does not say for how long it knows a token)"
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["ClientRequestToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         return {"query": self.wanted(response.get("QueryExecutionId"), "QueryExecutionId")}

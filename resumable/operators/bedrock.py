@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
@@ -25,7 +25,7 @@ with provider_import("amazon"):
     from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
-    from resumable.operators._aws_names import AwsNamedJob, account_of
+    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
 
 __all__ = [
     "ResumableBedrockBatchInferenceOperator",
@@ -36,21 +36,23 @@ __all__ = [
 
 class _Bedrock(AwsReplay):
     service = "bedrock"
+    token_member = "clientRequestToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["clientRequestToken"] = token
-
     def is_missing(self, error: ClientError) -> bool:
         return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
 
 
-class _BedrockJob(_Bedrock, AwsNamedJob):
-    doubt = "the submit is repeated with the same name and `clientRequestToken`; the job of that name is taken up"
-    window = "none known"
+class _BedrockJob(_Bedrock, AwsOwnNamedJob):
+    doubt = "the submit is repeated with the same name and `clientRequestToken`; a job of that name, begun since, is taken up"
+    window = (
+        "none known; where Bedrock has forgotten the token, a job that somebody else begins under the same name while a submit "
+        "is in doubt, or in the 15 minutes before, is taken for ours"
+    )
+    began_member: ClassVar[str] = "creationTime"
     name_param = "jobName"
     name_length = 63
     conflicts = frozenset({"ConflictException"})
@@ -67,7 +69,14 @@ class _BedrockJob(_Bedrock, AwsNamedJob):
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
         arn = self.arn_of(params["jobName"])
-        return {"name": params["jobName"], "arn": arn} if arn else None
+        ours = arn is not None and self.may_be_ours(error, self.described(arn).get(self.began_member))
+        return {"name": params["jobName"], "arn": str(arn)} if ours else None
+
+    def described(self, arn: str) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def state_of(self, handle: JobHandle) -> str:
+        return str(self.described(self.ids(handle, "arn")[0])["status"])
 
     def arn_of(self, name: str) -> str | None:
         """The ARN of the job of this name, None if none is to be seen."""
@@ -81,19 +90,20 @@ class ResumableBedrockBatchInferenceOperator(_BedrockJob, BedrockBatchInferenceO
     """
     `BedrockBatchInferenceOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``job_name`` given (38 characters of it) and 24 hex characters. Unlike the provider's, it stops the job
-    when a user stops the task.
+    The first job of a task instance has the ``job_name`` given, one that follows it 8 hex characters more. Unlike the provider's,
+    it stops the job when a user stops the task.
     """
 
     operation = "CreateModelInvocationJob"
+    began_member = "submitTime"
 
     def arn_of(self, name: str) -> str | None:
         pages = self.hook.conn.get_paginator("list_model_invocation_jobs").paginate(nameContains=name)
         jobs = (job for page in pages for job in page.get("invocationJobSummaries", ()))
         return next((job["jobArn"] for job in jobs if job["jobName"] == name), None)
 
-    def state_of(self, handle: JobHandle) -> str:
-        return str(self.hook.conn.get_model_invocation_job(jobIdentifier=self.ids(handle, "arn")[0])["status"])
+    def described(self, arn: str) -> Mapping[str, Any]:
+        return dict(self.hook.conn.get_model_invocation_job(jobIdentifier=arn))
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_model_invocation_job", {"jobIdentifier": self.ids(handle, "arn")[0]}
@@ -103,9 +113,9 @@ class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelO
     """
     `BedrockCustomizeModelOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``job_name`` given (38 characters of it) and 24 hex characters, so it never collides, and
-    ``ensure_unique_job_name`` has nothing to do. The model's name stays as it is. Unlike the provider's, it stops the job when a
-    user stops the task.
+    The first job of a task instance has the ``job_name`` given, or the one that ``ensure_unique_job_name`` makes of it where that
+    is taken; one that follows it has 8 hex characters more. The model's name stays as it is. Unlike the provider's, it stops the
+    job when a user stops the task.
     """
 
     operation = "CreateModelCustomizationJob"
@@ -116,7 +126,8 @@ class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelO
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        renames, self.ensure_unique_job_name = self.ensure_unique_job_name, False
+        renames = self.ensure_unique_job_name
+        self.ensure_unique_job_name = renames and attempt.is_first_submit  # in doubt, "taken" may mean our own job
         try:
             with super().seam(attempt):
                 yield
@@ -131,8 +142,8 @@ class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelO
                 return None
             raise
 
-    def state_of(self, handle: JobHandle) -> str:
-        return str(self.hook.conn.get_model_customization_job(jobIdentifier=self.ids(handle, "arn")[0])["status"])
+    def described(self, arn: str) -> Mapping[str, Any]:
+        return dict(self.hook.conn.get_model_customization_job(jobIdentifier=arn))
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_model_customization_job", {"jobIdentifier": self.ids(handle, "arn")[0]}

@@ -30,6 +30,7 @@ __all__ = ["ResumableComprehendCreateDocumentClassifierOperator", "ResumableComp
 
 class _Comprehend(AwsReplay):
     service = "comprehend"
+    token_member = "ClientRequestToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
@@ -44,9 +45,6 @@ class _Comprehend(AwsReplay):
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
         self._account = account_of(self.data_access_role_arn) or self._account
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["ClientRequestToken"] = token
 
     def is_missing(self, error: ClientError) -> bool:
         return error.response["Error"]["Code"] in ("JobNotFoundException", "ResourceNotFoundException")

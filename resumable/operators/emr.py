@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar, Literal
 
+from resumable import compat
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
@@ -290,11 +291,12 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     """
     `EmrContainerOperator` (EMR on EKS) with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The token takes the place of ``client_request_token``. A user's stop cancels the job run with one request, whatever
-    ``cancel_on_kill`` says; the provider's waits for the end of the run.
+    A ``client_request_token`` of your own is sent as written, with a warning. A user's stop cancels the job run with one
+    request, whatever ``cancel_on_kill`` says; the provider's waits for the end of the run.
     """
 
     service = "emr-containers"
+    token_member = "clientToken"
     limits = (Limit("max_polling_attempts", "poll_interval"),)
     operation = "StartJobRun"
     wait_argument = "wait_for_completion"
@@ -308,8 +310,8 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     doubt = "the job run is started again with the same `clientToken`; after an hour it is looked up by that token"
     window = "none known"
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["clientToken"] = token
+    def own_token(self, params: Mapping[str, Any]) -> str | None:
+        return super().own_token(params) if self.client_request_token else None  # else the provider has made one up
 
     def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         return {"cluster": str(params["virtualClusterId"])}
@@ -347,12 +349,14 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     """
     `EmrServerlessStartJobOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The token takes the place of ``client_request_token``, and is in the job run's name where none is given. A user's stop
-    cancels the job run with one request, whatever ``cancel_on_kill`` says; the provider's waits for the end of the run. Without
-    ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks; this one leaves it running.
+    A ``client_request_token`` of your own is sent as written, with a warning; the token is in the job run's name where none is
+    given. A user's stop cancels the job run with one request, whatever ``cancel_on_kill`` says; the provider's waits for the end
+    of the run. Without ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks; this one leaves it
+    running.
     """
 
     service = "emr-serverless"
+    token_member = "clientToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay", default=25),)
     stops = ("CancelJobRun",)
     operation = "StartJobRun"
@@ -370,8 +374,15 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     config: dict[str, Any]
 
     def before_execute(self, attempt: Attempt) -> None:
-        self.name = self.name or self.config.get("name") or f"emr_serverless_job_airflow_{attempt.token}"
+        named_by = self._given_token() or attempt.token
+        self.name = self.name or self.config.get("name") or f"emr_serverless_job_airflow_{named_by}"
         self.config = {key: value for key, value in self.config.items() if key != "name"}
+
+    def own_token(self, params: Mapping[str, Any]) -> str | None:
+        return super().own_token(params) if self._given_token() else None  # else the provider has made one up
+
+    def _given_token(self) -> Any:
+        return self.config.get("clientToken") or compat.given(self).get("client_request_token")
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         if self._is_durable and next_method == "execute":  # the provider had deferred for the start of its application
@@ -384,9 +395,6 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
             msg = f"EMR Serverless job failed, or waiting for it did: {event}"
             raise RuntimeError(msg)
         return super().execute_complete(context, event)
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["clientToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         self._account = _account(response.get("arn"))

@@ -34,6 +34,7 @@ _RULES_FAILED = "SUCCEEDED, and rules failed"
 
 class _DataQuality(AwsReplay):
     service = "glue-data-quality"
+    token_member = "ClientToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     asks_account = True
     wait_argument = "wait_for_completion"
@@ -53,9 +54,6 @@ class _DataQuality(AwsReplay):
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
         self._account = account_of(self.role) or self._account
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["ClientToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         return {"run": self.wanted(response.get("RunId"), "run's id")}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Submit
 from resumable.limits import Limit
 from resumable.record import JobHandle
 
@@ -22,21 +22,21 @@ with provider_import("amazon"):
     from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay, require_taken
-    from resumable.operators._aws_names import named
+    from resumable.operators._aws_names import AwsOwnNamedJob, named
 
 __all__ = ["ResumableMwaaTriggerDagRunOperator"]
 
-RUN_ID_LENGTH = 200
 _CONFLICT, _NOT_FOUND = 409, 404
 _REFUSALS = frozenset({"AccessDeniedException", "ResourceNotFoundException", "RestApiClientException", "ValidationException"})
 
 
-class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
+class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperator):
     """
     `MwaaTriggerDagRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The run's id is the ``trigger_run_id`` given, or ``manual_``, and 24 hex characters. Unlike the provider's, it marks the DAG
-    run failed when a user stops the task that waits for it: that stops the run's tasks.
+    The first run of a task instance has the ``trigger_run_id`` given, sent as written, with a warning; one that follows it, after
+    a failure or a clear, has 8 hex characters more. Without one the id is ``manual_`` and 24 hex characters. Unlike the
+    provider's, it marks the DAG run failed when a user stops the task that waits for it: that stops the run's tasks.
     """
 
     service = "mwaa"
@@ -46,8 +46,15 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
     conflicts = frozenset({"RestApiClientException"})
-    doubt = "the run is triggered again under the same id; the environment's Airflow answers that it exists"
-    window = "none known, unless somebody deletes the run before its answer is known"
+    doubt = (
+        "the run is triggered again under the same id; the environment's Airflow answers that it exists; one of the author's id "
+        "is taken up if it began since"
+    )
+    window = (
+        "none known, unless somebody deletes the run before its answer is known; with a `trigger_run_id`, a run that somebody "
+        "else triggers under it while a request is in doubt, or in the 15 minutes before, is taken for ours"
+    )
+    name_argument, name_id, name_length, warns_of_name = "trigger_run_id", "run", 200, True
     active = frozenset({"queued", "running"})
     look_path = "RestApiResponse.state"  # the stop marks the run failed, one that has ended well too
     succeeded = frozenset({"success"})
@@ -59,7 +66,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
         theirs, call = self.trigger_run_id, self.hook.invoke_rest_api
-        self.trigger_run_id = self._run_id(attempt, theirs)
+        self.trigger_run_id = self.name_for(attempt, theirs)
 
         def trigger_once(*args: Any, **given: Any) -> Any:
             if given.get("method") == "POST":
@@ -74,23 +81,23 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
             del self.hook.invoke_rest_api
             self.trigger_run_id = theirs
 
-    def _run_id(self, attempt: Attempt, given: Any) -> str:
-        if attempt.handle is not None:
-            return self.ids(attempt.handle, "run")[0]
-        if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
-            return str(attempt.record.place["name"])
-        return named(given or "manual_", attempt.token, RUN_ID_LENGTH)
+    def new_name(self, attempt: Attempt, given: Any) -> str:
+        return super().new_name(attempt, given) if given else named("manual_", attempt.token, self.name_length)
 
     def _trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
         if attempt.handle is not None:
             return self._described(attempt.handle)
         run = given["body"]["dag_run_id"]
-        _, body = attempt.intend(given["body"], where={"name": run})
+        token, body = attempt.intend(given["body"], where={"name": run})
         handle = self.handle({"environment": self.env_name, "dag": self.trigger_dag_id, "run": run})
         try:
             answer = call(*args, **{**given, "body": body})
         except Exception as e:
             if _remote_status(e) != _CONFLICT or not self._exists(handle):
+                raise
+            if not self.is_named_by(run, token) and not self.may_be_ours(getattr(e, "response", {}), self._began(handle)):
+                if attempt.is_first_submit:
+                    attempt.rejected()  # it is somebody else's
                 raise
             attempt.submitted(handle)
             return self._described(handle)
@@ -105,6 +112,12 @@ class ResumableMwaaTriggerDagRunOperator(AwsReplay, MwaaTriggerDagRunOperator):
                 return False
             raise
         return True
+
+    def _began(self, handle: JobHandle) -> datetime | None:
+        """When the run was made, as far as it tells: Airflow 3 knows when it was queued, Airflow 2 when it was started."""
+        run = self._described(handle)["RestApiResponse"]
+        at = run.get("queued_at") or run.get("start_date")
+        return datetime.fromisoformat(str(at).replace("Z", "+00:00")) if at else None
 
     def _described(self, handle: JobHandle) -> dict[str, Any]:
         answer: dict[str, Any] = self._asked(handle, "GET")

@@ -30,6 +30,7 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     """
 
     service = "redshift-data"
+    token_member = "ClientToken"
     operation = ("ExecuteStatement", "BatchExecuteStatement")
     wait_argument = "wait_for_completion"
     asks_account = True
@@ -41,9 +42,6 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     window = "none within the eight hours that a token holds; an older doubt (from 7.5 hours on) is refused"
 
     statement_id: str
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["ClientToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         session = {"session": response["SessionId"]} if response.get("SessionId") else {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import Deliver, Submit
+from resumable.lifecycle import Deliver
 from resumable.limits import Limit
 from resumable.record import JobHandle
 
@@ -34,6 +34,7 @@ with provider_import("amazon"):
     from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws_names import AwsOwnNamedJob, account_of, named
 
 __all__ = [
     "ResumableSageMakerAutoMLOperator",
@@ -91,18 +92,18 @@ class _SageMaker(AwsReplay):
         return result
 
 
-class _NamedJob(_SageMaker):
+class _NamedJob(AwsOwnNamedJob, _SageMaker):
     """A job whose name is put into the config before the provider's code reads it."""
 
     operation: ClassVar[str]
     conflicts = frozenset({"ResourceInUse"})
-    doubt = "the submit is repeated under the same name; SageMaker answers that the name is taken"
-    window = "none known, unless somebody deletes the job before its answer is known"
-    name_key: ClassVar[str]
+    doubt = "the submit is repeated under the same name; a job of that name, created since, is taken up"
+    window = (
+        "none known, unless somebody deletes the job before its answer is known; a job that somebody else creates under the same "
+        "name while a submit is in doubt, or in the 15 minutes before, is taken for ours"
+    )
     stop: ClassVar[str]
-    name_length: ClassVar[int] = LONG_NAME
-    digits: ClassVar[int] = 24
-    """Hex characters of the token in the name."""
+    name_length = LONG_NAME
 
     if TYPE_CHECKING:  # of the provider's operator
         config: Any
@@ -117,6 +118,12 @@ class _NamedJob(_SageMaker):
         finally:
             self.config = theirs
 
+    def author_name(self) -> Any:
+        return self.job_config().get(self.name_param)
+
+    def use_name(self, name: Any) -> None:
+        self.job_config()[self.name_param] = name
+
     def job_config(self) -> dict[str, Any]:
         """The part of the config that holds the job's name."""
         config: dict[str, Any] = self.config
@@ -127,37 +134,24 @@ class _NamedJob(_SageMaker):
         return self.config.get("RoleArn")
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._account = _account(self.role()) or self._account
-        self.set_name(attempt, self.name_for(attempt, self.job_config().get(self.name_key)))
-
-    def set_name(self, attempt: Attempt, name: str) -> None:
-        self.job_config()[self.name_key] = name
-        if attempt.replays:
+        self._account = account_of(self.role()) or self._account
+        if attempt.replays or self._is_taken:
             self.config.pop("S3Operations", None)  # uploads that were made before the submit
-
-    def name_for(self, attempt: Attempt, base: Any) -> str:
-        """The job's name in this attempt: of the job there is or may be, else the author's with the token."""
-        if attempt.handle is not None:
-            return self.ids(attempt.handle, "name")[0]
-        if isinstance(attempt.plan, Submit) and attempt.plan.in_doubt and attempt.record is not None:
-            return str(attempt.record.place["name"])
-        return _named(base, attempt.token, self.name_length, self.digits)
-
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"name": str(params[self.name_key])}
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         """The name is in the config already."""
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        self._account = _account(next((v for k, v in response.items() if k.endswith("Arn")), None)) or self._account
+        self._account = account_of(next((v for k, v in response.items() if k.endswith("Arn")), None)) or self._account
         return self._name_of(params)
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str]:  # noqa: ARG002
-        return self._name_of(params)
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
+        ids = self._name_of(params)
+        ours = self.may_be_ours(error, self._described(self.handle(ids)).get("CreationTime"))
+        return ids if ours else None
 
     def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
-        return {"name": self.wanted(params[self.name_key], "job's name")}
+        return {"name": self.wanted(params[self.name_param], "job's name")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:  # noqa: ARG002
         return {}  # the provider reads the job by its name
@@ -167,15 +161,32 @@ class _NamedJob(_SageMaker):
 
     def _described(self, handle: JobHandle) -> Mapping[str, Any]:
         call = getattr(self.hook.conn, _snake(self.describe))
-        described: Mapping[str, Any] = call(**{self.name_key: self.ids(handle, "name")[0]})
+        described: Mapping[str, Any] = call(**{self.name_param: self.ids(handle, "name")[0]})
         return described
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        return self.stop, {self.name_key: self.ids(handle, "name")[0]}
+        return self.stop, {self.name_param: self.ids(handle, "name")[0]}
 
-    def _get_unique_job_name(self, proposed_name: str, *_: Any, **__: Any) -> str:
-        """In place of the provider's, which renames a job that exists: ours may, and is the one that is meant."""
-        return proposed_name if self._attempt is not None else super()._get_unique_job_name(proposed_name, *_, **__)  # type: ignore[misc]
+    def _get_unique_job_name(self, proposed_name: str, *args: Any, **kwargs: Any) -> Any:
+        """The provider's, which renames or refuses a job that exists: once the service has said that one does, not ours."""
+        if self._is_durable and not self._is_taken:
+            return proposed_name
+        return super()._get_unique_job_name(proposed_name, *args, **kwargs)  # type: ignore[misc]
+
+    check_if_job_exists = False
+    _is_taken = False
+
+    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+        self._is_taken = False
+        try:
+            return super()._execute_through_seam(context, attempt)
+        except ClientError as e:
+            taken = e.response["Error"]["Code"] in self.conflicts and self._is_anothers(e.response)
+            if not (taken and self.check_if_job_exists and attempt.in_doubt):
+                raise
+        attempt.rejected()
+        self._is_taken = True
+        return super()._execute_through_seam(context, attempt)
 
     def execute(self, context: Any, **_: Any) -> Any:
         """The provider's; a job that exists is not failed because its input is gone by now."""
@@ -193,13 +204,14 @@ class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
     """
     `SageMakerTrainingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``TrainingJobName`` given (38 characters of it) and 24 hex characters, so it never collides, and
-    ``check_if_job_exists`` has nothing to do. Unlike the provider's, it stops the job when a user stops the task.
+    The first job of a task instance has the ``TrainingJobName`` given, or the one that ``action_if_job_exists`` makes of it where
+    that is taken; one that follows it, after a failure or a clear, has 8 hex characters more. Unlike the provider's, it stops the
+    job when a user stops the task.
     """
 
     limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
-    name_key, status_key = "TrainingJobName", "TrainingJobStatus"
+    name_param, status_key = "TrainingJobName", "TrainingJobStatus"
 
     def _waits(self) -> bool:
         return bool(self.wait_for_completion)
@@ -209,13 +221,14 @@ class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperato
     """
     `SageMakerProcessingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``ProcessingJobName`` given (38 characters of it) and 24 hex characters. Unlike the provider's, it stops
-    the job when a user stops the task, and fails when the job was stopped before its end.
+    The names of jobs are as with `ResumableSageMakerTrainingOperator`. Unlike the provider's, it stops the job when a user stops
+    the task, and fails when the job was stopped before its end.
     """
 
     limits = (_SECONDS, _LOOKS)
+    check_if_job_exists = True  # the provider always does
     operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
-    name_key, status_key = "ProcessingJobName", "ProcessingJobStatus"
+    name_param, status_key = "ProcessingJobName", "ProcessingJobStatus"
 
     if TYPE_CHECKING:  # of the provider's operator
         output_files_to_xcom: Any
@@ -238,14 +251,15 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
     """
     `SageMakerTransformOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The names of the job and, if the config has one, of the model are those given (38 characters of them) and 24 hex characters:
+    The names of jobs are as with `ResumableSageMakerTrainingOperator`. If the config has a model, its name is the one given (38
+    characters of it) and 24 hex characters that stand for what it is made of, so ``check_if_model_exists`` has nothing to guard:
     one model is made for a job, also when a worker dies between the two. Unlike the provider's, it stops the job when a user
     stops the task, and fails when the job was stopped before its end.
     """
 
     limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
-    name_key, status_key = "TransformJobName", "TransformJobStatus"
+    name_param, status_key = "TransformJobName", "TransformJobStatus"
     setup = ("CreateModel",)
 
     def _waits(self) -> bool:
@@ -258,11 +272,11 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
     def role(self) -> Any:
         return self.config.get("Model", {}).get("ExecutionRoleArn")
 
-    def set_name(self, attempt: Attempt, name: str) -> None:
-        super().set_name(attempt, name)
+    def before_execute(self, attempt: Attempt) -> None:
+        super().before_execute(attempt)
         if model := self.config.get("Model"):
             made = attempt.handle.ids.get("model") if attempt.handle is not None else None
-            model["ModelName"] = made or _named(model["ModelName"], _digest(attempt.token, model), LONG_NAME, self.digits)
+            model["ModelName"] = made or named(model["ModelName"], _digest(attempt.token, model), LONG_NAME)
             self.config["Transform"]["ModelName"] = model["ModelName"]
 
     def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
@@ -281,16 +295,16 @@ class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
     """
     `SageMakerTuningOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``HyperParameterTuningJobName`` given (12 characters of it: 32 are all there are) and 19 hex characters.
-    Unlike the provider's, a retry does not fail because the name is taken, it stops the job when a user stops the task, and
+    The first job of a task instance has the ``HyperParameterTuningJobName`` given, one that follows it 8 hex characters more, so
+    a retry does not fail because the name is taken. Unlike the provider's, it stops the job when a user stops the task, and
     fails when the job was stopped before its end.
     """
 
     limits = (_SECONDS,)
     operation, describe = "CreateHyperParameterTuningJob", "DescribeHyperParameterTuningJob"
-    name_key, status_key = "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"
+    name_param, status_key = "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"
     stop = "stop_hyper_parameter_tuning_job"
-    name_length, digits = SHORT_NAME, 19
+    name_length = SHORT_NAME
 
     def role(self) -> Any:
         return self.config.get("TrainingJobDefinition", {}).get("RoleArn")
@@ -300,33 +314,24 @@ class ResumableSageMakerAutoMLOperator(_NamedJob, SageMakerAutoMLOperator):
     """
     `SageMakerAutoMLOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The job's name is the ``job_name`` given (12 characters of it: 32 are all there are) and 19 hex characters. Unlike the
-    provider's, it stops the job when a user stops the task, and fails when the job was stopped before its end.
+    The first job of a task instance has the ``job_name`` given, one that follows it 8 hex characters more. Unlike the provider's,
+    it stops the job when a user stops the task, and fails when the job was stopped before its end.
     """
 
     operation, describe, stop = "CreateAutoMLJob", "DescribeAutoMLJob", "stop_auto_ml_job"
-    name_key, status_key = "AutoMLJobName", "AutoMLJobStatus"
-    name_length, digits = SHORT_NAME, 19
+    name_param, status_key = "AutoMLJobName", "AutoMLJobStatus"
+    name_length = SHORT_NAME
 
     if TYPE_CHECKING:  # of the provider's operator
         job_name: Any
 
-    @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs = self.job_name
-        try:
-            with super().seam(attempt):
-                yield
-        finally:
-            self.job_name = theirs
-
     def role(self) -> Any:
         return self.role_arn
 
-    def job_config(self) -> dict[str, Any]:
-        return {self.name_key: self.job_name}
+    def author_name(self) -> Any:
+        return self.job_name
 
-    def set_name(self, attempt: Attempt, name: str) -> None:  # noqa: ARG002
+    def use_name(self, name: Any) -> None:
         self.job_name = name
 
 
@@ -339,6 +344,7 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
     """
 
     operation, describe = "StartPipelineExecution", "DescribePipelineExecution"
+    token_member = "ClientRequestToken"
     limits = (Limit("waiter_max_attempts", "check_interval"),)
     token_lifetime = 3600.0
     doubt = "the start is repeated with the same `ClientRequestToken`; SageMaker answers with the execution it has"
@@ -348,12 +354,9 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
     stopping = frozenset({"Stopping"})
     succeeded = frozenset({"Succeeded", "CompletedWithFailures"})  # the latter is a success to the provider
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
-        params["ClientRequestToken"] = token
-
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         arn = self.wanted(response.get("PipelineExecutionArn"), "execution's ARN")
-        self._account = _account(arn) or self._account
+        self._account = account_of(arn) or self._account
         return {"execution": arn}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
@@ -374,18 +377,8 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
         return super().defer(**kwargs)
 
 
-def _named(base: Any, token: str, length: int, digits: int) -> str:
-    mark = token[:digits]
-    return f"{str(base)[: length - digits - 1].rstrip('-')}-{mark}" if base else mark
-
-
 def _digest(token: str, model: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{token}{json.dumps(model, sort_keys=True, default=str)}".encode()).hexdigest()
-
-
-def _account(arn: Any) -> str | None:
-    parts = str(arn).split(":", 5)  # arn:partition:service:region:account:resource
-    return parts[4] or None if len(parts) == 6 and parts[0] == "arn" else None
 
 
 def _snake(operation: str) -> str:

@@ -25,12 +25,9 @@ with provider_import("amazon"):
     from airflow.providers.amazon.aws.triggers.step_function import StepFunctionsExecutionCompleteTrigger
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
 
 __all__ = ["ResumableStepFunctionStartExecutionOperator", "ResumableStepFunctionsExecutionCompleteTrigger"]
-
-NAME_LENGTH = 80
-SHORT_TOKEN = 24
 
 VISIBLE_AFTER = 60.0
 """Seconds after its start before "there is no such execution" is believed: DescribeExecution lags behind."""
@@ -49,13 +46,14 @@ class ResumableStepFunctionsExecutionCompleteTrigger(StepFunctionsExecutionCompl
         self.waiter_config_overrides = {"acceptors": acceptors}
 
 
-class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartExecutionOperator):
+class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionStartExecutionOperator):
     """
     `StepFunctionStartExecutionOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The execution's name is the ``name`` given (55 characters of it) and 24 hex characters, so a ``name`` may be the same in each
-    DAG run. With ``deferrable=True`` it stops the execution when a user stops the task, unlike the provider's. Without, the task
-    ends with the start, as the provider's does, and nobody watches the execution.
+    The first execution of a task instance has the ``name`` given, sent as written, with a warning; one that follows it, after a
+    failure or a clear, has 8 hex characters more: Step Functions keeps a name for 90 days. Without a ``name`` the execution is
+    named by its token. With ``deferrable=True`` it stops the execution when a user stops the task, unlike the provider's.
+    Without, the task ends with the start, as the provider's does, and nobody watches the execution.
 
     Only STANDARD state machines: an EXPRESS one starts a second execution for every repeated request, and none of them can be
     looked up. It is refused before anything is started; ``durable=False`` runs it as the provider does. This takes one
@@ -67,8 +65,16 @@ class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartEx
 
     service = "sfn"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
-    doubt = "the start is repeated under the same name; Step Functions answers with the execution, or that the name is taken"
-    window = "none known, as long as the doubt is not older than the 90 days for which a name is kept"
+    doubt = (
+        "the start is repeated under the same name; Step Functions answers with the execution, or that the name is taken; one of "
+        "the author's name is taken up if it began since"
+    )
+    window = (
+        "none known, as long as the doubt is not older than the 90 days for which a name is kept; with a `name` of the author's, "
+        "an execution that somebody else starts under it while a start is in doubt, or in the 15 minutes before, is taken for "
+        "ours"
+    )
+    name_argument, name_param, name_length, warns_of_name = "name", "name", 80, True
     operation = ("StartExecution", _REDRIVE)
     conflicts = frozenset({"ExecutionAlreadyExists"})
     wait_argument = "deferrable"
@@ -77,7 +83,7 @@ class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartEx
     failed = frozenset(_FAILED)
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._account = _account(self.state_machine_arn)
+        self._account = account_of(self.state_machine_arn)
         if self.is_redrive_execution:
             in_doubt = isinstance(attempt.plan, Submit) and attempt.plan.in_doubt
             # In doubt, "not redrivable" means that it runs, or ran well, since then; else it is the service's no.
@@ -101,26 +107,31 @@ class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartEx
                 "durable=False to run it as the provider's operator does."
             )
 
+    def name_for(self, attempt: Attempt, given: Any) -> str:
+        return str(given) if self.is_redrive_execution else super().name_for(attempt, given)
+
+    def name_in(self, handle: JobHandle) -> str:
+        return self.ids(handle, "execution")[0].rpartition(":")[2]
+
     def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        if "executionArn" in params or self._attempt is None:
-            return {}
-        base, mark = str(params.get("name") or "")[: NAME_LENGTH - SHORT_TOKEN - 1], self._attempt.token[:SHORT_TOKEN]
-        return {"name": f"{base}-{mark}" if base else mark}
+        return {} if "executionArn" in params else super().where(params)
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         if "executionArn" in params:
             params["clientToken"] = token
-        elif self._attempt is not None and self._attempt.record is not None:  # the intent's: the author may have edited his since
-            params["name"] = self._attempt.record.place["name"]
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         return {"execution": self.wanted(params.get("executionArn") or response.get("executionArn"), "execution's ARN")}
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str]:  # noqa: ARG002
+    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
         if "executionArn" in params:
             return {"execution": params["executionArn"]}
         head, _, machine = params["stateMachineArn"].partition(":stateMachine:")
-        return {"execution": f"{head}:execution:{machine.split(':')[0]}:{params['name']}"}  # without a version or an alias
+        execution = f"{head}:execution:{machine.split(':')[0]}:{params['name']}"  # without a version or an alias
+        if self.is_named_by(params["name"], token):
+            return {"execution": execution}
+        began = self.hook.conn.describe_execution(executionArn=execution)["startDate"]
+        return {"execution": execution} if self.may_be_ours(error, began) else None
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"executionArn": self.ids(handle, "execution")[0]}
@@ -147,8 +158,3 @@ class ResumableStepFunctionStartExecutionOperator(AwsReplay, StepFunctionStartEx
         if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
             return None  # nothing to wait for: the provider's execute goes on and returns the ARN
         return super().defer(**kwargs)
-
-
-def _account(arn: Any) -> str | None:
-    parts = str(arn).split(":")  # arn:partition:states:region:account:stateMachine:name
-    return parts[4] or None if len(parts) > 5 else None

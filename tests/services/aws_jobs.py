@@ -212,6 +212,7 @@ class StepFunctions(AwsJobs):
     """Executions of one state machine."""
 
     api = "stepfunctions"
+    author_names = True
     active, succeeded, failed, stopped = "RUNNING", "SUCCEEDED", "FAILED", "ABORTED"
     missing = AwsError("ExecutionDoesNotExist", "Execution Does Not Exist")
     machine = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:nightly"
@@ -267,6 +268,7 @@ class SageMakerJobs(AwsJobs):
     """Jobs of one kind, by their names. Texts of "not found": [iss]."""
 
     api = "sagemaker"
+    author_names = True
     active, succeeded, failed, stopped = "InProgress", "Completed", "Failed", "Stopped"
     missing = AwsError("ValidationException", "Requested resource not found.")
     kind: ClassVar[str] = "TrainingJob"
@@ -401,6 +403,7 @@ class BedrockJobs(AwsJobs):
     active, succeeded, failed, stopped = "InProgress", "Completed", "Failed", "Stopped"
     missing = AwsError("ResourceNotFoundException", "Could not find the job", 404)
     repeats_arn = False
+    author_names = True
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
         job = self.by_token(body.get("clientRequestToken"))

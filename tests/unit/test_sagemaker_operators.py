@@ -1,10 +1,12 @@
-"""SageMaker: the name is the token, and what surrounds the submit is not repeated."""
+"""SageMaker: a job has the author's name, and what surrounds the submit is not repeated."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSensor
 
 from resumable.operators import sagemaker
 from tests.contract import aws_jobs
@@ -27,15 +29,85 @@ def submit_of(server):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_the_name_holds_the_token_and_fits_the_service(run, name):
+def test_the_first_job_has_the_authors_name_and_one_that_follows_it_a_short_mark_more(run, name):
     server, instance = run(name)
+    given = instance.make().author_name()
+    with pytest.raises(Exception, match="(?i)fail|error"):
+        instance.attempt(listener=lambda _: [server.finish(job, server.failed, "boom") for job in server.running()])
     server.duration = 0
     instance.attempt()
-    assert server.all[0].id == instance.record["job"]["name"]
-    assert len(server.all[0].id) <= server.length
-    mark = server.all[0].id.rpartition("-")[2]
-    assert instance.record["token"].startswith(mark)
-    assert len(mark) >= 19
+    first, second = (job.id for job in server.all)
+    assert first == given
+    assert second == f"{given[: server.length - 9]}-{instance.record['token'][:8]}" == instance.record["job"]["name"]
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["sagemaker-training", "sagemaker-processing", "sagemaker-transform"])
+def test_a_name_that_somebody_elses_job_has_is_made_another_by_the_providers_own_rule(run, name, mode):
+    server, instance = run(name, **mode)
+    given = instance.make().author_name()
+    server.add(given, {f"{server.kind}Name": given})
+    server.finish(server.all[0])
+    server.duration = 0
+    instance.attempt()
+    made = server.all[1].id
+    assert re.fullmatch(rf"{given}-\d{{10}}", made)
+    assert instance.record["job"]["name"] == made
+
+
+@BOTH
+def test_with_action_if_job_exists_fail_a_taken_name_fails_the_try_and_the_own_failed_job_does_not_count(run, mode):
+    server, instance = run("sagemaker-training", action_if_job_exists="fail", **mode)
+    theirs = server.add("train", {"TrainingJobName": "train"})
+    server.finish(theirs)
+    with pytest.raises(Exception, match="already exists"):
+        instance.attempt()
+    assert server.all == [theirs]
+    assert instance.record["state"] == "rejected"
+    server.all.clear()
+    server.forget()
+    with pytest.raises(Exception, match="(?i)fail|error"):
+        instance.attempt(listener=lambda _: [server.finish(job, server.failed, "boom") for job in server.running()])
+    server.duration = 0
+    instance.attempt()
+    assert len(server.all) == 2
+
+
+@pytest.mark.parametrize("name", ["sagemaker-tuning", "sagemaker-auto-ml"])
+def test_without_such_a_rule_a_taken_name_fails_the_try_and_that_job_is_left_alone(run, name):
+    server, instance = run(name)
+    given = instance.make().author_name()
+    theirs = server.add(given, {f"{server.kind}Name": given})
+    with pytest.raises(Exception, match="already exists"):
+        instance.attempt()
+    assert server.running() == server.all == [theirs]
+    assert instance.record["state"] == "rejected"
+
+
+@pytest.mark.parametrize("name", ["sagemaker-training", "sagemaker-processing", "sagemaker-tuning", "sagemaker-auto-ml"])
+def test_in_doubt_a_job_of_that_name_from_before_the_submit_is_not_taken_for_ours(run, name):
+    server, instance = run(name)
+    server.fault(f"Create{server.kind}", Drop(before_effect=True), times=9)
+    with pytest.raises(Exception, match="(?i)connection"):
+        instance.attempt()
+    given = instance.make().author_name()
+    theirs = server.add(given, {f"{server.kind}Name": given})
+    theirs.created -= 3600
+    server.clear_faults()
+    with pytest.raises(Exception, match="already exists"):
+        instance.attempt()
+    assert server.all == [theirs]
+    assert instance.record["job"] is None
+
+
+def test_a_sensor_after_a_task_that_does_not_wait_finds_the_job(run):
+    server, instance = run("sagemaker-training", wait_for_completion=False)
+    instance.attempt()
+    server.duration = 0
+    sensor = SageMakerTrainingSensor(
+        task_id="await", job_name=instance.make().config["TrainingJobName"], print_log=False, aws_conn_id=None
+    )
+    assert sensor.poke({})
 
 
 @pytest.mark.parametrize("name", ["sagemaker-processing", "sagemaker-tuning", "sagemaker-auto-ml", "sagemaker-pipeline"])
@@ -130,7 +202,7 @@ def test_a_name_that_was_edited_while_the_submit_was_in_doubt_makes_no_second_jo
     instance.make = edited
 
     def finish(effect):
-        if effect == "http DescribeTrainingJob":
+        if server.count("DescribeTrainingJob") > 1:  # the first tells when the job was made
             server.duration = 0
 
     instance.attempt(listener=finish)
