@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from resumable.errors import InvalidHandleError, ResumableError, StateStoreError
+from resumable.errors import InvalidHandleError, LostSightError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import (
     Certainty,
@@ -176,6 +176,32 @@ class Attempt:
             if record.handle is not None and not self._is_next_look:
                 self._count("reconnect_attempt")
         self._settle()
+
+    def take_up(self, handle: JobHandle, *, may_deliver: bool) -> None:
+        """
+        Instead of a first submit: go on with a job that the operator's own durability has left behind, from before this library
+        came, if it runs, or if it has succeeded and ``may_deliver``.
+
+        Raises:
+            LostSightError: it cannot be seen. Nothing was submitted.
+        """
+        seen = self._remote.look(handle)
+        if seen.state is JobState.UNKNOWN:
+            raise LostSightError(
+                f"{handle} was left behind by the operator's own durability and cannot be seen ({seen}). Nothing was submitted, "
+                "it may be running. Check the connection and the service; the next try looks again."
+            )
+        if seen.state in (JobState.ACTIVE, JobState.REPAIRABLE):
+            plan: Reattach | Deliver = Reattach("the operator's own durability had started it")
+        elif seen.state is JobState.SUCCEEDED and may_deliver:
+            plan = Deliver("the operator's own durability had started it, and it has succeeded")
+        else:
+            self._log.info("resumable: %s, of the operator's own durability, is not gone on with (state %s)", handle, seen)
+            return
+        intent = self._intent(Submit(0, plan.reason), None, None, handle.place)
+        self.record, self.plan, self.seen = intent.with_handle(handle, self._clock()), plan, seen
+        self._keep()
+        self._say("took up", plan.reason, seen)
 
     def resume(self) -> None:
         """Instead of `begin`, after a deferral: the attempt that deferred goes on, the record's job is its own."""

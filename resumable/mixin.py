@@ -165,6 +165,7 @@ class DurableBase(_StartedAgainInTime, ABC):
                     if self._was_told_early:
                         watch.notice()
                     self._begin(context, attempt)
+                    self._take_up_theirs(context, attempt)
                     if attempt.stop_if_overdue(self._stop_job):
                         raise _overdue(attempt)
                     result = self._repeat(context, attempt, body)
@@ -215,6 +216,19 @@ class DurableBase(_StartedAgainInTime, ABC):
                 context["task"].task_id,
             )
         return self._is_durable
+
+    def _take_up_theirs(self, context: Any, attempt: Attempt) -> None:
+        """Go on with the job that the operator's own durability (Airflow 3.3) had started before ours was switched on."""
+        key = getattr(self, "external_id_key", None)
+        if key is None or attempt.record is not None or context["ti"].try_number <= 1:
+            return
+        external_id = compat.kept_by_operator(context, key)
+        if external_id:
+            attempt.take_up(self._handle_of(external_id), may_deliver=not compat.may_be_cleared(context))
+
+    def _handle_of(self, external_id: Any) -> JobHandle:
+        """The handle of the job that the operator's own durability knows by ``external_id``."""
+        raise NotImplementedError
 
     def _succeeded(self, context: Any, attempt: Attempt) -> None:
         if self._waits():
@@ -655,6 +669,9 @@ class ResumableMixin(DurableBase):
 
     def _job_adapter(self, context: Any) -> JobAdapter:
         return _MethodsAdapter(self, context)
+
+    def _handle_of(self, external_id: Any) -> JobHandle:
+        return JobHandle(self.service or type(self).__name__, external_id)
 
     def _has_own_on_kill(self) -> bool:
         return type(self).on_kill is not compat.base_operator().on_kill  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from resumable.compat import _three, _two, _written
-from resumable.errors import ConfigurationError, ResumableError
+from resumable.errors import ConfigurationError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
 from resumable.policy import SETTINGS
 from resumable.spec import Spec, is_of_the_job
@@ -339,6 +339,36 @@ def generation(context: Mapping[str, Any]) -> Generation:
         run_started=started.isoformat() if started else None,
         retries=getattr(context.get("task"), "retries", None),
     )
+
+
+def kept_by_operator(context: Mapping[str, Any], key: str) -> Any:
+    """
+    What the operator's own durability has kept in task state (Airflow 3.3 and later), None if it is nothing.
+
+    Raises:
+        StateStoreError: the store does not answer.
+    """
+    store = context.get("task_state_store")
+    if store is None:
+        return None
+    try:
+        return store.get(key)
+    except Exception as e:
+        raise StateStoreError(
+            f"Task state does not answer ({e!r}). Nothing was submitted; a job of an earlier try may be running. The next try "
+            "asks again."
+        ) from e
+
+
+def may_be_cleared(context: Mapping[str, Any]) -> bool:
+    """
+    Whether the running task may have been cleared at some time: with no record to compare, each sign of it counts.
+
+    A clear makes ``max_tries`` the try of that moment and ``retries`` more.
+    """
+    now = generation(context)
+    cleared_at = now.max_tries - (now.retries or 0)
+    return bool(now.clear_number) or 0 < cleared_at < context["ti"].try_number
 
 
 def count(event: str, operator: str) -> None:

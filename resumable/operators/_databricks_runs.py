@@ -114,6 +114,9 @@ class DatabricksRunReplay(ReplayMixin):
             ids["job_id"] = job_id
         return JobHandle(self.service, ids, self.place())
 
+    def _handle_of(self, external_id: Any) -> JobHandle:
+        return self._handle(int(external_id), {})
+
     def observe(self, handle: JobHandle) -> Observation:
         try:
             state = self._hook.get_run(run_id_of(handle))["state"]

@@ -66,6 +66,10 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         return {"job": str(params["JobName"]), "run": self.wanted(response.get("JobRunId"), "JobRunId")}
 
+    def _handle_of(self, external_id: Any) -> JobHandle:
+        self.account()
+        return self.handle({"job": str(self.job_name), "run": str(external_id)})
+
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"JobRunId": self.ids(handle, "run")[0]}
 

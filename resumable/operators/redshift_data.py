@@ -47,6 +47,10 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
         session = {"session": response["SessionId"]} if response.get("SessionId") else {}
         return {"statement": self.wanted(response.get("Id"), "Id"), **session}
 
+    def _handle_of(self, external_id: Any) -> JobHandle:
+        self.account()
+        return self.handle({"statement": str(external_id)})
+
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         session = handle.ids.get("session")
         return {"Id": self.ids(handle, "statement")[0], **({"SessionId": session} if session else {})}
