@@ -282,13 +282,15 @@ class Checkpoint:
         goes_on: bool,
     ) -> None:
         with compat.airflow_errors():
-            listed = await self._begin_items_off_loop(items, key, work)
-            with Caller(work, concurrency) as called:
-                attempt = called if tries == 1 else partial(tried, called, tries)
-                await self._work_all(listed, attempt, concurrency, goes_on=goes_on)
+            try:
+                listed = await self._begin_items_off_loop(items, key, work)
+                with Caller(work, concurrency) as called:
+                    attempt = called if tries == 1 else partial(tried, called, tries)
+                    await self._work_all(listed, attempt, concurrency, goes_on=goes_on)
+            finally:
+                self._maps -= 1
             if self._guard:
                 self._guard.check()
-            self._maps -= 1
             self._completed()
 
     async def _work_all(

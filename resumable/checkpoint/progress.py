@@ -90,7 +90,7 @@ class Progress:
         self._value = setting.value(self.key, self._what)
         self._kept = self._value.load()
         self._lock = threading.RLock()
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()  # also of a thread that was interrupted in the middle of it
         self._keys: KeyList | None = None
         self._ranks: Sequence[int] | None = None
         self.flags = bytearray()
@@ -352,10 +352,16 @@ class Progress:
             if self._is_cleared():
                 self._say_goes_on("the task was cleared", "on_clear")
             return kept
-        if policy.on_change is OnChange.FAIL or (earlier_kind != kind and policy.on_change is OnChange.REATTACH):
+        refuses = policy.on_change is OnChange.FAIL or (earlier_kind != kind and policy.on_change is OnChange.REATTACH)
+        if refuses and self._is_cleared():  # as the error has said
+            self.token = self._fresh_token()
+            self._say_fresh("the task was cleared after a change", "on_change", policy.on_change, self.s.log.warning)
+            return None
+        if refuses:
             raise RefusedError(
                 f"The code of the task or its spec= has changed since {kept['done']} {earlier_kind} of {self._what} were done, "
-                f"on_change={policy.on_change.value}. Nothing was done. Undo the change, or clear the task to start over."
+                f"on_change={OnChange(policy.on_change).value}. Nothing was done. Undo the change, or clear the task to "
+                "start over."
             )
         is_other_work = earlier_kind != kind or self.s.given is None or kept.get("given", self._NONE_GIVEN) != self.s.given
         if self._restarts(policy.on_change is OnChange.RESTART or (is_other_work and not policy.on_change), policy.on_change):
@@ -397,7 +403,7 @@ class Progress:
             self._what,
             kept.get("done"),
             why,
-            f"{setting}=restart"
+            f"{setting}={choice.value}"
             if choice is not None
             else "all of them were done"
             if kept.get("state") == "done"

@@ -452,6 +452,19 @@ def test_a_map_that_is_not_awaited_is_an_error_not_a_green_task(task):
         asyncio.run(run())
 
 
+def test_a_map_whose_error_was_caught_says_what_is_left_and_no_more(task, caplog):
+    async def one(item):
+        await asyncio.sleep(30)
+
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(checkpoint.map(one, ITEMS), 0.05)
+
+    asyncio.run(run())
+    assert "left before its end: 0 of 100 done" in caplog.text
+
+
 def test_a_coroutine_function_in_a_plain_block_is_told_to_be_async(task):
     async def one(item): ...
 
@@ -524,6 +537,15 @@ def test_another_spec_is_other_work_and_an_old_record_without_one_goes_on(task):
     task.stopped(ITEMS, 8)
     assert task.data[KEY]["done"] == 50
     assert task.run(ITEMS, spec="v2") == ITEMS
+
+
+def test_a_change_that_is_refused_starts_over_once_the_task_is_cleared_as_the_error_says(task):
+    task.stopped(ITEMS, 42)
+    task.code = edited
+    with pytest.raises(AirflowFailException, match="clear the task to start over"):
+        task.run(ITEMS, resume_policy={"on_change": "fail"})
+    task.clear()
+    assert task.run(ITEMS, resume_policy={"on_change": "fail"}) == ITEMS
 
 
 def test_what_airflow_cfg_chooses_counts(task, monkeypatch):
