@@ -35,4 +35,5 @@ def read_attempts(file: Path) -> list[dict[str, Any]]:
     """Every line written so far, oldest first."""
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    whole = file.read_text().rpartition("\n")[0]  # a reader may come in the middle of a write
+    return [json.loads(line) for line in whole.splitlines()]
