@@ -80,3 +80,7 @@ class ItemsFailedError(ResumableError):
 
 class JobNotFound(Exception):
     """Raise it in ``get_job_status`` when the service says that it does not know the job (any more)."""
+
+
+class NotSubmitted(Exception):
+    """Raise it in ``submit_job`` when it is certain that no job was made: the next try then submits, without a doubt left."""

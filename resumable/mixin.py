@@ -29,6 +29,7 @@ from resumable.lifecycle import Certainty, Claim, Conclude, Deliver, JobState, O
 from resumable.limits import Limit, tells_of_limit
 from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.rejection import is_only_of_the_wait, proves_nothing_made
 from resumable.remote import JobAdapter
 from resumable.spec import Spec, spec_values
 from resumable.stores.base import RecordStore
@@ -144,9 +145,14 @@ class DurableBase(_StartedAgainInTime, ABC):
         """Whether an exception of the wait, while the job is active or has succeeded, means that the wait may simply go on."""
         return not compat.is_final(error)
 
-    def is_rejection(self, error: BaseException) -> bool:  # noqa: ARG002
-        """Whether an error of the submit proves that the service did not take the job."""
-        return False
+    def is_rejection(self, error: BaseException) -> bool:
+        """
+        Whether an error of the submit proves that no job was made. Everything else leaves a doubt.
+
+        Default: a 4xx answer (not 408, 409, 429) of whatever client library, no connection (refused, DNS, TLS), an unknown
+        Airflow connection, `NotSubmitted`.
+        """
+        return proves_nothing_made(error)
 
     def is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
         """Whether an error of the submit proves that its token made a job which was deleted: ``on_missing`` then applies."""
@@ -421,7 +427,12 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _warn_of_doubt(self, context: Any, attempt: Attempt, why: str, error: BaseException | None = None) -> None:
         """The try ends with a submit that was not answered."""
-        then = "look for it in the service" if compat.is_last_try(context, error) else "the next try clears that up"
+        if attempt.adapter.certainty in (Certainty.NONE, Certainty.EXPIRED):
+            then = "look for it in the service, and stop it or wait for its end. No try submits again until the task is cleared"
+        elif compat.is_last_try(context, error):
+            then = "look for it in the service; to run the task again, clear it"
+        else:
+            then = "the next try clears that up"
         self.log.warning(
             "resumable: the submit to %s was not answered (%s), a job with token %s may be running: %s",
             attempt.adapter.service,
@@ -540,9 +551,11 @@ class ResumableMixin(DurableBase):
     - ``cancel_job``: a user's stop cancels the job, and ``restart`` policies work.
     - ``is_job_failed``: a status that is none of active, succeeded, failed counts as unknown, and is waited out.
     - raise `resumable.JobNotFound` in ``get_job_status`` when the service no longer knows the job.
+    - raise `resumable.NotSubmitted` in ``submit_job`` when it is certain that no job was made.
 
-    Without token and ``find_job``, an attempt that died *while* it submitted is never repeated by itself: the retry fails with a
-    message that says what to check.
+    Without token and ``find_job``, a submit that ended in anything but a job's id, or in a proof that there is none (see
+    `is_rejection`), is never repeated by itself: the retry fails with a message that says what to check, until the task is
+    cleared.
     """
 
     service: str = ""
@@ -596,19 +609,13 @@ class ResumableMixin(DurableBase):
         """Whether the job with this status has failed. Default: every status that is neither active nor succeeded."""
         return not self.is_job_active(status) and not self.is_job_succeeded(status)
 
-    def is_rejection(self, error: BaseException) -> bool:
-        """
-        Whether an exception of ``submit_job`` proves that no job was made. Default: where a submit cannot be repeated safely,
-        everything but what looks like a lost answer (an ``OSError``, a time-out, a 5xx) is taken as the service's no.
-        """
-        return self._certainty() is Certainty.NONE and not _is_lost_answer(error)
-
     def is_wait_trouble(self, error: BaseException) -> bool:
         """
         Whether an exception of ``poll_until_complete``, while the job is active or has succeeded, is only the wait's. Default:
-        what looks like a lost connection or an overloaded service (an ``OSError``, a time-out, a 5xx).
+        what speaks of a request or its answer (no connection, a time-out, a status of HTTP or gRPC, an answer that cannot be
+        read), whatever the client library; what you raise for a job that failed is none.
         """
-        return _is_lost_answer(error) and super().is_wait_trouble(error)
+        return is_only_of_the_wait(error) and super().is_wait_trouble(error)
 
     # -- given --------------------------------------------------------------------------------------------------------
 
@@ -791,17 +798,6 @@ class _WaitTrouble:
             return False
         time.sleep(min(2.0**self._quick, 30.0) if seen.state is JobState.ACTIVE else 0)
         return True
-
-
-def _is_lost_answer(error: BaseException | None) -> bool:
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status >= 500
-        if isinstance(error, OSError | EOFError) or "timeout" in type(error).__name__.lower():
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _names_in(code: Any) -> set[str]:

@@ -528,6 +528,16 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, (_exception("AirflowFailException"), _exception("AirflowSkipException")))
 
 
+def is_airflow_error(error: BaseException) -> bool:
+    """An exception of Airflow's own family, which anybody may raise for anything."""
+    return isinstance(error, _exception("AirflowException"))
+
+
+def is_not_found(error: BaseException) -> bool:
+    """Airflow knows no such thing, most often no such connection: nothing was asked of any service."""
+    return isinstance(error, _exception("AirflowNotFoundException"))
+
+
 def is_hand_back(error: BaseException) -> bool:
     return isinstance(error, _exception("AirflowRescheduleException"))
 

@@ -23,7 +23,6 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
-    HTTPClientError,
 )
 
 from resumable import compat
@@ -31,6 +30,7 @@ from resumable.attempt import Attempt
 from resumable.errors import ForeignJobError, InvalidAnswerError, RecordError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
+from resumable.rejection import proves_nothing_made
 from resumable.remote import JobAdapter
 from resumable.replay import ReplayMixin
 from resumable.triggers import StopGuard
@@ -398,16 +398,15 @@ class AwsReplay(ReplayMixin):
         return str(self.hook.conn.meta.service_model.service_id.hyphenize())
 
     def is_rejection(self, error: BaseException) -> bool:
-        """A 4xx answer, or an error before anything was sent. Provider code may have wrapped it."""
+        """A 4xx answer to the submit, or an error before anything was sent. Provider code may have wrapped it."""
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, ClientError):
-                status: int = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                return 400 <= status < 500 and status != _TIMED_OUT and cause.response["Error"]["Code"] not in self.conflicts
+            if isinstance(cause, ClientError) and cause.operation_name in self.operations:
+                return cause.response["Error"]["Code"] not in self.conflicts and proves_nothing_made(cause)
             if isinstance(cause, BotoCoreError):
-                return isinstance(cause, _NEVER_SENT) or not isinstance(cause, HTTPClientError)
+                return proves_nothing_made(cause)
             cause = cause.__cause__ or cause.__context__
-        return False
+        return proves_nothing_made(error)
 
     def account(self) -> str | None:
         """The account that the connection points at, None if STS does not tell; asked once, and never for long."""

@@ -18,6 +18,7 @@ from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle
+from resumable.rejection import proves_nothing_made
 from resumable.replay import ReplayMixin
 from resumable.triggers import StopGuard
 
@@ -28,7 +29,7 @@ _ACTIVE = frozenset({"PENDING", "QUEUED", "RUNNING", "TERMINATING", "BLOCKED", "
 _FAILED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
 MISSING = re.compile(r"Run \S+ does(n't| not) exist|RESOURCE_DOES_NOT_EXIST|Status Code: 404")
 _SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
-REFUSED = re.compile(r"Status Code: 4(?!08|29)\d\d")
+REFUSED = re.compile(r"Status Code: 4(?!08|09|29)\d\d")
 
 
 class ResumableDatabricksExecutionTrigger(StopGuard, DatabricksExecutionTrigger):
@@ -138,7 +139,7 @@ class DatabricksRunReplay(ReplayMixin):
         return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1])
 
     def is_rejection(self, error: BaseException) -> bool:
-        return bool(REFUSED.search(str(error)))
+        return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
 
     def is_token_spent(self, error: BaseException) -> bool:
         """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""

@@ -22,6 +22,7 @@ from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
+from resumable.rejection import proves_nothing_made
 from resumable.triggers import StopGuard
 
 with provider_import("databricks"):
@@ -175,7 +176,7 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
         return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1])
 
     def is_rejection(self, error: BaseException) -> bool:
-        return bool(REFUSED.search(str(error)))
+        return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
 
 
 def _statement_id(handle: JobHandle) -> str:

@@ -16,6 +16,7 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.limits import Limit
 from resumable.record import JobHandle
+from resumable.rejection import is_refusal
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
@@ -138,9 +139,9 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         while cause is not None:
             if isinstance(cause, ClientError):
                 code = str(cause.response.get("Error", {}).get("Code"))
-                return code in _REFUSALS or (code.isdigit() and 400 <= int(code) < 500)
+                return code in _REFUSALS or (code.isdigit() and is_refusal(int(code)))
             if (status := _remote_status(cause)) is not None:
-                return 400 <= status < 500
+                return status == _CONFLICT or is_refusal(status)
             cause = cause.__cause__ or cause.__context__
         return super().is_rejection(error)
 

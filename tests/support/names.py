@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from resumable import compat
 
+AirflowNotFoundException = compat._exception("AirflowNotFoundException")
 AirflowRescheduleException = compat._exception("AirflowRescheduleException")
 AirflowTaskTerminated = compat._exception("AirflowTaskTerminated")
 ExecutorSafeguard: Any = compat._first_of("ExecutorSafeguard", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
@@ -37,6 +38,7 @@ __all__ = [
     "STOPPED",
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
     "AirflowRescheduleException",
     "AirflowTaskTimeout",
     "BaseOperator",

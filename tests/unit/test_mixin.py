@@ -15,11 +15,20 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
-from resumable import ConfigurationError, JobGoneError, JobNotFound, LostSightError, ResumableMixin, ResumePolicy, compat
+from resumable import (
+    ConfigurationError,
+    JobGoneError,
+    JobNotFound,
+    LostSightError,
+    NotSubmitted,
+    ResumableMixin,
+    ResumePolicy,
+    compat,
+)
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
-from tests.support.names import DAG, STOPPED, AirflowException, AirflowFailException, AirflowTaskTimeout, BaseOperator
+from tests.support.names import DAG, STOPPED, AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 AIRFLOWS_OWN = [ResumableJobMixin] if compat.has_task_state() else []  # before 3.3 it is a stand-in that resumes nothing
@@ -345,7 +354,7 @@ def failing(error):
     return on_submit
 
 
-@pytest.mark.parametrize("error", [ValueError("no such cluster"), KeyError("x"), AirflowException("400")], ids=repr)
+@pytest.mark.parametrize("error", [NotSubmitted("no such cluster"), ConnectionRefusedError()], ids=repr)
 def test_a_submit_that_the_service_refused_is_made_again_by_the_next_try(service, error):
     service.on_submit, service.on_poll = failing(error), service.finish
     instance = task(Plain, service)
