@@ -633,6 +633,7 @@ class Attempt:
             )
 
     def _stop(self, decision: Restart) -> None:
+        self.wait_while_halted()  # the job may be the one that a user's stop has just cancelled
         self.record = replace(self._owned(self._known_record()), stopping=decision.reason)
         # An attempt that was given up learns it here, before it cancels. One that takes over must not take what this one stops
         # for a failure of the job's own.
