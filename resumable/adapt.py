@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from resumable import compat
 from resumable.errors import ConfigurationError
-from resumable.mixin import DurableBase, ResumableMixin, _names_in
+from resumable.mixin import DurableBase, ResumableMixin, _names_in, _undeferred
 
 T = TypeVar("T")
 
@@ -126,6 +126,8 @@ class _Adapted(ResumableMixin):
 
     @compat.apply_defaults
     def __init__(self, **kwargs: Any) -> None:
+        if {**(kwargs.get("default_args") or {}), **kwargs}.get("durable", True):
+            kwargs = _undeferred(type(self), kwargs)
         super().__init__(**kwargs)
         if self._is_durable and getattr(self, "deferrable", False):
             raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import threading
@@ -9,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
@@ -100,9 +102,11 @@ class DurableBase(_StartedAgainInTime, ABC):
             msg = f"durable={durable!r} is neither True nor False. Nothing was submitted. Give a bool."
             raise ConfigurationError(msg)
         given = ResumePolicy.of(resume_policy)
-        policy = given.resolved(compat.configured_policy())
+        policy = compat.resolved_policy(given)
         if durable:
             compat.require_store()
+            if given.wait is Wait.RESCHEDULE:
+                kwargs = _undeferred(type(self), kwargs)
         super().__init__(**kwargs)
         theirs = vars(self).get("durable")
         if not durable and theirs is not None and "durable" in (kwargs.get("default_args") or {}):  # it was meant for us
@@ -111,7 +115,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         self._is_durable = self.durable = durable
         self.resume_policy, self._given_policy = policy, given
         if durable and policy.wait is Wait.RESCHEDULE:
-            self._check_reschedule()
+            self._settle_reschedule(given)
         if durable and given.job_timeout is not None and not self._can_stop():
             raise ConfigurationError(
                 f"job_timeout={given.deadline:g} needs a way to stop the job, and {type(self).__name__} has none. Nothing was "
@@ -121,8 +125,23 @@ class DurableBase(_StartedAgainInTime, ABC):
     def _can_stop(self) -> bool:
         return True
 
+    def _settle_reschedule(self, given: ResumePolicy) -> None:
+        """What cannot be is an error where the author asked for it; where airflow.cfg did, it yields."""
+        policy, where = self.resume_policy, "airflow.cfg [resumable]"
+        if given.wait_interval is None and policy.interval < _least_interval():
+            compat.say_once(f"{where}: wait_interval={policy.interval:g} is too near for the scheduler; it is taken for 60")
+            self.resume_policy = replace(policy, wait_interval=60.0)
+        try:
+            self._check_reschedule()
+        except ConfigurationError as e:
+            if given.wait is not None:
+                raise
+            why, name = str(e).partition(" Nothing was submitted.")[0], type(self).__name__
+            compat.say_once(f"{where}: wait=reschedule is not followed by {name}, which waits as it does without. {why}")
+            self.resume_policy = replace(self.resume_policy, wait=Wait.POLL)
+
     def _check_reschedule(self) -> None:
-        floor = compat.hand_back_seconds()
+        floor = _least_interval()
         if self.resume_policy.interval < floor:
             raise ConfigurationError(
                 f"wait_interval={self.resume_policy.interval:g} is less than {floor:g} seconds. Nothing was submitted. A date "
@@ -731,6 +750,24 @@ def one_attempt(context: Any) -> Iterator[None]:
         if compat.is_hand_back(e) or compat.is_deferral(e):
             _begun = None
         raise
+
+
+def _least_interval() -> float:
+    """The least ``wait_interval`` that an author may give. A larger ``hand_back_seconds`` is heeded when a look is put off."""
+    return min(compat.hand_back_seconds(), compat.HAND_BACK)
+
+
+def _undeferred(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """``arguments`` with ``deferrable=False``, where only airflow.cfg says otherwise: it yields to what the author asks for."""
+    if "deferrable" in arguments or "deferrable" in (arguments.get("default_args") or {}) or not _can_defer(cls):
+        return arguments
+    return {**arguments, "deferrable": False}
+
+
+@functools.cache
+def _can_defer(cls: type) -> bool:
+    inits = (vars(klass)["__init__"] for klass in cls.__mro__ if "__init__" in vars(klass) and klass is not object)
+    return any("deferrable" in inspect.signature(init).parameters for init in inits)
 
 
 def _import_path(cls: type) -> str | None:

@@ -5,13 +5,17 @@ Each setting is an enum; strings are taken as well. Of each enum the first membe
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
 
 from resumable.errors import ConfigurationError
+
+_log = logging.getLogger("resumable")
 
 
 class OnFailed(str, Enum):
@@ -98,7 +102,7 @@ def _seconds(setting: str, value: object, where: str) -> float:
         number = float(cast("Any", seconds))
     except (TypeError, ValueError):
         number = 0.0
-    if isinstance(value, bool) or not number > 0:
+    if isinstance(value, bool) or not number > 0 or (setting == "wait_interval" and math.isinf(number)):
         msg = f"{where}: {setting}={value!r} is no time. Nothing was submitted. Give seconds (more than 0) or a timedelta."
         raise ConfigurationError(msg)
     return number
@@ -154,10 +158,10 @@ class ResumePolicy:
     strict: bool | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for setting in SETTINGS:
+            value = getattr(self, setting)
             if value is not None:
-                object.__setattr__(self, field.name, _reader(field.name)(field.name, value, "ResumePolicy"))
+                object.__setattr__(self, setting, _reader(setting)(setting, value, "ResumePolicy"))
 
     @classmethod
     def of(cls, value: ResumePolicy | Mapping[str, Any] | None) -> ResumePolicy:
@@ -168,7 +172,7 @@ class ResumePolicy:
             ConfigurationError: any other type, or a setting that does not exist.
         """
         if value is None:
-            return cls()
+            return _NOTHING_GIVEN
         if isinstance(value, cls):
             return value
         if isinstance(value, Mapping):
@@ -183,12 +187,16 @@ class ResumePolicy:
         raise ConfigurationError(msg)
 
     def resolved(self, configured: Mapping[str, str | None] | None = None) -> ResumePolicy:
-        """The same policy with every setting filled in, from ``configured`` (airflow.cfg) or the default."""
+        """
+        The same policy with every setting filled in, from ``configured`` (airflow.cfg) or the default.
+
+        A value in airflow.cfg that is none is not taken, and a warning says so: no DAG fails to be parsed because of it.
+        """
         chosen: dict[str, Any] = {}
         for setting in SETTINGS:
             value = getattr(self, setting)
             if value is None and (given := (configured or {}).get(setting)):
-                value = _reader(setting)(setting, given.strip().lower(), "airflow.cfg [resumable]")
+                value = _configured(setting, given)
             chosen[setting] = _default(setting) if value is None else value
         return type(self)(**chosen)
 
@@ -201,6 +209,19 @@ class ResumePolicy:
     def deadline(self) -> float | None:
         """``job_timeout`` in seconds, of a resolved policy."""
         return None if self.job_timeout is None else float(cast("Any", self.job_timeout))
+
+
+_NOTHING_GIVEN = ResumePolicy()
+"""What most tasks give: one object, because a DAG file may make thousands of them."""
+
+
+def _configured(setting: str, given: str) -> Any:
+    try:
+        return _reader(setting)(setting, given.strip().lower(), "airflow.cfg [resumable]")
+    except ConfigurationError as e:
+        said = str(e).replace("Nothing was submitted. ", "")
+        _log.warning("resumable: %s The default is taken: %s", said, getattr(_default(setting), "value", _default(setting)))
+        return None
 
 
 def _default(setting: str) -> Any:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,9 +23,10 @@ from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from resumable.compat import _three, _two, _written
+from resumable.compat._settings import Settings
 from resumable.errors import ConfigurationError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
-from resumable.policy import SETTINGS
+from resumable.policy import SETTINGS, ResumePolicy
 from resumable.spec import Spec, is_of_the_job
 from resumable.stores.base import StateStore, StoreFactory, Variables
 from resumable.stores.task_state import AfterUpgrade, TaskStateStore
@@ -39,6 +41,9 @@ _MAX_DEPTH = 50
 MAX_VALUE_BYTES = 65535
 
 _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+
+HAND_BACK = 60.0
+"""Seconds from a hand-back to the next start, where airflow.cfg says nothing."""
 
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
@@ -154,11 +159,28 @@ def configured_policy() -> dict[str, str | None]:
     return {name: setting(name) for name in SETTINGS}
 
 
+def resolved_policy(given: ResumePolicy) -> ResumePolicy:
+    """``given`` with every setting filled in; one object for all tasks that say the same."""
+    return _settings.once(given, lambda: given.resolved(configured_policy()))
+
+
 def setting(name: str) -> str | None:
     """One ``[resumable]`` option of airflow.cfg or its environment variable."""
-    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
-    value: str | None = conf.get(SECTION, name, fallback=None)
-    return value or None
+    return _settings.read(name)
+
+
+@cache
+def _configuration() -> Any:
+    """The module that has Airflow's configuration: a test may put another one into it."""
+    return importlib.import_module("airflow.sdk.configuration" if _has("airflow.sdk.configuration") else "airflow.configuration")
+
+
+_settings = Settings(SECTION, (*SETTINGS, "store", "store_path", "hand_back_seconds", "namespace"), lambda: _configuration().conf)
+
+
+def say_once(text: str) -> None:
+    """A warning about the configuration: one line in a process, however many tasks it concerns."""
+    _settings.once(("said", text), lambda: _log.warning("resumable: %s", text))
 
 
 def is_set(name: str) -> bool:
@@ -177,7 +199,7 @@ def require_store() -> None:
         ConfigurationError: ``[resumable] store`` cannot be imported, is no store, or lacks its own settings.
     """
     if path := setting("store"):
-        _check_store(path)
+        _settings.once(("store", path), lambda: _check_store(path))
 
 
 def state_store(context: Mapping[str, Any]) -> StateStore:
@@ -497,15 +519,19 @@ def end_stopped_task(*, taken_over: bool) -> None:
 
 def hand_back_seconds() -> float:
     """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
-    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", 60.0))
+    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", HAND_BACK))
 
 
 def _seconds(name: str, default: float) -> float:
     given = setting(name)
     try:
-        return float(given or default)
+        seconds = float(given or default)
     except ValueError:
-        raise ConfigurationError(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds") from None
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
+    say_once(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds; it is taken for {default:g}")
+    return default
 
 
 def sweep_delay() -> float:

@@ -30,7 +30,7 @@ class StateStore(Protocol):
     ``get`` returning None and by nothing else: never return None because the store could not be asked. A value that was set
     is there for the next process that asks, wherever it runs. A store of your own (``[resumable] store``) is a class that is
     called with the `TaskIdentity`, in the task's process. If it has settings, a ``check_settings()`` of the class is called
-    whenever a DAG is parsed and raises `ConfigurationError` on bad ones.
+    in each process that parses DAGs, before its first durable task, and raises `ConfigurationError` on bad ones.
     """
 
     fences_writes: bool

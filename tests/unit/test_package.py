@@ -251,13 +251,6 @@ def test_the_environment_gives_the_default_of_a_policy(monkeypatch):
     assert Custom(task_id="task").resume_policy.on_change == "restart"
 
 
-@EACH_OPERATOR
-def test_a_wrong_default_in_the_environment_is_an_error_that_names_the_option(operator, arguments, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__ON_CLEAR", "sometimes")
-    with pytest.raises(ConfigurationError, match=r"\[resumable\].*on_clear='sometimes'.*'restart', 'reattach'"):
-        operator(task_id="task", **arguments)
-
-
 def test_an_empty_default_in_the_environment_is_none(monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__ON_CLEAR", "")
     assert Custom(task_id="task").resume_policy.on_clear == "restart"

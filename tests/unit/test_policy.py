@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -90,9 +91,13 @@ def test_a_wrong_value_is_refused_with_the_right_ones(setting, wrong):
     assert all(repr(member.value) in text for member in ENUMS[setting])
 
 
-def test_a_wrong_value_in_airflow_cfg_is_refused_with_the_place_and_the_right_ones():
-    with pytest.raises(ConfigurationError, match=r"airflow\.cfg \[resumable\].*'restart', 'reattach'"):
-        ResumePolicy().resolved({"on_clear": "resume"})
+@pytest.mark.parametrize(
+    ("setting", "wrong"), [("on_clear", "resume"), ("wait", "defer"), ("job_timeout", "24h"), ("strict", "2")]
+)
+def test_a_wrong_value_in_airflow_cfg_yields_with_a_line_that_names_the_place_and_the_right_ones(setting, wrong, caplog):
+    assert ResumePolicy().resolved({setting: wrong}) == ResumePolicy().resolved()
+    (line,) = caplog.messages
+    assert re.search(rf"airflow\.cfg \[resumable\]: {setting}='{wrong}'.*The default is taken", line)
 
 
 def test_a_wrong_value_is_a_value_error_that_no_other_try_mends():

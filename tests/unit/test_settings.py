@@ -1,0 +1,233 @@
+"""airflow.cfg: read once, heeded at once when it changes, and never a reason for a DAG not to be parsed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+import pytest
+
+from resumable import ConfigurationError, ResumableMixin, compat, make_resumable
+from resumable.adapters import HookReplay
+from resumable.operators.athena import ResumableAthenaOperator
+from resumable.operators.databricks import ResumableDatabricksOperator
+from resumable.operators.emr import ResumableEmrCreateJobFlowOperator
+from tests.support.names import BaseOperator
+
+ATHENA = {"task_id": "task", "query": "q", "database": "d", "output_location": "s3://x"}
+
+
+class SixMethods:
+    def nothing(self, *args):
+        """What is not under test."""
+
+    submit_job = get_job_status = is_job_active = is_job_succeeded = poll_until_complete = get_job_result = nothing
+
+    def execute(self, context):
+        return self.execute_resumable(context)
+
+
+class Custom(SixMethods, ResumableMixin, BaseOperator):
+    pass
+
+
+class NoWaitArgument(HookReplay, BaseOperator):
+    service = "x"
+    submit_method = "submit"
+    certainty = None
+    stamp = observe = cancel = None
+
+
+class Deferrable(SixMethods, BaseOperator):
+    """Somebody else's, deferrable where ``[operators] default_deferrable`` says so."""
+
+    def __init__(self, *, deferrable=True, **kwargs):
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+
+    def execute_resumable(self, context):
+        """Airflow's own."""
+
+
+Made = make_resumable(Deferrable)
+
+EVERY = {
+    "Databricks": lambda **given: ResumableDatabricksOperator(task_id="task", json={}, **given),
+    "Athena": lambda **given: ResumableAthenaOperator(**ATHENA, **given),
+    "Athena, deferrable": lambda **given: ResumableAthenaOperator(**ATHENA, deferrable=True, **given),
+    "EMR cluster": lambda **given: ResumableEmrCreateJobFlowOperator(task_id="task", **given),
+    "custom": lambda **given: Custom(task_id="task", **given),
+    "made": lambda **given: Made(task_id="task", **given),
+    "no wait argument": lambda **given: NoWaitArgument(task_id="task", **given),
+    "an interval of its own": lambda **given: Custom(task_id="task", resume_policy={"wait_interval": 5}, **given),
+    "a wait of its own": lambda **given: Custom(task_id="task", resume_policy={"wait": "reschedule"}, **given),
+    "a wait and an interval": lambda **given: Custom(
+        task_id="task", resume_policy={"wait": "reschedule", "wait_interval": 60}, **given
+    ),
+}
+each = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
+
+
+@pytest.fixture
+def says(caplog):
+    compat._settings._known.clear()
+    caplog.set_level(logging.WARNING)
+    return lambda: [line for line in caplog.messages if "airflow.cfg" in line]
+
+
+OPTIONS = [
+    *((name, wrong) for name in compat.SETTINGS for wrong in ("nonsense", "-1", "None")),
+    ("wait", "reschedule"),
+    ("wait", "defer"),
+    ("wait_interval", "5"),
+    ("job_timeout", "0"),
+    ("job_timeout", "1 day"),
+    ("job_timeout", "3600"),
+    ("strict", "true"),
+    ("hand_back_seconds", "a minute"),
+    ("hand_back_seconds", "nan"),
+    ("hand_back_seconds", "inf"),
+    ("hand_back_seconds", "600"),
+    ("hand_back_seconds", "0"),
+]
+
+
+@each
+@pytest.mark.parametrize(("option", "value"), OPTIONS)
+def test_no_default_in_airflow_cfg_keeps_a_dag_from_being_parsed(monkeypatch, make, option, value):
+    make()
+    monkeypatch.setenv(f"AIRFLOW__RESUMABLE__{option.upper()}", value)
+    make()
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__WAIT", "reschedule")
+    make()
+
+
+@each
+def test_a_wait_from_airflow_cfg_is_followed_where_it_can_be(monkeypatch, says, make):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__WAIT", "reschedule")
+    operators = [make() for _ in range(3)]
+    followed = all(one.resume_policy.wait.value == "reschedule" for one in operators)
+    lines = says()
+    assert len(lines) == (0 if followed else 1), lines
+    if not followed:
+        assert re.search(
+            rf"wait=reschedule is not followed by {type(operators[0]).__name__}, which waits as it does without", lines[0]
+        )
+    assert followed is (make in (EVERY[name] for name in FOLLOWS))
+
+
+FOLLOWS = ["Databricks", "Athena", "EMR cluster", "custom", "made", "a wait of its own", "a wait and an interval"]
+
+
+def test_what_the_author_asks_for_and_cannot_be_is_an_error_as_ever(monkeypatch):
+    for given in ({"wait": "reschedule", "wait_interval": 5}, {"wait": "never"}, {"job_timeout": "soon"}, {"strict": 3}):
+        with pytest.raises(ConfigurationError):
+            Custom(task_id="task", resume_policy=given)
+    with pytest.raises(ConfigurationError, match="Choose one"):
+        ResumableAthenaOperator(**ATHENA, deferrable=True, resume_policy={"wait": "reschedule"})
+    with pytest.raises(ConfigurationError, match="Choose one"):
+        ResumableAthenaOperator(**ATHENA, default_args={"deferrable": True}, resume_policy={"wait": "reschedule"})
+    with pytest.raises(ConfigurationError, match="make_resumable cannot make durable"):
+        Made(task_id="task", deferrable=True)
+    assert Made(task_id="task", deferrable=True, durable=False).deferrable is True
+    assert Made(task_id="task", durable=False).deferrable is True
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__HAND_BACK_SECONDS", "600")
+    with pytest.raises(ConfigurationError, match="wait_interval=5 is less than 60"):
+        Custom(task_id="task", resume_policy={"wait": "reschedule", "wait_interval": 5})
+
+
+def test_a_wait_that_the_author_asks_for_goes_before_deferrable_from_airflow_cfg():
+    """The provider's default of ``deferrable`` is ``[operators] default_deferrable``; that of this class is True."""
+
+    class Provider(BaseOperator):
+        def __init__(self, *, deferrable=True, **kwargs):
+            super().__init__(**kwargs)
+            self.deferrable = deferrable
+
+    class Ours(SixMethods, ResumableMixin, Provider):
+        pass
+
+    operator = Ours(task_id="task", resume_policy={"wait": "reschedule"})
+    assert (operator.deferrable, operator.resume_policy.wait.value) == (False, "reschedule")
+    assert Ours(task_id="task").deferrable is True
+    made = Made(task_id="task", resume_policy={"wait": "reschedule"})
+    assert (made.deferrable, made.resume_policy.wait.value) == (False, "reschedule")
+
+
+def test_a_change_of_the_environment_is_heeded_at_once(monkeypatch):
+    for value in ("reattach", "restart", "reattach"):
+        monkeypatch.setenv("AIRFLOW__RESUMABLE__ON_CLEAR", value)
+        assert Custom(task_id="task").resume_policy.on_clear == value
+    monkeypatch.delenv("AIRFLOW__RESUMABLE__ON_CLEAR")
+    assert Custom(task_id="task").resume_policy.on_clear == "restart"
+    os.environ["AIRFLOW__RESUMABLE__ON_CLEAR"] = "reattach"
+    try:
+        assert Custom(task_id="task").resume_policy.on_clear == "reattach"
+    finally:
+        del os.environ["AIRFLOW__RESUMABLE__ON_CLEAR"]
+    assert Custom(task_id="task").resume_policy.on_clear == "restart"
+
+
+def test_a_change_of_airflows_configuration_is_heeded_at_once():
+    """As Airflow's own ``conf_vars`` in tests makes it."""
+    conf = compat._configuration().conf
+    had_section = conf.has_section("resumable")
+    if not had_section:
+        conf.add_section("resumable")
+    try:
+        conf.set("resumable", "on_clear", "reattach")
+        assert Custom(task_id="task").resume_policy.on_clear == "reattach"
+        conf.set("resumable", "on_clear", "restart")
+        assert Custom(task_id="task").resume_policy.on_clear == "restart"
+    finally:
+        conf.remove_option("resumable", "on_clear")
+        if not had_section:
+            conf.remove_section("resumable")
+    assert Custom(task_id="task").resume_policy.on_clear == "restart"
+
+
+def test_another_configuration_is_heeded_at_once(monkeypatch):
+    class Conf:
+        def get(self, section, key, fallback=None):
+            return "reattach" if key == "on_clear" else fallback
+
+    module = compat._configuration()
+    _ = module.conf
+    monkeypatch.setattr(module, "conf", Conf())
+    assert Custom(task_id="task").resume_policy.on_clear == "reattach"
+    monkeypatch.undo()
+    assert Custom(task_id="task").resume_policy.on_clear == "restart"
+
+
+def test_an_option_that_nobody_has_asked_for_before_is_heeded_too(monkeypatch):
+    assert compat.setting("of_a_later_release") is None
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__OF_A_LATER_RELEASE", "x")
+    assert compat.setting("of_a_later_release") == "x"
+
+
+def test_constructing_tasks_asks_the_configuration_no_more_often_than_one(monkeypatch):
+    asked, module = [], compat._configuration()
+
+    class Conf(type(module.conf)):
+        def get(self, section, key, **kwargs):
+            if section == "resumable":
+                asked.append(key)
+            return super().get(section, key, **kwargs)
+
+    monkeypatch.setattr(module.conf, "__class__", Conf)
+    compat._settings._known.clear()
+    ResumableAthenaOperator(**ATHENA)
+    assert asked
+    once = len(asked)
+    for number in range(20):
+        ResumableAthenaOperator(**{**ATHENA, "task_id": f"t{number}"})
+        Custom(task_id=f"t{number}", resume_policy={"wait": "reschedule"})
+    assert len(asked) <= once + 1  # hand_back_seconds, for the first that waits by being rescheduled
+
+
+def test_a_store_that_cannot_be_used_is_an_error_of_every_task_and_not_of_the_first_alone(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "no.such.Store")
+    for _ in range(3):
+        with pytest.raises(ConfigurationError, match="cannot be imported"):
+            Custom(task_id="task")
