@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from resumable.errors import InvalidHandleError, LostSightError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
+from resumable.kept_request import digest, filled, without_secrets
 from resumable.lifecycle import (
     Certainty,
     Claim,
@@ -25,6 +27,7 @@ from resumable.lifecycle import (
     Refuse,
     Restart,
     Submit,
+    changes,
     decide,
     failing,
     gone,
@@ -39,6 +42,9 @@ from resumable.stores.base import RecordStore, SupersededError
 RECOVERIES = 3
 """Lost answers in a row that one attempt clears up by looking for the job, before it leaves that to the next."""
 
+
+ROOM = 65_535
+"""Bytes of JSON that Airflow's task state takes in one value, unless it is told otherwise."""
 
 OVERDUE_PAUSE = 30.0
 """Seconds between two requests to stop a job that is over its ``job_timeout``, while the service does not take them."""
@@ -63,7 +69,9 @@ class Attempt:
         adapter: the service.
         log: any logger with ``info`` and ``warning``.
         try_number: Airflow's.
-        may_record: whether parameters may be kept in task state (no secrets in them).
+        may_record: whether a request may be kept in task state (no secrets in it).
+        redact: a request with its secrets hidden; they are not kept.
+        room: bytes of JSON that the store takes.
         reach: how another process reaches the job, see `JobRecord.reach`.
         count: is told of each decision, for a metric: ``fresh_submit``, ``repeated_submit``, ``terminal_resubmit``,
             ``reconnect_attempt``, ``reconnect_success``, ``already_succeeded``, ``cancelled``.
@@ -80,6 +88,8 @@ class Attempt:
         log: Any = None,
         try_number: int = 1,
         may_record: Callable[[Any], bool] = lambda _: True,
+        redact: Callable[[Any], Any] = lambda request: request,
+        room: int = ROOM,
         reach: Mapping[str, Any] | None = None,
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
@@ -90,7 +100,8 @@ class Attempt:
         self.record: JobRecord | None = None
         self.plan: Submit | Reattach | Deliver | Conclude | None = None
         self.owner = uuid.uuid4().hex[:12]
-        self._records, self._try, self._may_record, self._reach = records, try_number, may_record, reach
+        self._records, self._try, self._reach = records, try_number, reach
+        self._may_record, self._redact, self._room = may_record, redact, room
         self._log = log or logging.getLogger("resumable")
         self._count = count
         self._clock = clock
@@ -141,7 +152,7 @@ class Attempt:
 
     @property
     def recorded_params(self) -> Any:
-        """The parameters of a submit that was left unanswered, if they were kept."""
+        """The request of a submit that was left unanswered, if it was kept; without secrets."""
         return self.record.params if self.record is not None else None
 
     @property
@@ -216,8 +227,8 @@ class Attempt:
         Write the intent; nothing may be sent before. Returns the token and the parameters to send.
 
         Args:
-            params: the request, kept with the intent if it is small and holds no secret: when the answer is lost, the same
-                token must go out with the same parameters.
+            params: the request, kept with the intent without its secrets: when the answer is lost, the same token must go out
+                with the same request.
             token: the user's own idempotency token, which takes the place of ours.
             where: what `JobAdapter.find` needs besides the adapter's place, e.g. the cluster.
 
@@ -230,9 +241,7 @@ class Attempt:
             msg = "a submit was asked for although the plan is to reattach: a bug in the adapter"
             raise RuntimeError(msg)  # noqa: TRY004
         if plan.in_doubt and self.record is not None:
-            record = self._owned(self.record)
-            if record.spec is None:
-                record = replace(record, spec=self.claim.spec, generation=self.claim.generation)
+            record, params = self._repeated(self.record, params)
         else:
             record = self._intent(plan, params, token, where or {})
         self._records.save(record)
@@ -240,7 +249,82 @@ class Attempt:
         if self.is_halted:
             self._intended = False  # nothing goes out under this intent
             self.wait_while_halted()
-        return record.token, params if record.params is None else record.params
+        return record.token, params
+
+    def _repeated(self, record: JobRecord, own: Any) -> tuple[JobRecord, Any]:
+        """
+        What to send again: the request that was kept, with the secrets of this try's own.
+
+        The record stays of the generation that it was intended in until it is known which job answers: one from before a clear is
+        not delivered after it.
+        """
+        is_mended = record.is_refused and changes(record, self.claim) and not self._is_cleared(record)
+        record = self._owned(record)
+        if is_mended:
+            # The author has mended what the service refused. If the first submit did make a job, the token still finds it.
+            return self._with_request(replace(record, spec=self.claim.spec, is_refused=False), own), own
+        if record.spec is None:
+            record = replace(record, spec=self.claim.spec)
+        if record.params is not None:
+            try:
+                return record, filled(record.params, record.omitted, own)
+            except LookupError:
+                self._say_moved("its secrets are not in it")
+        elif record.digest is not None and self._with_request(record, own).digest != record.digest:
+            self._say_moved("it is not what was sent then, which was too large to be kept")
+        return record, own
+
+    def _say_moved(self, why: str) -> None:
+        self._log.warning(
+            "resumable: the unanswered submit to %s is repeated with the request of this try, and %s. If the service does not "
+            "answer with the job, look for it there, wait for its end or stop it, and clear the task",
+            self.adapter.service,
+            why,
+        )
+
+    def _with_request(self, record: JobRecord, params: Any) -> JobRecord:
+        """The record with as much of the request as may be kept and as there is room for."""
+        record = replace(record, params=None, omitted=(), digest=None)
+        if params is None:
+            return record
+        try:
+            kept, omitted = without_secrets(params, self._redact)
+        except ValueError:
+            return record
+        if not self._may_record(kept):
+            return record
+        whole = replace(record, params=kept, omitted=omitted)
+        fits = len(json.dumps(whole.to_json())) <= self._room
+        return whole if fits else replace(record, digest=digest(kept))
+
+    @property
+    def is_repeatable(self) -> bool:
+        """The next try can send the same request again, whatever has become of its own."""
+        return self.record is not None and self.record.params is not None
+
+    @property
+    def repeats_after_clear(self) -> bool:
+        """The submit in doubt is one from before a clear."""
+        is_repetition = self.in_doubt and isinstance(self.plan, Submit) and self.plan.in_doubt
+        return is_repetition and self._is_cleared(self._known_record())
+
+    def give_up_doubt(self, error: BaseException) -> bool:
+        """
+        The service has refused to repeat a submit from before a clear, so nothing tells what became of it: the clear counts.
+        True: the submit is to be asked for again, as the first of the new generation.
+        """
+        self._log.warning(
+            "resumable: the unanswered submit to %s was repeated under its token %s and refused (%r). The task was cleared: a "
+            "job is submitted anew. One of the earlier submit may still run: look for it in the service",
+            self.adapter.service,
+            self._known_record().token,
+            error,
+        )
+        self.record = self._known_record().closed(Outcome.GONE, self._clock())
+        self._intended = False
+        self._keep()
+        self._settle()
+        return True
 
     def wait_while_halted(self) -> None:
         """From SIGTERM on nothing new is submitted: the main thread waits here until `Interrupted` takes it out."""
@@ -284,8 +368,8 @@ class Attempt:
         if not self.in_doubt or self.record is None:
             return
         if isinstance(self.plan, Submit) and self.plan.in_doubt:
-            # The no to a repetition says nothing of the first; the next one asks under the same token for what is wanted then.
-            self.record = replace(self.record, params=None, spec=None)
+            # The no to a repetition says nothing of the first.
+            self.record = replace(self.record, is_refused=True)
         else:
             closed = self.record.closed(Outcome.REJECTED, self._clock())
             self.record = replace(closed, submission=closed.submission + 1) if used_up else closed
@@ -592,7 +676,7 @@ class Attempt:
     def _intent(self, plan: Submit, params: Any, token: str | None, where: Mapping[str, str]) -> JobRecord:
         before = self.record
         generation = self._generation()
-        return JobRecord(
+        record = JobRecord(
             service=self.adapter.service,
             token=token or self.task.token(generation, plan.submission),
             generation=generation,
@@ -605,12 +689,12 @@ class Attempt:
             intended_at=self._clock(),
             spec=self.claim.spec,
             replaced=self._replaced(),
-            params=params if params is not None and self._may_record(params) else None,
             place={**self.adapter.place(), **where},
             left=self._not_waited_for,
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+        return self._with_request(record, params)
 
     def _replaced(self) -> tuple[str, ...]:
         before = self.record

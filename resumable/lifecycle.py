@@ -239,7 +239,7 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
     if observation is None:
         return Look()
     if observation.state in (JobState.ACTIVE, JobState.FAILING):
-        if policy.on_clear is OnClear.REATTACH and (changed := _changes(record, claim)):
+        if policy.on_clear is OnClear.REATTACH and (changed := changes(record, claim)):
             return _changed(changed, observation, policy, 0)
         if policy.on_clear is OnClear.REATTACH:
             return Reattach("the task was cleared, on_clear=reattach")
@@ -248,7 +248,7 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
 
 
 def _same_generation(record: JobRecord, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
-    changed = _changes(record, claim)
+    changed = changes(record, claim)
     following = record.submission + 1
     if stop := _stop_of(record):
         return _told_to_stop(observation, following, stop)
@@ -337,7 +337,7 @@ def _changed(changed: str, observation: Observation, policy: ResumePolicy, follo
             )
 
 
-def _changes(record: JobRecord, claim: Claim) -> str:
+def changes(record: JobRecord, claim: Claim) -> str:
     """What the author changed of the job, in words; empty if nothing, and within one try: there it is what it was started for."""
     if record.try_number == claim.try_number:
         return ""

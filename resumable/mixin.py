@@ -31,7 +31,7 @@ from resumable.lifecycle import Certainty, Claim, Conclude, Deliver, JobState, O
 from resumable.limits import Limit, tells_of_limit
 from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait
 from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.rejection import is_only_of_the_wait, proves_nothing_made
+from resumable.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
 from resumable.remote import JobAdapter
 from resumable.spec import Spec, spec_values
 from resumable.stores.base import RecordStore
@@ -272,6 +272,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             log=self.log,
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
+            redact=compat.masked,
+            room=compat.record_limit(),
             reach=self._reach(),
             count=self._count,
         )
@@ -317,6 +319,8 @@ class DurableBase(_StartedAgainInTime, ABC):
         if attempt.in_doubt:
             if self.is_token_spent(error):
                 return attempt.token_spent()
+            if attempt.repeats_after_clear and refuses_repetition(error):
+                return attempt.give_up_doubt(error)
             if self.is_rejection(error):
                 attempt.rejected()
                 return False
@@ -450,6 +454,9 @@ class DurableBase(_StartedAgainInTime, ABC):
             then = "look for it in the service, and stop it or wait for its end. No try submits again until the task is cleared"
         elif compat.is_last_try(context, error):
             then = "look for it in the service; to run the task again, clear it"
+        elif attempt.adapter.certainty is Certainty.RESEND and not attempt.is_repeatable:
+            then = "the next try asks again under the same token. The request was not kept: if it has moved by then (times, try "
+            then += "numbers) and the service refuses it, look for the job there, and clear the task"
         else:
             then = "the next try clears that up"
         self.log.warning(

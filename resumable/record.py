@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
+from resumable import kept_request
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.identity import Generation
 from resumable.spec import Spec
@@ -20,7 +21,8 @@ KEY = "resumable"
 """The one key of task state that a job's record lives under."""
 
 MAX_BYTES = 2000
-"""What a record stays under, so that a person can read it. Only hundreds of EMR step ids in one handle go beyond."""
+"""What a record stays under, so that a person can read it. Only hundreds of EMR step ids in one handle go beyond, and, while its
+submit is unanswered, the request, which is packed then."""
 
 MAX_HANDLE_BYTES = 8000
 """Ceiling of a handle's ids in JSON: 256 EMR steps, the most that one request takes, fit; a payload does not."""
@@ -99,6 +101,13 @@ class JobRecord:
     intended_at: float
     spec: Spec | None = None
     params: Any = None
+    """The request of a submit that is not answered, without the values at ``omitted``; None: not kept."""
+    omitted: tuple[kept_request.Path, ...] = ()
+    """Where the request has secrets, which are not kept."""
+    digest: str | None = None
+    """Of a request that is too large to keep: whether another is the same."""
+    is_refused: bool = False
+    """The service has refused to repeat the submit, which says nothing of the first."""
     place: Mapping[str, str] = field(default_factory=dict)
     try_number: int = 0
     first_look: int | None = None
@@ -127,13 +136,21 @@ class JobRecord:
         return self.handle is None and self.outcome is None
 
     def with_handle(self, handle: JobHandle, at: float) -> JobRecord:
-        return replace(self, handle=handle, submitted_at=at, params=None)
+        return replace(self._answered(), handle=handle, submitted_at=at)
 
     def closed(self, outcome: Outcome, at: float) -> JobRecord:
-        return replace(self, outcome=outcome, closed_at=at, params=None)
+        return replace(self._answered(), outcome=outcome, closed_at=at)
+
+    def _answered(self) -> JobRecord:
+        return replace(self, params=None, omitted=(), digest=None, is_refused=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as Airflow's task state keeps it. ``params`` are left out if the record would get too large."""
+        """
+        The record as Airflow's task state keeps it.
+
+        A small request without secrets stands under ``params``, as in the first release, which sends it as it is. Any other is
+        under ``request``, which that release does not know: it then sends the request of its own try.
+        """
         data: dict[str, Any] = {
             "version": VERSION,
             "service": self.service,
@@ -161,12 +178,24 @@ class JobRecord:
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
             data["replaced"] = list(self.replaced)
-        smallest = {} if self.spec is None else {"fingerprint": self.spec.to_json(0)}
-        if self.params is not None and _fits({**data, **smallest, "params": self.params}):
-            data["params"] = self.params
+        if self.is_refused:
+            data["is_refused"] = True
+        request = self._request(data)
+        data.update({"params": self.params} if "params" in request else {})
         if self.spec is not None:
             data["fingerprint"] = self.spec.to_json(MAX_BYTES - len(json.dumps(data)) - len(', "fingerprint": '))
-        return data
+        return data | request
+
+    def _request(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if self.params is None:
+            return {} if self.digest is None else {"request": {"digest": self.digest}}
+        smallest = {} if self.spec is None else {"fingerprint": self.spec.to_json(0)}
+        if not self.omitted and _fits({**data, **smallest, "params": self.params}):
+            return {"params": self.params}
+        try:
+            return {"request": kept_request.packed(self.params, self.omitted)}
+        except TypeError:  # what JSON cannot carry
+            return {}
 
     @classmethod
     def from_json(cls, data: Any) -> JobRecord:
@@ -185,6 +214,7 @@ class JobRecord:
             )
         try:
             state, ids = _checked(data)
+            params, omitted, digest = _request_of(data)
             place = dict(data.get("place") or {})
             return cls(
                 service=str(data["service"]),
@@ -198,7 +228,10 @@ class JobRecord:
                 replaces=data.get("replaces"),
                 intended_at=_timestamp(data["intended_at"]),
                 spec=_spec_of(data),
-                params=data.get("params"),
+                params=params,
+                omitted=omitted,
+                digest=digest,
+                is_refused=data.get("is_refused") is True,
                 place=place,
                 handle=None if ids is None else JobHandle(str(data["service"]), ids, place),
                 submitted_at=_timestamp(data.get("submitted_at")),
@@ -230,6 +263,15 @@ def _fits(data: Mapping[str, Any]) -> bool:
         return len(json.dumps(data)) <= MAX_BYTES
     except (TypeError, ValueError):  # parameters that JSON cannot carry
         return False
+
+
+def _request_of(data: Mapping[str, Any]) -> tuple[Any, tuple[kept_request.Path, ...], str | None]:
+    request = data.get("request")
+    if not isinstance(request, Mapping):
+        return data.get("params"), (), None
+    if "packed" not in request:
+        return None, (), str(request["digest"])
+    return (*kept_request.unpacked(request), None)
 
 
 def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:

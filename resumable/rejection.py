@@ -36,6 +36,11 @@ _GRPC_REFUSALS = frozenset(
 )
 _GRPC_UNSENT = re.compile(r"(?i)failed to connect to all addresses|(DNS|name) resolution failed|errors resolving")
 
+_ASKER = re.compile(
+    r"(?i)AccessDenied|ExpiredToken|Unrecognized|Unauthori[sz]ed|Signature|InvalidClientToken|Throttl|TooManyRequests"
+)
+"""Error codes of AWS that many of its services answer with the status 400."""
+
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READING_OPERATION = re.compile(r"(Get|Describe|List|BatchGet|Head|Search)(?![a-z])")
 
@@ -87,6 +92,33 @@ def _proves(error: BaseException, seen: frozenset[int]) -> bool:
         return False  # the last of several requests says nothing of the others
     verdict = _verdict(error)
     return any(_proves(cause, seen) for cause in _causes(error)) if verdict is None else verdict
+
+
+def refuses_repetition(error: BaseException) -> bool:
+    """
+    Whether ``error``, raised by the repetition of a submit, is the service's answer that it will not repeat it: a 4xx, a conflict
+    (409) included, that has nothing to do with who asks (401, 403), when (429) or how long (408).
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        status = status_of(cause)
+        words = re.search(r"Status Code: (4\d\d)", str(cause))
+        if status is None and words is not None:
+            status = int(words[1])
+        if status is not None:
+            return 400 <= status < 500 and status not in {401, 403, 407, 408, 429, 499} and not _ASKER.search(_error_code(cause))
+        if (code := _grpc_code(cause)) is not None:
+            return code in _GRPC_REFUSALS - {"PERMISSION_DENIED", "UNAUTHENTICATED"} or code in {"ALREADY_EXISTS", "ABORTED"}
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _error_code(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    answer = response.get("Error") if isinstance(response, Mapping) else None
+    return str(answer.get("Code", "")) if isinstance(answer, Mapping) else ""
 
 
 def is_only_of_the_wait(error: BaseException) -> bool:

@@ -40,6 +40,8 @@ _MAX_DEPTH = 50
 
 MAX_VALUE_BYTES = 65535
 
+VARIABLE_BYTES = 40_000
+
 _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 HAND_BACK = 60.0
@@ -620,9 +622,13 @@ def redacted(text: str, name: str | None = None) -> str:
 
 def holds_secret(value: Any) -> bool:
     """Whether Airflow's secrets masker would hide anything in ``value``."""
-    redact = _redact()
     text = json.dumps(value, default=str)
-    return bool(redact(value, max_depth=_MAX_DEPTH) != value or redact(text) != text)
+    return bool(masked(value) != value or masked(text) != text)
+
+
+def masked(value: Any) -> Any:
+    """``value``, of whatever kind, as Airflow's secrets masker shows it."""
+    return _redact()(value, max_depth=_MAX_DEPTH)
 
 
 @contextmanager
@@ -716,6 +722,11 @@ def value_limit() -> int:
     conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
     limit = int(conf.getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES))
     return limit if limit > 0 else MAX_VALUE_BYTES
+
+
+def record_limit() -> int:
+    """Bytes of JSON that a record may have: a Variable, in which older versions keep it, is encrypted and grows by a third."""
+    return value_limit() if has_task_state() else min(value_limit(), VARIABLE_BYTES)
 
 
 # -- watermarks -----------------------------------------------------------------------------------------------------------

@@ -293,6 +293,7 @@ def new_attempt(
     sleep: Callable[[float], None] | None = None,
     try_number: int = 1,
     may_record: Callable[[Any], bool] = lambda _: True,
+    redact: Callable[[Any], Any] = lambda request: request,
     count: Callable[[str], None] = lambda _: None,
     **policy: Any,
 ) -> Attempt:
@@ -307,6 +308,7 @@ def new_attempt(
         log=log or Lines(),
         try_number=try_number,
         may_record=may_record,
+        redact=redact,
         count=count,
         clock=service.clock,
         sleep=pause,
