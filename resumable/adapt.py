@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from resumable import compat
 from resumable.errors import ConfigurationError
-from resumable.mixin import DurableBase, ResumableMixin, _names_in, _undeferred
+from resumable.mixin import DurableBase, ResumableMixin, _undeferred, reached_from
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _check(operator: Any) -> None:
             f"make_resumable({name}): it has no {', '.join(missing)}. It needs the six methods of Airflow's ResumableJobMixin. "
             "Write them in a subclass, or an adapter for the call that submits: docs/custom-operators.md has both."
         )
-    if "execute_resumable" not in _reached_from(operator, "execute"):
+    if "execute_resumable" not in reached_from(operator, "execute"):
         raise ConfigurationError(
             f"make_resumable({name}): its execute never calls execute_resumable, so nothing of it would be durable. Call it in "
             "an execute of a subclass: `return self.execute_resumable(context)`."
@@ -101,22 +101,6 @@ def _check(operator: Any) -> None:
 
 def _arguments(operator: Any) -> set[str]:
     return {name for cls in operator.__mro__ if "__init__" in vars(cls) for name in inspect.signature(cls.__init__).parameters}
-
-
-def _reached_from(operator: Any, method: str) -> set[str]:
-    """Names that ``method`` uses, and the methods that it calls, as far as they can be read."""
-    reached: set[str] = set()
-    following = {method}
-    while following:
-        name = following.pop()
-        for cls in (cls for cls in operator.__mro__ if name in vars(cls)):
-            code = getattr(inspect.unwrap(vars(cls)[name]), "__code__", None) if callable(vars(cls)[name]) else None
-            used = _names_in(code) if code else set()
-            following |= used - reached
-            reached |= used
-            if "super" not in used:
-                break
-    return reached
 
 
 class _Adapted(ResumableMixin):

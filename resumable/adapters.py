@@ -127,6 +127,7 @@ class HookReplay(ReplayMixin):
 
     def _looker(self, attempt: Attempt, look: Callable[..., Any]) -> Callable[..., Any]:
         def look_and_flush(*args: Any, **kwargs: Any) -> Any:
+            self.refuse_unseen(attempt)
             attempt.flush()
             return look(*args, **kwargs)
 

@@ -156,6 +156,11 @@ class Attempt:
         return self.record.params if self.record is not None else None
 
     @property
+    def is_unseen(self) -> bool:
+        """A submit is due, and none was asked for yet: where the provider's code watches a job, it has passed us by."""
+        return isinstance(self.plan, Submit) and not self._has_asked
+
+    @property
     def is_first_submit(self) -> bool:
         """Nothing of this generation can be running: the provider may tidy up before it submits."""
         return isinstance(self.plan, Submit) and not self.plan.in_doubt
@@ -236,7 +241,7 @@ class Attempt:
             StateStoreError: it could not be written. SupersededError: another attempt owns the record.
         """
         self.wait_while_halted()
-        plan = self.plan
+        plan, self._has_asked = self.plan, True
         if not isinstance(plan, Submit):
             msg = "a submit was asked for although the plan is to reattach: a bug in the adapter"
             raise RuntimeError(msg)  # noqa: TRY004
@@ -559,7 +564,7 @@ class Attempt:
     _is_next_look = False  # of a task that waits by being rescheduled: no reconnect
     is_waiting = False
     """The code that waits for the job's end is at work; what it raises is its verdict, or trouble of the wait."""
-    _has_repeated = False
+    _has_repeated = _has_asked = False
     _recoveries = 0
     _lost_at = 0.0
 

@@ -52,6 +52,12 @@ class RefusedError(ResumableError):
     retryable = False
 
 
+class UnseenSubmitError(ResumableError):
+    """The provider's code started its job by a way that is not covered, so nothing of it was kept. A job may run."""
+
+    retryable = False
+
+
 class JobTimeoutError(ResumableError):
     """``job_timeout`` struck: the job was cancelled, and the task fails for good."""
 

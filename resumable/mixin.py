@@ -179,6 +179,7 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
+        context = compat.task_context(context, self)
         with compat.airflow_errors(context), one_attempt(context), compat.sigterm_calls(self._on_sigterm):
             before = vars(self).get("on_kill")  # of a checkpoint that is open around the job
             self._take_over_on_kill()
@@ -502,8 +503,15 @@ class DurableBase(_StartedAgainInTime, ABC):
         if self._is_over:  # Airflow calls on_kill also after an execution_timeout
             return
         self._was_told_early = True
-        if not self._is_at_work and self._has_own_on_kill():
+        if not self._is_at_work:
+            self._call_on_kill_of_the_class()
+
+    def _call_on_kill_of_the_class(self) -> None:
+        """Nothing of ours has begun, and perhaps never will: the ``execute`` of a subclass may start a job by itself."""
+        try:
             type(self).on_kill(self)  # type: ignore[attr-defined]
+        except Exception as e:  # most often there is no job yet
+            self.log.warning("resumable: on_kill failed: %r", e)
 
     def _has_own_on_kill(self) -> bool:
         """Whether the author of the operator wrote an ``on_kill``."""
@@ -701,7 +709,7 @@ class ResumableMixin(DurableBase):
             vars(self).pop("get_job_status", None)
 
     def _job_adapter(self, context: Any) -> JobAdapter:
-        return _MethodsAdapter(self, context)
+        return _MethodsAdapter(self, compat.given_context(context))
 
     def _handle_of(self, external_id: Any) -> JobHandle:
         return JobHandle(self.service or type(self).__name__, external_id)
@@ -847,6 +855,22 @@ class _WaitTrouble:
 def _names_in(code: Any) -> set[str]:
     nested = (c for c in code.co_consts if hasattr(c, "co_names"))
     return set(code.co_names).union(*(_names_in(c) for c in nested))
+
+
+def reached_from(operator: Any, method: str) -> set[str]:
+    """Names that ``method`` uses, and the methods that it calls, as far as they can be read."""
+    reached: set[str] = set()
+    following = {method}
+    while following:
+        name = following.pop()
+        for cls in (cls for cls in operator.__mro__ if name in vars(cls)):
+            code = getattr(inspect.unwrap(vars(cls)[name]), "__code__", None) if callable(vars(cls)[name]) else None
+            used = _names_in(code) if code else set()
+            following |= used - reached
+            reached |= used
+            if "super" not in used:
+                break
+    return reached
 
 
 class _MethodsAdapter:

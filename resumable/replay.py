@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -10,12 +11,14 @@ from typing import Any, ClassVar
 
 from resumable import compat
 from resumable.attempt import Attempt
-from resumable.errors import ResumableError
+from resumable.errors import ResumableError, UnseenSubmitError
 from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation
-from resumable.mixin import DurableBase
+from resumable.mixin import DurableBase, reached_from
 from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord
 from resumable.remote import VISIBLE_AFTER, JobAdapter
+
+_log = logging.getLogger("resumable")
 
 
 class ReplayMixin(DurableBase):
@@ -39,6 +42,15 @@ class ReplayMixin(DurableBase):
     """The provider's argument that tells whether ``execute`` waits for the job."""
     goes_on_undeferred: ClassVar[bool] = False
     """The provider's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "execute" in vars(cls) and "execute" not in reached_from(cls, "execute"):
+            _log.warning(
+                "resumable: %s.execute calls no super().execute: what it submits by itself is not durable. Call "
+                "super().execute(context) for the job, or give durable=False",
+                cls.__qualname__,
+            )
 
     @abstractmethod
     def seam(self, attempt: Attempt) -> AbstractContextManager[None]:
@@ -70,8 +82,37 @@ class ReplayMixin(DurableBase):
             if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not has_ended:
                 with self._not_waiting():
                     self._execute_theirs(context)
+                self.refuse_unseen(attempt)
                 self._look_again_later(context, attempt, attempt.seen or attempt.observe())
-            return self._execute_theirs(context)
+            result = self._execute_theirs(context)
+        if attempt.is_unseen and self._can_see():
+            self.log.error("resumable: %s", self._unseen())
+            self._count("unseen_submit")
+        return result
+
+    def refuse_unseen(self, attempt: Attempt) -> None:
+        """
+        For where the provider's code looks at its job, or defers.
+
+        Raises:
+            UnseenSubmitError: it has submitted one, and not through the seam.
+        """
+        if attempt.is_unseen and self._can_see():
+            self._count("unseen_submit")
+            raise UnseenSubmitError(self._unseen())
+
+    def _can_see(self) -> bool:
+        """Whether a submit would have been seen: not where a unit test has put a mock in the client's place."""
+        return True
+
+    def _unseen(self) -> str:
+        name, version = compat.provider_of(type(self))
+        return (
+            f"{type(self).__name__} watches a job of {self.service} that {name} {version} started by a way which this release of "
+            f"airflow-resumable does not cover: nothing of it is kept. A job may run: look for it in {self.service}, wait for "
+            "its end or stop it. Then install a version of the provider that is covered (the extras name them), or give "
+            "durable=False."
+        )
 
     def _execute_theirs(self, context: Any) -> Any:
         if not self._is_durable and self._their_durable is not None:
@@ -99,11 +140,14 @@ class ReplayMixin(DurableBase):
             return None
         if self._failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
             raise self._failed_resume
+        if self._attempt is not None and self._is_durable:
+            self.refuse_unseen(self._attempt)
         remaining = self._attempt.remaining if self._attempt is not None else None
         if remaining is not None:
             given = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
             timeout = timedelta(seconds=remaining if given is None else min(given, remaining))
-        ours = self.trigger(trigger) if self._is_durable else trigger
+        is_theirs = type(trigger).__module__.startswith("airflow.providers.")  # a subclass may defer with its own
+        ours = self.trigger(trigger) if self._is_durable and is_theirs else trigger
         return super().defer(trigger=ours, timeout=timeout, **kwargs)  # type: ignore[misc]
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
@@ -115,9 +159,10 @@ class ReplayMixin(DurableBase):
         if not self._is_durable:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         self._take_over_on_kill()
+        given, context = context, compat.task_context(context, self)
         with compat.airflow_errors(context):
             try:
-                result = super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+                result = super().resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
             except Exception as e:
                 if compat.is_final(e):
                     self._note_end(context, e)
@@ -138,7 +183,7 @@ class ReplayMixin(DurableBase):
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
             self._failed_resume = error
-            return self.execute(context)
+            return self.execute(compat.given_context(context))
         runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
         timed_out = compat.is_deferral_timeout(error)
         if not attempt.is_overdue and self._is_at_limit(error, seen, told, timed_out=timed_out):

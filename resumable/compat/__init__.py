@@ -23,6 +23,7 @@ from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from resumable.compat import _three, _two, _written
+from resumable.compat._rehearsal import Rehearsal, tells_the_task
 from resumable.compat._settings import Settings
 from resumable.errors import ConfigurationError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
@@ -119,6 +120,15 @@ def durable_by_default(operator: type) -> bool:
     return any(inspect.signature(vars(cls)["__init__"]).parameters["durable"].default is True for cls in mixins)
 
 
+def provider_of(cls: type) -> tuple[str, str]:
+    """The provider package that an operator's class comes from, and its version."""
+    for klass in cls.__mro__:
+        if klass.__module__.startswith("airflow.providers."):
+            name = ".".join(klass.__module__.split(".")[:3])
+            return name, str(getattr(importlib.import_module(name), "__version__", "of an unknown version"))
+    return "its provider", ""
+
+
 def base_operator() -> Any:
     return _first_of("BaseOperator", "airflow.sdk", "airflow.models")
 
@@ -212,6 +222,8 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
     Raises:
         ConfigurationError: none can be had, so nothing that is submitted could be found again.
     """
+    if isinstance(context, Rehearsal):
+        return context.store
     task = task_identity(context)
     if path := setting("store"):
         return _check_store(path)(task)
@@ -261,6 +273,26 @@ def _check_store(path: str) -> StoreFactory:
     if check is not None:
         check()
     return cast("StoreFactory", found)
+
+
+def task_context(context: Any, operator: Any) -> Mapping[str, Any]:
+    """
+    ``context`` where it tells which task instance runs; else, in somebody's unit test, one that does.
+
+    A supervisor gives every task a whole context; so where there is one, nothing is put in its place.
+    """
+    if tells_the_task(context) or isinstance(context, Rehearsal) or (has_sdk() and _three.supervisor() is not None):
+        return cast("Mapping[str, Any]", context)
+    _log.warning(
+        "resumable: the context of %s tells of no task instance (a unit test?): its record is kept in memory for this call",
+        getattr(operator, "task_id", type(operator).__name__),
+    )
+    return Rehearsal(context, operator)
+
+
+def given_context(context: Any) -> Any:
+    """What ``execute`` was called with."""
+    return context.given if isinstance(context, Rehearsal) else context
 
 
 def is_run_by_airflow(context: Mapping[str, Any]) -> bool:
@@ -329,6 +361,8 @@ def after_success(operator: Any, context: Mapping[str, Any], forget: Callable[[]
     Airflow 3 also runs the success callbacks of a task whose success it has refused, because the scheduler had given the try up
     meanwhile (seen on 3.2.2); the next try needs the record then. So the task's own state is asked for first.
     """
+    if isinstance(context, Rehearsal):
+        return
 
     def forget_if_noted() -> None:
         try:

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jmespath
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -116,8 +117,8 @@ class AwsReplay(ReplayMixin):
     """API calls by which the provider's ``execute`` stops the job because its wait has ended: answered without a request."""
 
     looks: ClassVar[tuple[str, ...]] = ()
-    """API calls by which the provider's ``execute`` looks at the job. The first one is where ``wait="reschedule"`` leaves an
-    operator that has no ``wait_argument``."""
+    """API calls by which the provider's ``execute`` looks at the job, and makes none before the submit. The first one is where
+    ``wait="reschedule"`` leaves an operator that has no ``wait_argument``."""
 
     conflicts: ClassVar[frozenset[str]] = frozenset()
     """Error codes that say that a job with this token, or name, exists: never a rejection."""
@@ -392,6 +393,9 @@ class AwsReplay(ReplayMixin):
             for event, handler in hooks:
                 events.unregister(event, handler)
 
+    def _can_see(self) -> bool:
+        return isinstance(self.hook.conn, BaseClient)
+
     @property
     def service_event(self) -> str:
         """The service's name in botocore's events, e.g. ``redshift-data``."""
@@ -595,7 +599,9 @@ class _Submit:
             operator._account = operator.account_in(model.name, parsed) or operator._account
             self._attempt.flush()
 
+    @_carried
     def leave(self, **_: Any) -> None:
+        self._operator.refuse_unseen(self._attempt)
         if self._operator._leaves and self._attempt.handle is not None and not self._is_keeping:
             raise _Left
 

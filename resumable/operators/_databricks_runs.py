@@ -99,6 +99,7 @@ class DatabricksRunReplay(ReplayMixin):
         look: Callable[[int], dict[str, Any]] = self._hook.get_run
 
         def get_run(run_id: int) -> dict[str, Any]:
+            self.refuse_unseen(attempt)
             attempt.flush()
             return look(run_id)
 

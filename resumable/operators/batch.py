@@ -40,6 +40,7 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
 
     service = "batch"
     operation = "SubmitJob"
+    looks = ("DescribeJobs",)
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"

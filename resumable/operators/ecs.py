@@ -43,6 +43,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     service = "ecs"
     operation = "RunTask"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
+    looks = ("DescribeTasks",)
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"
     asks_account = True

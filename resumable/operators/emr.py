@@ -216,6 +216,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     service = "emr"
     operation = "RunJobFlow"
     limits = (Limit("waiter_max_attempts", "waiter_delay", default=60),)
+    looks = ("DescribeCluster",)
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
@@ -299,6 +300,7 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     token_member = "clientToken"
     limits = (Limit("max_polling_attempts", "poll_interval"),)
     operation = "StartJobRun"
+    looks = ("DescribeJobRun",)
     wait_argument = "wait_for_completion"
     token_lifetime = HOUR
     finds_expired = True
@@ -360,6 +362,7 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     limits = (Limit("waiter_max_attempts", "waiter_delay", default=25),)
     stops = ("CancelJobRun",)
     operation = "StartJobRun"
+    looks = ("GetJobRun",)
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"
     token_lifetime = HOUR

@@ -42,6 +42,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     service = "glue"
     operation = "StartJobRun"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
+    looks = ("GetJobRun",)
     setup = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
     certainty = Certainty.FIND
     settle = 30.0

@@ -32,6 +32,7 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     service = "redshift-data"
     token_member = "ClientToken"
     operation = ("ExecuteStatement", "BatchExecuteStatement")
+    looks = ("DescribeStatement",)
     wait_argument = "wait_for_completion"
     asks_account = True
     token_lifetime = 7.5 * HOUR

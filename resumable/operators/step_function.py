@@ -76,6 +76,7 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
     )
     name_argument, name_param, name_length, warns_of_name = "name", "name", 80, True
     operation = ("StartExecution", _REDRIVE)
+    looks = ("DescribeExecution",)
     conflicts = frozenset({"ExecutionAlreadyExists"})
     wait_argument = "deferrable"
     active = frozenset(_ACTIVE)
