@@ -141,6 +141,8 @@ def _reads_ahead(iterator: Any, item: Any, frame: FrameType) -> tuple[str | None
         seen = _at(iterator, item, frame)
         if seen.found or not seen.is_forwarding or frame.f_back is None:
             return seen.found, seen.hands_on
+        if iterator is not None and not all(isinstance(one, (*_LAZY, *_TAKES_SEVERAL)) for one in _consumers(iterator)):
+            return None, False  # it hands on what e.g. map(work, items) has worked
         iterator, frame = _generator_of(frame), frame.f_back
     return None, False
 
@@ -407,15 +409,20 @@ def _is_unstarted(item: Any) -> bool:
     except RuntimeError:
         return False
     holders = gc.get_referrers(item)
-    several = [one for one in holders if type(one) in (tuple, dict) and len(one) <= _MOST_LOOKED_AT and one is not globals()]
+    several = [one for one in holders if type(one) in (tuple, dict) and len(one) <= _MOST_LOOKED_AT][:_MOST_LOOKED_AT]
     if several:  # the *args and **kwargs of one
-        holders += gc.get_referrers(*several[:_MOST_LOOKED_AT])
-    for one in holders:
-        if type(one) is CoroutineType and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
-            return True
-        if type(one) is FrameType and one.f_code.co_flags & inspect.CO_COROUTINE and one.f_lasti < 0:  # Python 3.10
-            return True
-    return False
+        holders += gc.get_referrers(*several)
+    given = [item, *several]
+    return any(_is_unstarted_with(one, given) for one in holders)
+
+
+def _is_unstarted_with(one: Any, given: list[Any]) -> bool:
+    frame = one.cr_frame if type(one) is CoroutineType else one  # the frame itself on Python 3.10
+    if type(frame) is not FrameType or not frame.f_code.co_flags & inspect.CO_COROUTINE:
+        return False
+    is_made = type(one) is CoroutineType
+    is_new = inspect.getcoroutinestate(one) == inspect.CORO_CREATED if is_made else frame.f_lasti < 0
+    return is_new and any(value is part for value in frame.f_locals.values() for part in given)
 
 
 # -- reading the asking code ------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Items:
     """As `resumable.checkpoint.Items`, without the rest."""
 
     def __init__(self, items=ITEMS):
-        self.items, self.given = items, []
+        self.items, self.given, self.watch = items, [], Watch()
 
     def __iter__(self):
         self.watch = watch = Watch()
@@ -673,6 +673,19 @@ def list_of_map(items, work):
 @fine
 def list_of_map_of_a_generator(items, work):
     list(map(work, (item for item in items)))
+
+
+@fine
+def list_of_a_generator_of_map(items, work):
+    list(item for item in map(work, items))
+
+
+@fine
+def list_of_a_progress_bar_of_map(items, work):
+    def bar_of(iterable):
+        yield from iterable
+
+    list(bar_of(map(work, items)))
 
 
 @fine
