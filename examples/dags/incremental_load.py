@@ -42,7 +42,7 @@ with DAG(
     @task(inlets=[ORDERS], outlets=[ORDERS], retries=3, retry_delay=timedelta(seconds=5))
     def load() -> int:
         start = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        with Watermark("updated_at", asset=ORDERS, start=start, lag=LAG) as mark:
+        with Watermark("orders", asset=ORDERS, start=start, lag=LAG) as mark:
             with database("shop") as shop:
                 orders = shop.execute(
                     "SELECT id, amount, updated_at FROM orders WHERE updated_at > ? AND updated_at <= ?",

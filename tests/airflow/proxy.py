@@ -1,5 +1,5 @@
 """
-An HTTP proxy in front of Airflow's Execution API that journals, holds and fails requests.
+An HTTP proxy in front of Airflow's Execution API that journals, holds, delays and fails requests.
 
 Every request of a LocalExecutor task goes task process -> supervisor -> here -> api-server, so a test can
 stop a task exactly where it writes to its state store, kill its worker there, and then decide what became of
@@ -100,6 +100,17 @@ class Failing(_Rule):
         self.times = times
 
 
+class Slow(_Rule):
+    """Every request that fits is forwarded so much later, until `end`."""
+
+    def __init__(self, seconds: float, **rule: Any) -> None:
+        super().__init__(**rule)
+        self.seconds = seconds
+
+    def end(self) -> None:
+        self.seconds = 0.0
+
+
 class ExecutionApiProxy:
     """
     Forward 127.0.0.1:`port` to `upstream` ("host:port") as a context manager.
@@ -115,6 +126,7 @@ class ExecutionApiProxy:
         self._runs: dict[str, str] = {}  # ti_id -> run_id, learnt from the answers to PATCH .../run
         self._holds: list[Held] = []
         self._failing: list[Failing] = []
+        self._slow: list[Slow] = []
         self._lock = threading.Lock()
         proxy = self
 
@@ -182,6 +194,20 @@ class ExecutionApiProxy:
             self._failing.append(failing)
         return failing
 
+    def slow(self, method: str, path_regex: str, seconds: float, *, run_id: str | None = None) -> Slow:
+        """Have every request that fits take this much longer, as on an api-server under load."""
+        rule: dict[str, Any] = {"skip": 0, "run_id": run_id, "ti_id": None, "where": None}
+        slow = Slow(seconds, method=method, path=re.compile(path_regex), **rule)
+        with self._lock:
+            self._slow.append(slow)
+        return slow
+
+    def delay(self, request: Request) -> None:
+        """Wait for as long as the request is to take longer."""
+        with self._lock:
+            seconds = max((one.seconds for one in self._slow if one.fits(request, self._runs)), default=0.0)
+        time.sleep(seconds)
+
     def requests(self, method: str, path_regex: str) -> list[Request]:
         """Return the journal's lines that fit, oldest first."""
         return [r for r in self.journal if r.method == method and re.search(path_regex, r.path)]
@@ -216,6 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, unquote(self.path), _decoded(content))
         held, status = self.owner.enter(request)
+        self.owner.delay(request)
         if status is None and held is not None and not held.after:
             status = held.keep(request)
         if status is None:

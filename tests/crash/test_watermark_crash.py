@@ -21,7 +21,7 @@ from tests.airflow.harness import Airflow
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(1500)]
 
 DAG = "incremental_load"
-KEY = "resumable.watermark.updated_at"
+KEY = "resumable.watermark.orders"
 RUNS = 30
 SEED = 20261124
 HOW = ("process", "terminated", "process", "undisturbed", "process", "node")

@@ -166,7 +166,7 @@ def test_no_row_is_lost_and_none_loaded_by_two_runs_whatever_line_a_try_died_bef
         disk.time_passes()
     assert len(died_before) > 100
     assert {line.split(":")[0] for line in died_before} == {"incremental_load.py", "watermark.py", "intervals.py"}
-    given = [json.loads(run.data["resumable.watermark.updated_at"]) for run in disk.airflow.runs.values()]
+    given = [json.loads(run.data["resumable.watermark.orders"]) for run in disk.airflow.runs.values()]
     assert [one["since"] for one in given[1:]] == [one["proposed"] or one["mark"] for one in given[:-1]]
     end = example.text(datetime.fromisoformat(given[-1]["until"]))
     with disk.database("shop") as shop, disk.database("warehouse") as warehouse:
