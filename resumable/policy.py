@@ -228,6 +228,10 @@ def _default(setting: str) -> Any:
     return next(iter(_ENUMS[setting])) if setting in _ENUMS else {**_SECONDS, **_FLAGS}[setting]
 
 
+DEFAULTS = {name: next(iter(enum)).value for name, enum in _ENUMS.items()}
+"""What each setting that is a choice is when nobody has chosen, as it stands in airflow.cfg."""
+
+
 def options() -> list[tuple[str, str, str]]:
     """Name, description and default of each setting, for airflow.cfg."""
     return [

@@ -545,7 +545,7 @@ class Checkpoint:
     def _setting(self, task: CurrentTask) -> Setting:
         settings = ("on_change", "on_clear")
         left_out: dict[str, Any] = {
-            name: None for name in settings if getattr(self._policy, name) is None and not compat.is_set(name)
+            name: None for name in settings if getattr(self._policy, name) is None and not compat.is_chosen(name)
         }
         return Setting(
             name=self.name,

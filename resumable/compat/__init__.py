@@ -16,7 +16,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from configparser import RawConfigParser
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
@@ -27,7 +26,7 @@ from resumable.compat._rehearsal import Rehearsal, tells_the_task
 from resumable.compat._settings import Settings
 from resumable.errors import ConfigurationError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
-from resumable.policy import SETTINGS, ResumePolicy
+from resumable.policy import DEFAULTS, SETTINGS, ResumePolicy
 from resumable.spec import Spec, is_of_the_job
 from resumable.stores.base import StateStore, StoreFactory, Variables
 from resumable.stores.task_state import AfterUpgrade, TaskStateStore
@@ -195,12 +194,16 @@ def say_once(text: str) -> None:
     _settings.once(("said", text), lambda: _log.warning("resumable: %s", text))
 
 
-def is_set(name: str) -> bool:
-    """Whether somebody has set a ``[resumable]`` option; `setting` gives the documented default as well."""
-    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+def is_chosen(name: str) -> bool:
+    """
+    Whether somebody has chosen a policy's ``[resumable]`` option.
+
+    The airflow.cfg that Airflow writes on its first start holds every option with its default (seen on 3.3.2), so one that stands
+    there as the default is not chosen; as an environment variable it is.
+    """
     variable = f"AIRFLOW__{SECTION}__{name}".upper()
     is_in_environment = any(one in os.environ for one in (variable, f"{variable}_CMD", f"{variable}_SECRET"))
-    return is_in_environment or RawConfigParser.has_option(conf, SECTION, name)
+    return is_in_environment or (setting(name) or "").strip().lower() not in ("", DEFAULTS[name])
 
 
 def require_store() -> None:

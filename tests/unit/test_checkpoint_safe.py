@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resumable import Checkpoint, ConfigurationError, ItemsFailedError, once
+from resumable import Checkpoint, ConfigurationError, ItemsFailedError, compat, once
 from resumable.checkpoint.done import KeyList
 from tests.support.names import AirflowFailException, AirflowRescheduleException
 from tests.unit.test_checkpoint import ITEMS, KEY, Task, WorkError, amap, stopped_task, task, until  # noqa: F401
@@ -546,6 +546,19 @@ def test_a_change_that_is_refused_starts_over_once_the_task_is_cleared_as_the_er
         task.run(ITEMS, resume_policy={"on_change": "fail"})
     task.clear()
     assert task.run(ITEMS, resume_policy={"on_change": "fail"}) == ITEMS
+
+
+def test_the_airflow_cfg_that_airflow_writes_itself_chooses_nothing(task, monkeypatch):
+    """It holds every option with its default."""
+    options = {"on_clear": "restart", "on_change": "restart"}
+    monkeypatch.setattr(compat, "setting", options.get)
+    task.stopped(ITEMS, 42)
+    task.clear()
+    assert task.run(ITEMS[:50]) == ITEMS[42:50]
+    task.stopped(ITEMS, 10)
+    options["on_clear"] = "reattach"
+    task.clear()
+    assert task.run(ITEMS[:60]) == []
 
 
 def test_what_airflow_cfg_chooses_counts(task, monkeypatch):
