@@ -68,7 +68,7 @@ class Checkpoint:
         name: of the checkpoint; a task may have several.
         every: items after which it is written whatever that takes; by default no number, but 5 % of them (at least 100) as far
             as the store is quick enough.
-        seconds: time between two writes (float or timedelta), more than zero; longer where 20 writes take longer.
+        seconds: time between two writes (float or timedelta), more than zero; longer where 30 writes take longer.
         spec: anything else that the work depends on (a version, a query, a target), as JSON: if it changes, all is done again, or
             what ``on_change`` of the policy says.
         resume_policy: as of a durable operator: ``on_change``, of ``spec`` or of the code of the task's function, and
