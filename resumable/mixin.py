@@ -38,6 +38,9 @@ from resumable.stores.base import RecordStore
 
 Body = Callable[[Attempt], Any]
 
+DEFERRED_BY = "resumable_try"
+"""The argument by which a deferral says of which try it is; taken out before the operator's method is called."""
+
 QUICK_FAILURES = 5
 """Waits that may fail one right after the other while the job runs, before the try fails."""
 
@@ -482,6 +485,43 @@ class DurableBase(_StartedAgainInTime, ABC):
             self._end_at_limit(context, attempt, seen)
         interval = self.resume_policy.interval
         raise compat.hand_back(max(compat.hand_back_seconds(), min(interval, attempt.remaining or interval)))
+
+    # -- a deferral ---------------------------------------------------------------------------------------------------
+
+    def defer(self, *, trigger: Any, kwargs: dict[str, Any] | None = None, **given: Any) -> Any:
+        """The operator's. One that comes before the try has a record says of which try it is, for `resume_execution`."""
+        record = self._attempt.record if self._attempt is not None else None
+        own = record is not None and self._attempt is not None and record.owner == self._attempt.owner
+        if self._is_durable and (number := None if own else compat.current_try_number()) is not None:
+            kwargs = {**(kwargs or {}), DEFERRED_BY: number}
+        return super().defer(trigger=trigger, kwargs=kwargs, **given)  # type: ignore[misc]
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """The way back from a deferral: the operator's own, or `execute` if it was an earlier try that deferred."""
+        next_kwargs = dict(next_kwargs or {})
+        deferred_by = next_kwargs.pop(DEFERRED_BY, None)
+        if self._is_durable and self._is_of_an_earlier_try(deferred_by, compat.task_context(context, self)):
+            return self.execute(context)  # type: ignore[attr-defined]
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
+    def _is_of_an_earlier_try(self, deferred_by: int | None, context: Any) -> bool:
+        """
+        Whether the deferral that this process is to go on from is over and done with.
+
+        Airflow 3.0 keeps it over a failure, so that every later try would be given the old trigger's event and never execute.
+        """
+        now, then = context["ti"].try_number, deferred_by
+        if then is None:
+            try:
+                record = self._records(context).load()
+            except ResumableError as e:
+                self.log.debug("resumable: whose deferral this is cannot be told: %s", e)
+                return False
+            then = record.try_number if record is not None else now
+        if then >= now:
+            return False
+        self.log.info("resumable: try %s had deferred, this is try %s: it starts from the top", then, now)
+        return True
 
     # -- a stop -------------------------------------------------------------------------------------------------------
 

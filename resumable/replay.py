@@ -13,7 +13,7 @@ from resumable import compat
 from resumable.attempt import Attempt
 from resumable.errors import ResumableError, UnseenSubmitError
 from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation
-from resumable.mixin import DurableBase, reached_from
+from resumable.mixin import DEFERRED_BY, DurableBase, reached_from
 from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord
 from resumable.remote import VISIBLE_AFTER, JobAdapter
@@ -148,7 +148,7 @@ class ReplayMixin(DurableBase):
             timeout = timedelta(seconds=remaining if given is None else min(given, remaining))
         is_theirs = type(trigger).__module__.startswith("airflow.providers.")  # a subclass may defer with its own
         ours = self.trigger(trigger) if self._is_durable and is_theirs else trigger
-        return super().defer(trigger=ours, timeout=timeout, **kwargs)  # type: ignore[misc]
+        return super().defer(trigger=ours, timeout=timeout, **kwargs)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """
@@ -156,13 +156,17 @@ class ReplayMixin(DurableBase):
 
         A trigger that failed, was lost or timed out says nothing about the job: that is looked at before the task may fail.
         """
+        next_kwargs = dict(next_kwargs or {})
+        deferred_by = next_kwargs.pop(DEFERRED_BY, None)
         if not self._is_durable:
-            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
-        self._take_over_on_kill()
+            return super(DurableBase, self).resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         given, context = context, compat.task_context(context, self)
+        if self._is_of_an_earlier_try(deferred_by, context):
+            return self.execute(given)
+        self._take_over_on_kill()
         with compat.airflow_errors(context):
             try:
-                result = super().resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
+                result = super(DurableBase, self).resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
             except Exception as e:
                 if compat.is_final(e):
                     self._note_end(context, e)

@@ -603,6 +603,10 @@ def is_not_found(error: BaseException) -> bool:
     return isinstance(error, _exception("AirflowNotFoundException"))
 
 
+def is_skip(error: BaseException) -> bool:
+    return isinstance(error, _exception("AirflowSkipException"))
+
+
 def is_hand_back(error: BaseException) -> bool:
     return isinstance(error, _exception("AirflowRescheduleException"))
 
@@ -727,6 +731,14 @@ def current_context() -> Mapping[str, Any]:
     except _exception("AirflowException") as e:  # Airflow 2's
         raise RuntimeError(str(e)) from e
     return context
+
+
+def current_try_number() -> int | None:
+    """The try of the task that this process runs; None if it runs none, as a unit test that calls ``execute``."""
+    try:
+        return int(current_context()["ti"].try_number)
+    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError):
+        return None
 
 
 def at_end(task: Any, callback: Callable[[bool], Any]) -> None:

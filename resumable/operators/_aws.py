@@ -8,6 +8,7 @@ the provider is used. A service's module says in class attributes and a few smal
 from __future__ import annotations
 
 import copy
+import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,6 +104,10 @@ class AwsReplay(ReplayMixin):
     """API calls that the provider makes before the submit and that must change nothing on a reattachment: then they are answered
     by `setup_response`, without a request."""
 
+    assumed: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """API calls by which the provider looks whether a new job can be started, and what they are answered with, without a request,
+    where there is a job already: a job that is there needs nothing started for it."""
+
     makes: ClassVar[tuple[str, ...]] = ()
     """API calls by which the provider makes something under neither name nor token before the submit: they go out once, and a try
     whose answer is lost fails, because the next one finds what was made."""
@@ -137,6 +142,13 @@ class AwsReplay(ReplayMixin):
     succeeded: ClassVar[frozenset[str]] = frozenset()
     failed: ClassVar[frozenset[str]] = frozenset()
     """The service's words for a job's state. One that is in no set is UNKNOWN, and waited out."""
+
+    missing_codes: ClassVar[frozenset[str]] = frozenset()
+    """Error codes of a look that say that there is no such job."""
+
+    missing_words: ClassVar[re.Pattern[str]] = re.compile("")
+    """What the message must say of the job itself, where such a code may speak of something else as well (the application, the
+    virtual cluster, the job definition): that is no answer about the job."""
 
     stopping: ClassVar[frozenset[str]] = frozenset()
     """Those of ``active`` that mean that the job was told to stop: a second cancel is then no error."""
@@ -208,13 +220,18 @@ class AwsReplay(ReplayMixin):
         """The service's word for the job's state, None if it no longer knows the job. See `is_missing` for errors."""
         raise NotImplementedError
 
-    def is_missing(self, error: ClientError) -> bool:  # noqa: ARG002
-        """Whether an error of `state_of` says that there is no such job."""
-        return False
+    def is_missing(self, error: ClientError) -> bool:
+        """Whether an error of `state_of` says, in the service's own words about this job, that there is none."""
+        answer = error.response["Error"]
+        return answer["Code"] in self.missing_codes and bool(self.missing_words.search(answer.get("Message") or ""))
 
     def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG002
         """What `find` needs to know of the request besides region, account and token."""
         return {}
+
+    def is_conflict(self, error: Mapping[str, Any]) -> bool:
+        """Whether an error answer, by its ``Code`` and ``Message``, says that a job with this token, or name, exists."""
+        return error.get("Code") in self.conflicts
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> Any:  # noqa: ARG002
         """The ids of the job that an answer out of ``conflicts`` means; None: the doubt stays. ``error``: the parsed answer."""
@@ -380,6 +397,7 @@ class AwsReplay(ReplayMixin):
                 (f"before-call.{service}{operation}", call.answer_setup),
                 (f"after-call.{service}{operation}", call.accept_setup),
             ]
+        hooks += [(f"before-call.{service}{operation}", call.assume) for operation in self.assumed]
         hooks += [(f"needs-retry.{service}{operation}", call.make_once) for operation in self.makes]
         hooks += [(f"before-call.{service}{operation}", call.leave_running) for operation in self.stops]
         hooks += [(f"before-call.{service}{operation}", call.leave) for operation in self.looks]
@@ -406,7 +424,7 @@ class AwsReplay(ReplayMixin):
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ClientError) and cause.operation_name in self.operations:
-                return cause.response["Error"]["Code"] not in self.conflicts and proves_nothing_made(cause)
+                return not self.is_conflict(cause.response["Error"]) and proves_nothing_made(cause)
             if isinstance(cause, BotoCoreError):
                 return proves_nothing_made(cause)
             cause = cause.__cause__ or cause.__context__
@@ -565,7 +583,7 @@ class _Submit:
         try:
             if http_response.status_code < 300:
                 self._keep(self._operator.ids_of(parsed, self._params))
-            elif parsed.get("Error", {}).get("Code") in self._operator.conflicts:
+            elif self._operator.is_conflict(parsed.get("Error", {})):
                 self._adopt(http_response, parsed)
         finally:
             self._is_keeping = False
@@ -622,6 +640,9 @@ class _Submit:
         if self._attempt.is_first_submit:
             return None
         return self._answered(self._operator.setup_response(model.name, self._setup_params))
+
+    def assume(self, model: Any, **_: Any) -> tuple[_Answered, dict[str, Any]] | None:
+        return self._answered(dict(self._operator.assumed[model.name])) if self._attempt.replays else None
 
     def accept_setup(self, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
         if http_response.status_code >= 300 and self._operator.setup_exists(model.name, parsed):

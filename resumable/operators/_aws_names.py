@@ -136,7 +136,7 @@ class AwsOwnNamedJob(AwsReplay):
     def is_rejection(self, error: BaseException) -> bool:
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in self.conflicts:
+            if isinstance(cause, ClientError) and self.is_conflict(cause.response["Error"]):
                 return self._is_anothers(cause.response)
             cause = cause.__cause__ or cause.__context__
         return super().is_rejection(error)

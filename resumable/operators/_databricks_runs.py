@@ -3,7 +3,8 @@
 Facts on the service: an existing ``idempotency_token`` is answered with the run that it started, whatever that run's state,
 and "guarantees that exactly one run is launched" (Jobs API, runs/submit and run-now; at most 64 characters). If that run was
 deleted, "an error is returned", whose words are not documented. A missing run is HTTP 400 INVALID_PARAMETER_VALUE "Run ... does
-not exist" (databricks-sdk-py ``errors/overrides.py`` maps it) or 404.
+not exist" (databricks-sdk-py ``errors/overrides.py`` maps it), or RESOURCE_DOES_NOT_EXIST. A 404 alone says nothing of the run:
+ENDPOINT_NOT_FOUND, a workspace that is not there, a proxy's page are 404 as well.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ with provider_import("databricks"):
 
 _ACTIVE = frozenset({"PENDING", "QUEUED", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY"})
 _FAILED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
-MISSING = re.compile(r"Run \S+ does(n't| not) exist|RESOURCE_DOES_NOT_EXIST|Status Code: 404")
+_ELSE = re.compile(r"(?i)\b(workspace|endpoint|path|warehouse|cluster|job|user|principal|account|host)\b")
 _SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
 REFUSED = re.compile(r"Status Code: 4(?!08|09|29)\d\d")
 
@@ -123,7 +124,7 @@ class DatabricksRunReplay(ReplayMixin):
         try:
             state = self._hook.get_run(run_id_of(handle))["state"]
         except Exception as e:
-            if MISSING.search(str(e)):
+            if is_missing(e, "run", run_id_of(handle)):
                 return Observation(JobState.GONE, str(e))
             raise
         life, result = state.get("life_cycle_state"), state.get("result_state") or ""
@@ -153,6 +154,18 @@ class DatabricksRunReplay(ReplayMixin):
         run_id = self.submit_job(context)
         self.poll_until_complete(run_id, context)
         return self.get_job_result(run_id, context)
+
+
+def is_missing(error: Exception, what: str, key: object) -> bool:
+    """
+    Whether an answer says that there is no such run or statement: that very one, or RESOURCE_DOES_NOT_EXIST and nothing about
+    something else (a workspace, a warehouse).
+    """
+    text = str(error)
+    named = rf"(?is)\b{what}\b\W+{re.escape(str(key))}\b.{{0,40}}(does(n't| not) exist|not found)"
+    if re.search(named, text):
+        return True
+    return "RESOURCE_DOES_NOT_EXIST" in text and not _ELSE.search(text.partition("Status Code:")[0])
 
 
 def run_id_of(handle: JobHandle) -> int:

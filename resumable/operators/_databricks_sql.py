@@ -30,7 +30,7 @@ with provider_import("databricks"):
     from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
     from airflow.providers.databricks.triggers.databricks import DatabricksSQLStatementExecutionTrigger
 
-    from resumable.operators._databricks_runs import MISSING, REFUSED
+    from resumable.operators._databricks_runs import REFUSED, is_missing
 
 HISTORY = ("GET", "2.0/sql/history/queries")
 PAGE = 100
@@ -140,7 +140,7 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
         try:
             answer = self._hook._do_api_call(("GET", f"2.0/sql/statements/{_statement_id(handle)}"))
         except Exception as e:
-            if MISSING.search(str(e)):
+            if is_missing(e, "statement", _statement_id(handle)):
                 return Observation(JobState.GONE, str(e))
             raise
         state = answer["status"]["state"]

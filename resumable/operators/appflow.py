@@ -1,7 +1,8 @@
 """AppFlow runs that survive their worker: class B. StartFlow takes a token that holds for eight hours.
 
 Facts on the service (botocore's service model): StartFlow's clientToken "is active for 8 hours"; DescribeFlowExecutionRecords
-lists the executions of a flow in pages; CancelFlowExecutions takes execution ids.
+lists the executions of a flow in pages; its ResourceNotFoundException speaks of the flow, never of an execution, which is gone if
+it is not listed; CancelFlowExecutions takes execution ids.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ with provider_import("amazon"):
         AppflowRunFullOperator,
         AppflowRunOperator,
     )
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
 
@@ -97,9 +97,6 @@ class _AppflowRun(AwsReplay):
             if not records.get("nextToken"):
                 return None
             pages["nextToken"] = records["nextToken"]
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
 
     def _missing(self, handle: JobHandle, answer: str) -> Observation:
         record = self._attempt.record if self._attempt is not None else None

@@ -8,6 +8,7 @@ days.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,6 @@ from resumable.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.athena import AthenaOperator
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import HOUR, AwsReplay
 
@@ -42,6 +42,8 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     active = frozenset({"QUEUED", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"FAILED", "CANCELLED"})
+    missing_codes = frozenset({"InvalidRequestException"})
+    missing_words = re.compile(r"(?i)query ?execution.*not found")
     doubt = "the query is submitted again with the same `ClientRequestToken`; Athena answers with the one it has"
     window = "none known within an hour; an older doubt is refused (Athena does not say for how long it knows a token)"
 
@@ -54,9 +56,6 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     def state_of(self, handle: JobHandle) -> str | None:
         query = self.hook.conn.get_query_execution(QueryExecutionId=self.ids(handle, "query")[0])
         return str(query["QueryExecution"]["Status"]["State"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return error.response["Error"]["Code"] == "InvalidRequestException" and "not found" in str(error)
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_query_execution", {"QueryExecutionId": self.ids(handle, "query")[0]}

@@ -2,7 +2,8 @@
 
 Facts on the service (botocore's service model): job names are unique and hold 63 characters; a clientRequestToken that was used
 before makes the service ignore the request, "but does not return an error", and what it answers instead is not said; a name that
-is taken is answered with ConflictException.
+is taken is answered with ConflictException, or with a ValidationException that says "The provided job name is currently in use."
+(the provider's tests; quoted answers of CreateModelImportJob).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ __all__ = [
     "ResumableBedrockCustomizeModelOperator",
 ]
 
+_TAKEN = "name is currently in use"
+
 
 class _Bedrock(AwsReplay):
     service = "bedrock"
@@ -42,8 +45,7 @@ class _Bedrock(AwsReplay):
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
 
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+    missing_codes = frozenset({"ResourceNotFoundException"})
 
 
 class _BedrockJob(_Bedrock, AwsOwnNamedJob):
@@ -77,6 +79,9 @@ class _BedrockJob(_Bedrock, AwsOwnNamedJob):
 
     def state_of(self, handle: JobHandle) -> str:
         return str(self.described(self.ids(handle, "arn")[0])["status"])
+
+    def is_conflict(self, error: Mapping[str, Any]) -> bool:
+        return super().is_conflict(error) or _TAKEN in str(error.get("Message"))
 
     def arn_of(self, name: str) -> str | None:
         """The ARN of the job of this name, None if none is to be seen."""

@@ -20,7 +20,6 @@ with provider_import("amazon"):
         ComprehendCreateDocumentClassifierOperator,
         ComprehendStartPiiEntitiesDetectionJobOperator,
     )
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
     from resumable.operators._aws_names import account_of
@@ -46,8 +45,6 @@ class _Comprehend(AwsReplay):
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
         self._account = account_of(self.data_access_role_arn) or self._account
 
-    def is_missing(self, error: ClientError) -> bool:
-        return error.response["Error"]["Code"] in ("JobNotFoundException", "ResourceNotFoundException")
 
 
 class ResumableComprehendStartPiiEntitiesDetectionJobOperator(_Comprehend, ComprehendStartPiiEntitiesDetectionJobOperator):
@@ -65,6 +62,7 @@ class ResumableComprehendStartPiiEntitiesDetectionJobOperator(_Comprehend, Compr
     stopping = frozenset({"STOP_REQUESTED"})
     succeeded = frozenset({"COMPLETED"})
     failed = frozenset({"FAILED", "STOPPED"})
+    missing_codes = frozenset({"JobNotFoundException"})
 
     def before_execute(self, attempt: Attempt) -> None:
         super().before_execute(attempt)
@@ -100,6 +98,7 @@ class ResumableComprehendCreateDocumentClassifierOperator(_Comprehend, Comprehen
     stopping = frozenset({"STOP_REQUESTED", "DELETING"})
     succeeded = frozenset({"TRAINED", "TRAINED_WITH_WARNING"})
     failed = frozenset({"IN_ERROR", "STOPPED"})
+    missing_codes = frozenset({"ResourceNotFoundException"})
 
     def place_state(self, word: str) -> JobState:
         if word == "TRAINED_WITH_WARNING" and self.fail_on_warnings:

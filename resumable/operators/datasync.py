@@ -82,7 +82,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
         return str(self.hook.conn.describe_task_execution(TaskExecutionArn=self.ids(handle, "execution")[0])["Status"])
 
     def is_missing(self, error: ClientError) -> bool:
-        return _is_unknown(error.response)
+        return _is_unknown(error.response) and "execution" in str(error.response["Error"].get("Message", "")).lower()
 
     def find(self, record: JobRecord) -> JobHandle | None:
         task = record.place["task"]

@@ -3,14 +3,17 @@
 Facts on the service (developer guide, ECS_Idempotency; botocore's service model): ``clientToken`` holds 64 characters and is
 known per cluster for 24 hours, or an hour after the end of the task if that is sooner; with other parameters it is answered
 with a ConflictException that names the task. RunTask may answer with HTTP 200 and ``failures``. A stopped task is described and
-listed for an hour. ``startedBy`` holds 128 characters; ListTasks filters by it.
+listed for an hour. ``startedBy`` holds 128 characters; ListTasks filters by it. DescribeTasks tells why it does not show a task
+(``failures``): MISSING means that there is none, or not yet. After RunTask that may last "up to five minutes" (API reference).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from resumable import compat
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import Deliver, JobState
@@ -25,7 +28,22 @@ with provider_import("amazon"):
 
 __all__ = ["ResumableEcsRunTaskOperator"]
 
-_BAD = "EXITED "
+_BAD, _SKIPPED = "EXITED ", "SKIPPED BY EXIT CODE "
+_quiet = logging.Logger("resumable.ecs")  # the provider's check logs the whole description each time
+
+
+class _Judged:
+    """The operator as the provider's own check of a stopped task sees it, on what was just described of that task."""
+
+    def __init__(self, operator: Any, task: Mapping[str, Any]) -> None:
+        self._operator, self._task = operator, {"containers": [], **task}
+        self.client, self.arn, self.task_log_fetcher, self.log = self, task["taskArn"], None, _quiet
+
+    def describe_tasks(self, **_: Any) -> dict[str, Any]:
+        return {"tasks": [self._task], "failures": []}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operator, name)
 
 
 class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
@@ -36,7 +54,9 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     token; the provider's ``reattach``, which uses ``startedBy`` too, is not in effect. A wait that failed stops no task that
     runs, whatever ``stop_task_on_failure`` says. A user's stop stops the task, also while the Airflow task is deferred.
 
-    A stopped task is known to ECS for an hour: an attempt that comes later finds it missing (``on_missing``).
+    A stopped task is known to ECS for an hour: an attempt that comes later finds it missing (``on_missing``). How one has ended
+    is what the provider's own check says of it. An exit code out of ``skip_on_exit_code`` is an end that is delivered: it skips
+    the Airflow task, also when nobody saw it.
     """
 
     spec_fields = tuple(name for name in EcsRunTaskOperator.template_fields if is_of_the_job(name) and name != "container_name")
@@ -62,6 +82,8 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     )
 
     container_name: str | None
+    cluster: Any = None  # this, and the next: of an operator at a distance
+    skip_on_exit_code: Any = ()
 
     def before_execute(self, attempt: Attempt) -> None:
         self.reattach = False
@@ -94,8 +116,13 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
 
     def _described(self, handle: JobHandle) -> Mapping[str, Any] | None:
         cluster, task = self.ids(handle, "cluster", "task")
-        found = self.hook.conn.describe_tasks(cluster=cluster, tasks=[task])["tasks"]
-        return found[0] if found else None
+        answer = self.hook.conn.describe_tasks(cluster=cluster, tasks=[task])
+        if answer["tasks"]:
+            shown: Mapping[str, Any] = answer["tasks"][0]
+            return shown
+        if any(failure.get("reason") != "MISSING" for failure in answer.get("failures", ())):
+            raise RuntimeError(f"ECS does not show {task}: {answer['failures']}")
+        return None
 
     def state_of(self, handle: JobHandle) -> str | None:
         task = self._described(handle)
@@ -103,12 +130,18 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
             return None
         if task["lastStatus"] != "STOPPED":
             return str(task["lastStatus"])
-        codes = [container.get("exitCode", 1) for container in task.get("containers", [])]
-        if task.get("stopCode") == "TaskFailedToStart" or any(codes):
-            return _BAD + ",".join(map(str, codes))
+        codes = ",".join(str(container.get("exitCode")) for container in task.get("containers", []))
+        try:
+            EcsRunTaskOperator._check_success_task(_Judged(self, task))
+        except (AttributeError, LookupError, TypeError):  # of a check that reads what is not there: no verdict
+            raise
+        except Exception as e:
+            return (_SKIPPED if compat.is_skip(e) else _BAD) + codes
         return "STOPPED"
 
     def place_state(self, word: str) -> JobState:
+        if word.startswith(_SKIPPED):
+            return JobState.SUCCEEDED
         return JobState.FAILED if word.startswith(_BAD) else super().place_state(word)
 
     def find(self, record: JobRecord) -> JobHandle | None:
@@ -129,12 +162,18 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
         return self._is_durable and self._attempt is not None and isinstance(self._attempt.plan, Deliver)
 
     def defer(self, **kwargs: Any) -> Any:
-        return None if self._has_succeeded() else super().defer(**kwargs)
+        if not self._has_succeeded():
+            return super().defer(**kwargs)
+        if not self.wait_for_completion:  # the provider's execute does not go on to its check, its deferral would have
+            self._check_success_task()
+        return None
 
     def _wait_for_task_ended(self) -> None:
         if not self._has_succeeded():
             super()._wait_for_task_ended()
 
     def _check_success_task(self) -> None:
-        if not self._has_succeeded():
+        """The provider's, which may skip the Airflow task; of a task that ECS has forgotten it is known that it ended well."""
+        handle = self._attempt.handle if self._attempt is not None else None
+        if not self._has_succeeded() or (handle is not None and self._described(handle) is not None):
             super()._check_success_task()

@@ -143,17 +143,13 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
                 for step in self.hook.conn.list_steps(ClusterId=cluster, StepIds=ids)["Steps"]:
                     seen[step["Id"]] = step["Status"]["State"]
         except ClientError as e:
-            if e.response["Error"]["Code"] != "InvalidRequestException" or "is not valid" not in str(e):
+            is_unknown = e.response["Error"]["Code"] == "InvalidRequestException" and "is not valid" in str(e)
+            if not is_unknown or "account" not in handle.place:  # it is the cluster that is not known, perhaps here alone
                 raise
             return self._missing(handle, str(e))
         states = [seen.get(step, "") for step in steps]
-        return Observation(_job_state(states), _summary(states))
-
-    def _missing(self, handle: JobHandle, answer: str) -> Observation:
-        account = handle.place.get("account")
-        if account and account != (here := self.hook.account_id):
-            return Observation(JobState.FOREIGN, f"account {here}")
-        return Observation(JobState.GONE, answer)
+        state = _job_state(states)
+        return self._missing(handle, "not listed") if state is JobState.GONE else Observation(state, _summary(states))
 
     def find(self, record: JobRecord) -> JobHandle | None:
         cluster = record.place["cluster"]
@@ -226,6 +222,8 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     active = frozenset({"STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"})
     stopping = frozenset({"TERMINATING"})
     failed = frozenset({"TERMINATED_WITH_ERRORS"})
+    missing_codes = frozenset({"InvalidRequestException"})
+    missing_words = re.compile(r"(?i)cluster id .* is not valid")
     look_path = "Cluster.Status.State"  # the stop terminates the cluster, which others use once it has started
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
@@ -258,9 +256,6 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     def _waits_for_steps(self) -> bool:
         policy = getattr(self, "wait_policy", None)
         return policy is not None and policy.name == "WAIT_FOR_STEPS_COMPLETION"
-
-    def is_missing(self, error: ClientError) -> bool:
-        return error.response["Error"]["Code"] == "InvalidRequestException" and "is not valid" in str(error)
 
     def find(self, record: JobRecord) -> JobHandle | None:
         client, mark = self.hook.conn, _cluster_mark(record.token)
@@ -309,6 +304,8 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     stopping = frozenset({"CANCEL_PENDING"})
     succeeded = frozenset({"COMPLETED"})
     failed = frozenset({"FAILED", "CANCELLED"})
+    missing_codes = frozenset({"ResourceNotFoundException"})  # of the virtual cluster, too
+    missing_words = re.compile(r"(?i)job ?run")
     doubt = "the job run is started again with the same `clientToken`; after an hour it is looked up by that token"
     window = "none known"
 
@@ -329,9 +326,6 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
     def state_of(self, handle: JobHandle) -> str | None:
         cluster, run = self.ids(handle, "cluster", "run")
         return str(self.hook.conn.describe_job_run(virtualClusterId=cluster, id=run)["jobRun"]["state"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
 
     def find(self, record: JobRecord) -> JobHandle | None:
         cluster = record.place["cluster"]
@@ -363,6 +357,7 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     stops = ("CancelJobRun",)
     operation = "StartJobRun"
     looks = ("GetJobRun",)
+    assumed = {"GetApplication": {"application": {"state": "STARTED"}}}  # the provider starts one that has stopped, for money
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"
     token_lifetime = HOUR
@@ -370,6 +365,8 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     stopping = frozenset({"CANCELLING"})
     succeeded = frozenset({"SUCCESS"})
     failed = frozenset({"FAILED", "CANCELLED"})
+    missing_codes = frozenset({"ResourceNotFoundException"})  # of the application, too
+    missing_words = re.compile(r"(?i)job ?run")
     doubt = "the job run is started again with the same `clientToken`; the service answers with the one it has"
     window = "none known within an hour; an older doubt is refused (EMR Serverless does not say for how long it knows a token)"
 
@@ -410,9 +407,6 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     def state_of(self, handle: JobHandle) -> str | None:
         application, run = self.ids(handle, "application", "run")
         return str(self.hook.conn.get_job_run(applicationId=application, jobRunId=run)["jobRun"]["state"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         application, run = self.ids(handle, "application", "run")

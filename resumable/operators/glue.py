@@ -7,6 +7,7 @@ TIMEOUT, ERROR, EXPIRED.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,6 @@ from resumable.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
 
@@ -52,6 +52,8 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"STOPPED", "FAILED", "TIMEOUT", "ERROR", "EXPIRED"})
+    missing_codes = frozenset({"EntityNotFoundException"})  # of the job definition, too
+    missing_words = re.compile(r"(?i)job ?run|\bjr_|^entity not found")
     doubt = "the token is an argument of the run (`--resumable_token`) and is looked up among the runs of the job"
     window = (
         "the submit reaches Glue, or `GetJobRuns` shows the run, later than 30 seconds after it was sent or its answer "
@@ -81,9 +83,6 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     def state_of(self, handle: JobHandle) -> str | None:
         job, run = self.ids(handle, "job", "run")
         return str(self.hook.conn.get_job_run(JobName=job, RunId=run)["JobRun"]["JobRunState"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "EntityNotFoundException")
 
     def find(self, record: JobRecord) -> JobHandle | None:
         job, oldest = record.place["job"], self.oldest(record)
@@ -117,7 +116,23 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
         finally:
             self.durable = ours
 
-    def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
+    _may_upload = False
+
+    def upload_etl_script_to_s3(self) -> None:
+        """
+        The provider's, which uploads a local script whenever its hook is made: here only where a run is to be started. Where one
+        is there already nothing is changed, neither the script nor the job's definition, which holds its place.
+        """
+        if self._may_upload or not self._is_durable:
+            super().upload_etl_script_to_s3()
+        else:
+            self.s3_script_location = self.script_location
+
+    def before_execute(self, attempt: Attempt) -> None:
+        if attempt.is_first_submit and self.s3_script_location == self.script_location and self._is_local():
+            self.__dict__.pop("hook", None)  # made to look for a run
+            self.s3_script_location = None
+        self._may_upload = attempt.is_first_submit
         look = type(self.hook).get_job_state
 
         def state(job_name: str, run_id: str) -> str:
@@ -125,3 +140,6 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
             return "FAILED" if word in _ENDLESS else word  # the provider's wait knows neither, and would never end
 
         vars(self.hook)["get_job_state"] = state
+
+    def _is_local(self) -> bool:
+        return bool(self.script_location) and not str(self.script_location).startswith(self.s3_protocol)

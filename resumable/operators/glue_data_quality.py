@@ -6,6 +6,7 @@ are deleted after 90 days.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,6 @@ with provider_import("amazon"):
         GlueDataQualityRuleRecommendationRunOperator,
         GlueDataQualityRuleSetEvaluationRunOperator,
     )
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsReplay
     from resumable.operators._aws_names import account_of
@@ -45,6 +45,8 @@ class _DataQuality(AwsReplay):
     stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"FAILED", "STOPPED", "TIMEOUT", _RULES_FAILED})
+    missing_codes = frozenset({"EntityNotFoundException"})  # of a rule set, a table, a result, too
+    missing_words = re.compile(r"(?i)\brun\b|dqrun|^entity not found")
 
     look: ClassVar[str]
     stop: ClassVar[str]
@@ -63,9 +65,6 @@ class _DataQuality(AwsReplay):
 
     def state_of(self, handle: JobHandle) -> str:
         return str(getattr(self.hook.conn, self.look)(RunId=self.ids(handle, "run")[0])["Status"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "EntityNotFoundException")
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return self.stop, {"RunId": self.ids(handle, "run")[0]}

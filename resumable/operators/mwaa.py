@@ -7,6 +7,7 @@ A run id that exists is answered with 409; so is a logical date that another run
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,7 @@ with provider_import("amazon"):
 __all__ = ["ResumableMwaaTriggerDagRunOperator"]
 
 _CONFLICT, _NOT_FOUND = 409, 404
+_NO_SUCH_RUN = re.compile(r"(?is)dag ?run.*not found")
 _REFUSALS = frozenset({"AccessDeniedException", "ResourceNotFoundException", "RestApiClientException", "ValidationException"})
 
 
@@ -109,7 +111,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         try:
             self._described(handle)
         except Exception as e:
-            if _remote_status(e) == _NOT_FOUND:
+            if _is_missing(e):
                 return False
             raise
         return True
@@ -149,7 +151,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         try:
             return str(self._described(handle)["RestApiResponse"]["state"])
         except Exception as e:
-            if _remote_status(e) == _NOT_FOUND:
+            if _is_missing(e):
                 return None
             raise
 
@@ -172,6 +174,13 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return self._described(handle)
+
+
+def _is_missing(error: BaseException) -> bool:
+    """Whether the environment's Airflow says that there is no such run; a 404 alone may be of a wrong path, a DAG, a proxy."""
+    response = getattr(error, "response", None)
+    said = response.get("RestApiResponse") if isinstance(response, dict) else getattr(response, "text", None)
+    return _remote_status(error) == _NOT_FOUND and bool(_NO_SUCH_RUN.search(str(said)))
 
 
 def _remote_status(error: BaseException) -> int | None:

@@ -6,6 +6,7 @@ answered with ResourceExistsException; an ingestion has a CreatedTime; CancelIng
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from resumable.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.quicksight import QuickSightCreateIngestionOperator
-    from botocore.exceptions import ClientError
 
     from resumable.operators._aws_names import AwsOwnNamedJob
 
@@ -48,6 +48,8 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
     active = frozenset({"INITIALIZED", "QUEUED", "RUNNING"})
     succeeded = frozenset({"COMPLETED"})
     failed = frozenset({"FAILED", "CANCELLED"})
+    missing_codes = frozenset({"ResourceNotFoundException"})  # of the data set, the namespace, the account, too
+    missing_words = re.compile(r"(?i)ingestion")
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         """The id is in the request already."""
@@ -80,9 +82,6 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
 
     def state_of(self, handle: JobHandle) -> str:
         return str(self._described(handle)["Ingestion"]["IngestionStatus"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_ingestion", self._which(handle)

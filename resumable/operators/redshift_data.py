@@ -1,11 +1,13 @@
 """Redshift Data API statements that survive their worker: class B, the API's own token.
 
 Facts on the service (management guide and API reference): ``ClientToken`` holds 64 characters and is known for eight hours;
-statements and their results are kept for 24 hours.
+statements and their results are kept for 24 hours; of an older one DescribeStatement says, as a ValidationException, "Could not
+retrieve the query result as it has expired" (quoted in the provider's tests).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,8 @@ with provider_import("amazon"):
     from resumable.operators._aws import HOUR, AwsReplay
 
 __all__ = ["ResumableRedshiftDataOperator"]
+
+_EXPIRED = re.compile(r"(?i)\bexpired\b")
 
 
 class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
@@ -60,7 +64,8 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
         return str(self.hook.conn.describe_statement(Id=self.ids(handle, "statement")[0])["Status"])
 
     def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message") or ""
+        return code == "ResourceNotFoundException" or (code == "ValidationException" and bool(_EXPIRED.search(message)))
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_statement", {"Id": self.ids(handle, "statement")[0]}

@@ -354,6 +354,9 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
     stopping = frozenset({"Stopping"})
     succeeded = frozenset({"Succeeded", "CompletedWithFailures"})  # the latter is a success to the provider
 
+    def is_missing(self, error: ClientError) -> bool:
+        return super().is_missing(error) and "execution" in error.response["Error"].get("Message", "").lower()  # not the pipeline
+
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         arn = self.wanted(response.get("PipelineExecutionArn"), "execution's ARN")
         self._account = account_of(arn) or self._account

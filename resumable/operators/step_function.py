@@ -82,6 +82,7 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
     active = frozenset(_ACTIVE)
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset(_FAILED)
+    missing_codes = frozenset({"ExecutionDoesNotExist"})
 
     def before_execute(self, attempt: Attempt) -> None:
         self._account = account_of(self.state_machine_arn)
@@ -139,9 +140,6 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
 
     def state_of(self, handle: JobHandle) -> str:
         return str(self.hook.conn.describe_execution(executionArn=self.ids(handle, "execution")[0])["status"])
-
-    def is_missing(self, error: ClientError) -> bool:
-        return bool(error.response["Error"]["Code"] == "ExecutionDoesNotExist")
 
     def _missing(self, handle: JobHandle, answer: str) -> Observation:
         record = self._attempt.record if self._attempt is not None else None

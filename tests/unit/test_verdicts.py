@@ -1,0 +1,184 @@
+"""The provider's verdict on a job that has ended stands, whether anybody saw it end; and to deliver it changes nothing."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+from airflow.providers.amazon.aws.operators.ecs import EcsRunTaskOperator
+
+from resumable.lifecycle import JobState
+from resumable.operators.ecs import ResumableEcsRunTaskOperator
+from resumable.operators.glue import ResumableGlueJobOperator
+from tests.contract.aws_cases import CASES
+from tests.support.aws_tasks import models_are_read_once, no_waiting, tasks  # noqa: F401
+from tests.support.names import AirflowSkipException
+from tests.support.runner import WorkerDied
+
+OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in CASES}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    with tasks(OPERATORS, monkeypatch) as make:
+        yield make
+
+
+def die_in_the_wait(instance):
+    """The first attempt submits, and its worker dies at the first thing that it does after the handle is kept."""
+
+    def listen(effect):
+        instance.effects.dead = bool(instance.data.get("resumable", {}).get("job")) and effect != "store.set"
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+
+
+def container(code=0, status="STOPPED", **more):
+    return {"name": "main", "lastStatus": status, **({} if code is None else {"exitCode": code}), **more}
+
+
+STOPPED_TASKS = {
+    "well": {"containers": [container()]},
+    "no containers": {"containers": []},
+    "badly": {"containers": [container(1)]},
+    "without an exit code": {"containers": [container(None)]},
+    "skip": {"containers": [container(99)]},
+    "skip of the second": {"containers": [container(), container(99)]},
+    "skip, then badly": {"containers": [container(99), container(1)]},
+    "badly, then skip": {"containers": [container(1), container(99)]},
+    "never started": {"containers": [], "stopCode": "TaskFailedToStart", "stoppedReason": "no image"},
+    "host terminated": {"containers": [container()], "stoppedReason": "Host EC2 (instance i-1) terminated."},
+    "host stopped": {"containers": [container()], "stoppedReason": "Host EC2 (instance i-1) stopped."},
+    "scaled in": {"containers": [container()], "stoppedReason": "Essential container in task exited"},
+    "pending": {"containers": [container(None, "PENDING")]},
+    "error at the launch": {"containers": [container(None, "CREATED", reason="CannotStartContainerError: x")]},
+    "running beside": {"containers": [container(), container(None, "RUNNING")]},
+}
+
+
+@pytest.mark.parametrize("kind", STOPPED_TASKS)
+@pytest.mark.parametrize("skips", [None, 99, [98, 99]])
+def test_ecs_a_stopped_task_is_judged_as_the_provider_judges_it(kind, skips):
+    task = {"taskArn": "arn", "lastStatus": "STOPPED", **STOPPED_TASKS[kind]}
+    answer = types.SimpleNamespace(describe_tasks=lambda **_: {"tasks": [task], "failures": []})
+    given = {"task_id": "task", "cluster": "c", "task_definition": "d", "overrides": {}, "skip_on_exit_code": skips}
+    theirs = EcsRunTaskOperator(**given)
+    vars(theirs)["client"], theirs.arn = answer, "arn"
+    try:
+        theirs._check_success_task()
+        expected = "success"
+    except AirflowSkipException:
+        expected = "skipped"
+    except Exception:
+        expected = "failed"
+    ours = ResumableEcsRunTaskOperator(**given)
+    vars(ours)["hook"] = types.SimpleNamespace(conn=answer, conn_region_name="us-east-1")
+    seen = ours.observe(ours.handle({"cluster": "c", "task": "arn"}))
+    assert seen.state is (JobState.FAILED if expected == "failed" else JobState.SUCCEEDED)
+    assert seen.detail.startswith({"success": "STOPPED", "failed": "EXITED", "skipped": "SKIPPED"}[expected])
+
+
+def test_ecs_a_task_that_is_not_shown_for_another_reason_is_not_taken_for_gone():
+    answer = types.SimpleNamespace(describe_tasks=lambda **_: {"tasks": [], "failures": [{"arn": "arn", "reason": "DENIED"}]})
+    ours = ResumableEcsRunTaskOperator(task_id="task", cluster="c", task_definition="d", overrides={})
+    vars(ours)["hook"] = types.SimpleNamespace(conn=answer, conn_region_name="us-east-1")
+    with pytest.raises(RuntimeError, match="does not show"):
+        ours.observe(ours.handle({"cluster": "c", "task": "arn"}))
+
+
+@pytest.mark.parametrize("on_failed", ["resubmit", "fail"])
+@pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
+def test_ecs_an_exit_code_that_skips_skips_the_task_when_nobody_saw_it(run, on_failed, deferrable):
+    server, instance = run("ecs", skip_on_exit_code=99, deferrable=deferrable, resume_policy={"on_failed": on_failed})
+    die_in_the_wait(instance)
+    server.finish(server.all[0], "STOPPED 99")
+    with pytest.raises(AirflowSkipException):
+        instance.attempt()
+    assert len(server.all) == server.count("RunTask") == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
+def test_ecs_an_exit_code_that_skips_skips_the_task_that_watches(run, deferrable):
+    server, instance = run("ecs", skip_on_exit_code=99, deferrable=deferrable, resume_policy={"on_failed": "fail"})
+
+    def end(effect):
+        for job in server.running():
+            server.finish(job, "STOPPED 99")
+
+    with pytest.raises(AirflowSkipException):
+        instance.attempt(listener=end)
+    assert len(server.all) == 1
+
+
+@pytest.mark.parametrize("mode", [{}, {"deferrable": True}, {"resume_policy": {"wait": "reschedule"}}], ids=str)
+@pytest.mark.parametrize("application", ["STOPPED", "TERMINATED", "STOPPING"])
+def test_emr_serverless_to_deliver_a_job_its_application_is_not_started(run, mode, application):
+    server, instance = run("emr-serverless", **mode)
+    die_in_the_wait(instance)
+    instance.try_number = 2
+    server.finish(server.all[0])
+    server.application = application
+    assert instance.attempt() == server.all[0].id
+    assert server.count("StartApplication") == 0
+    assert (server.application, len(server.all)) == (application, 1)
+
+
+def test_emr_serverless_a_job_that_runs_is_watched_whatever_its_application_is_said_to_be(run):
+    server, instance = run("emr-serverless")
+    die_in_the_wait(instance)
+    server.application = "STOPPED"
+    server.duration = 0
+    instance.attempt()
+    assert server.count("StartApplication") == 0
+
+
+def test_emr_serverless_a_first_job_starts_its_application_as_ever(run):
+    server, instance = run("emr-serverless")
+    server.application, server.duration = "STOPPED", 0
+    instance.attempt()
+    assert server.count("StartApplication") == 1
+
+
+@pytest.fixture
+def uploads(monkeypatch):
+    done = []
+    monkeypatch.setattr("airflow.providers.amazon.aws.hooks.s3.S3Hook.load_file", lambda self, name, *_, **__: done.append(name))
+    return done
+
+
+GLUE = {"script_location": "/dags/job.py", "s3_bucket": "b", "iam_role_arn": "arn:aws:iam::123456789012:role/r"}
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["reattached", "delivered"])
+def test_glue_a_local_script_is_uploaded_for_a_new_run_only(run, uploads, ends):
+    server, instance = run("glue", update_config=True, replace_script_file=True, **GLUE)
+    die_in_the_wait(instance)
+    assert uploads == ["/dags/job.py"]
+    if ends:
+        server.finish(server.all[0])
+    server.duration = 0
+    instance.attempt()
+    assert (uploads, server.count("StartJobRun")) == (["/dags/job.py"], 1)
+    instance.clear()
+    instance.try_number += 1
+    instance.attempt()
+    assert (uploads, server.count("StartJobRun")) == (["/dags/job.py"] * 2, 2)
+    script = {call.body["JobUpdate"]["Command"]["ScriptLocation"] for call in server.calls("UpdateJob")}
+    assert script == {"s3://b/artifacts/glue-scripts/job.py"}
+
+
+def test_glue_with_durable_false_the_script_is_uploaded_as_by_the_provider(uploads):
+    operator = ResumableGlueJobOperator(task_id="task", job_name="j", durable=False, aws_conn_id=None, **GLUE)
+    assert operator._hook_parameters["script_location"] == "s3://b/artifacts/glue-scripts/job.py"
+    assert uploads == ["/dags/job.py"]
+
+
+def test_ecs_a_task_is_seen_at_a_distance_too():
+    """The sweep knows nothing of the author's exit codes: it only needs to know that the task has ended."""
+    operator = ResumableEcsRunTaskOperator.at_a_distance({"operator": "x", "aws_conn_id": None, "region_name": "us-east-1"})
+    answer = {"tasks": [{"taskArn": "arn", "lastStatus": "STOPPED", "containers": [container(99)]}], "failures": []}
+    vars(operator)["hook"] = types.SimpleNamespace(
+        conn=types.SimpleNamespace(describe_tasks=lambda **_: answer), conn_region_name="us-east-1"
+    )
+    assert operator.observe(operator.handle({"cluster": "c", "task": "arn"})).state is JobState.FAILED
