@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,6 +18,8 @@ from tests.contract.cases import CASES, Bench, Case
 from tests.contract.test_contract import can_stop, no_waiting, task  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+EARLIER = json.loads((Path(__file__).parents[1] / "unit" / "triggers" / "0.1.0.json").read_text())
 
 NOT_ENDED = ("deferred", "scheduled", "queued", "running", "up_for_retry", "restarting", None)
 """What a trigger may be told that was given to another triggerer, or whose task was cleared."""
@@ -103,6 +107,16 @@ def test_a_trigger_that_cannot_ask_cancels_nothing_and_says_so_once(
     assert (bench.cancels(), bench.active()) == (0, 1)
     assert log.warning.call_count == 1
     assert "could not ask why" in log.warning.call_args.args[0]
+
+
+def test_a_triggerer_of_the_earlier_release_can_run_it_and_asks_before_it_cancels(case: Case, bench: Bench) -> None:
+    """It knows these arguments and no others, and asks for the state only where ``keeps_on_clear`` is True."""
+    _, trigger = deferred(case, bench)
+    path, kwargs = trigger.serialize()
+    earlier = EARLIER[case.name]
+    assert path == earlier["path"]
+    assert set(kwargs) == set(earlier["kwargs"])
+    assert kwargs["keeps_on_clear"] is True
 
 
 def test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing(
