@@ -27,7 +27,7 @@ with provider_import("databricks"):
     from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 
 _ACTIVE = frozenset({"PENDING", "QUEUED", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY"})
-_FAILED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
+_ENDED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
 _ELSE = re.compile(r"(?i)\b(workspace|endpoint|path|warehouse|cluster|job|user|principal|account|host)\b")
 _SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
 REFUSED = re.compile(r"Status Code: 4(?!08|09|29)\d\d")
@@ -182,8 +182,6 @@ def run_id_of(handle: JobHandle) -> int:
 def job_state_of(life: str | None, result: str) -> JobState:
     if life in _ACTIVE:
         return JobState.ACTIVE
-    if life in _FAILED:
-        return JobState.FAILED
-    if life == "TERMINATED" and result:
-        return JobState.SUCCEEDED if result == "SUCCESS" else JobState.FAILED
+    if life in _ENDED or (life == "TERMINATED" and result):
+        return JobState.SUCCEEDED if result == "SUCCESS" else JobState.FAILED  # as the provider's RunState.is_successful
     return JobState.UNKNOWN

@@ -6,8 +6,10 @@ import types
 
 import pytest
 from airflow.providers.amazon.aws.operators.ecs import EcsRunTaskOperator
+from airflow.providers.databricks.hooks.databricks import RunState
 
 from resumable.lifecycle import JobState
+from resumable.operators._databricks_runs import job_state_of
 from resumable.operators.ecs import ResumableEcsRunTaskOperator
 from resumable.operators.glue import ResumableGlueJobOperator
 from tests.contract.aws_cases import CASES
@@ -182,3 +184,30 @@ def test_ecs_a_task_is_seen_at_a_distance_too():
         conn=types.SimpleNamespace(describe_tasks=lambda **_: answer), conn_region_name="us-east-1"
     )
     assert operator.observe(operator.handle({"cluster": "c", "task": "arn"})).state is JobState.FAILED
+
+
+@pytest.mark.parametrize("life", ["TERMINATED", "SKIPPED", "INTERNAL_ERROR"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "SUCCESS",
+        "FAILED",
+        "TIMEDOUT",
+        "CANCELED",
+        "EXCLUDED",
+        "UPSTREAM_FAILED",
+        "UPSTREAM_CANCELED",
+        "SUCCESS_WITH_FAILURES",
+        "MAXIMUM_CONCURRENT_RUNS_REACHED",
+        "A_RESULT_OF_NEXT_YEAR",
+    ],
+)
+def test_databricks_a_run_that_has_ended_is_judged_as_the_provider_judges_it(life, result):
+    theirs = RunState(life, result)
+    assert theirs.is_terminal
+    assert job_state_of(life, result) is (JobState.SUCCEEDED if theirs.is_successful else JobState.FAILED)
+
+
+@pytest.mark.parametrize("life", RunState.RUN_LIFE_CYCLE_STATES)
+def test_databricks_every_state_that_the_provider_knows_is_placed(life):
+    assert job_state_of(life, "SUCCESS") is (JobState.SUCCEEDED if RunState(life).is_terminal else JobState.ACTIVE)
