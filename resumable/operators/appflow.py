@@ -7,14 +7,12 @@ it is not listed; CancelFlowExecutions takes execution ids.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
-from resumable.lifecycle import JobState, Observation
 from resumable.limits import Limit
 from resumable.record import JobHandle
 
@@ -36,9 +34,6 @@ __all__ = [
     "ResumableAppflowRunFullOperator",
     "ResumableAppflowRunOperator",
 ]
-
-VISIBLE_AFTER = 60.0
-"""Seconds after its start before an execution that is not listed is taken for gone: nobody says that the list is up to date."""
 
 _CANCELED = "Canceled"
 _LOOK = "DescribeFlowExecutionRecords"
@@ -97,12 +92,6 @@ class _AppflowRun(AwsReplay):
             if not records.get("nextToken"):
                 return None
             pages["nextToken"] = records["nextToken"]
-
-    def _missing(self, handle: JobHandle, answer: str) -> Observation:
-        record = self._attempt.record if self._attempt is not None else None
-        if record is not None and time.time() - (record.submitted_at or record.intended_at) < VISIBLE_AFTER:
-            return Observation(JobState.UNKNOWN, answer)
-        return super()._missing(handle, answer)
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         flow, execution = self.ids(handle, "flow", "execution")

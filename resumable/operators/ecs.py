@@ -68,6 +68,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     wait_argument = "wait_for_completion"
     asks_account = True
     token_lifetime = HOUR
+    visible_after = 300.0
     finds_expired = True
     active = frozenset({"PROVISIONING", "PENDING", "ACTIVATING", "RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"})
     stopping = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})

@@ -9,14 +9,13 @@ for 15 minutes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import RefusedError
-from resumable.lifecycle import Deliver, JobState, Observation, Submit
+from resumable.lifecycle import Deliver, Submit
 from resumable.limits import Limit
 from resumable.record import JobHandle
 
@@ -28,9 +27,6 @@ with provider_import("amazon"):
     from resumable.operators._aws_names import AwsOwnNamedJob, account_of
 
 __all__ = ["ResumableStepFunctionStartExecutionOperator", "ResumableStepFunctionsExecutionCompleteTrigger"]
-
-VISIBLE_AFTER = 60.0
-"""Seconds after its start before "there is no such execution" is believed: DescribeExecution lags behind."""
 
 _REDRIVE = "RedriveExecution"
 _ACTIVE, _FAILED = ("RUNNING", "PENDING_REDRIVE"), ("FAILED", "TIMED_OUT", "ABORTED")
@@ -140,12 +136,6 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
 
     def state_of(self, handle: JobHandle) -> str:
         return str(self.hook.conn.describe_execution(executionArn=self.ids(handle, "execution")[0])["status"])
-
-    def _missing(self, handle: JobHandle, answer: str) -> Observation:
-        record = self._attempt.record if self._attempt is not None else None
-        if record is not None and time.time() - (record.submitted_at or record.intended_at) < VISIBLE_AFTER:
-            return Observation(JobState.UNKNOWN, answer)
-        return super()._missing(handle, answer)
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_execution", {"executionArn": self.ids(handle, "execution")[0], "cause": "stopped by Airflow"}

@@ -149,7 +149,7 @@ def _execution(word: str) -> dict[str, Any]:
 
 
 STEP_FUNCTIONS = bench(
-    services.StepFunctions, "StartExecution", "DescribeExecution", "StopExecution", _execution, step_function__VISIBLE_AFTER=0
+    services.StepFunctions, "StartExecution", "DescribeExecution", "StopExecution", _execution
 )
 
 ROLE = f"arn:aws:iam::{services.ACCOUNT}:role/me"
@@ -550,7 +550,7 @@ CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
             f"appflow-{name}",
             ours,
             theirs,
-            bench(services.Appflow, *APPFLOW, arguments, appflow__VISIBLE_AFTER=0),
+            bench(services.Appflow, *APPFLOW, arguments),
             ({},),
         )
         for name, ours, theirs, arguments in (

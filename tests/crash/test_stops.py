@@ -236,6 +236,17 @@ def a_deferred_task_marked_failed_cancels_its_job_once(t: Task) -> None:
 
 
 @scenario("databricks_deferrable", "emr_deferrable")
+def a_retry_of_a_deferred_task_whose_job_failed_starts_from_the_top(t: Task) -> None:
+    """Airflow 3.0 resumes it with the event of the earlier try."""
+    _deferred(t)
+    t.fail()
+    t.until("the second job", lambda: t.jobs == 2)
+    t.state("deferred")
+    t.end()
+    assert (t.jobs, t.cancels) == (2, 0)
+
+
+@scenario("databricks_deferrable", "emr_deferrable")
 def a_deferred_task_that_is_cleared_stops_the_old_job_before_the_new_one(t: Task) -> None:
     _deferred(t)
     t.clear()

@@ -36,6 +36,7 @@ def airflow(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
         "TEST_EMR_CLUSTER": remote.cluster,
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(THRESHOLD),
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         "AIRFLOW__RESUMABLE__SWEEP_DELAY": "300",  # what is cancelled is cancelled by a trigger
     }
     return start_airflow(dags, env=env, triggerer=True)

@@ -89,7 +89,10 @@ def trigger(request: dict[str, Any]) -> dict[str, Any]:
     made = getattr(import_module(module), name)(**kwargs)
     made.task_instance = None
     if "state" not in request:
-        return {"event": asyncio.run(_first_event(made))}
+        try:
+            return {"event": asyncio.run(_first_event(made))}
+        except Exception as e:
+            return {"error": repr(e), "traceback": [repr(e)]}
 
     async def state_seen(_: Any) -> Any:
         return request["state"]
