@@ -8,14 +8,15 @@ import pytest
 from airflow.providers.amazon.aws.operators.ecs import EcsRunTaskOperator
 from airflow.providers.databricks.hooks.databricks import RunState
 
+from resumable import ResumableMixin
 from resumable.lifecycle import JobState
 from resumable.operators._databricks_runs import job_state_of
 from resumable.operators.ecs import ResumableEcsRunTaskOperator
 from resumable.operators.glue import ResumableGlueJobOperator
 from tests.contract.aws_cases import CASES
 from tests.support.aws_tasks import models_are_read_once, no_waiting, tasks  # noqa: F401
-from tests.support.names import AirflowSkipException
-from tests.support.runner import WorkerDied
+from tests.support.names import AirflowRescheduleException, AirflowSkipException, BaseOperator
+from tests.support.runner import TaskInstance, WorkerDied
 
 OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in CASES}
 
@@ -211,3 +212,46 @@ def test_databricks_a_run_that_has_ended_is_judged_as_the_provider_judges_it(lif
 @pytest.mark.parametrize("life", RunState.RUN_LIFE_CYCLE_STATES)
 def test_databricks_every_state_that_the_provider_knows_is_placed(life):
     assert job_state_of(life, "SUCCESS") is (JobState.SUCCEEDED if RunState(life).is_terminal else JobState.ACTIVE)
+
+
+class SkipsOnNothing(ResumableMixin, BaseOperator):
+    """An operator of one's own whose job says by failing that there was nothing to do."""
+
+    jobs: list[str]
+
+    def execute(self, context):
+        return self.execute_resumable(context)
+
+    def submit_job(self, context):
+        self.jobs.append("running")
+        return len(self.jobs) - 1
+
+    def get_job_status(self, external_id, context):
+        return self.jobs[external_id]
+
+    def is_job_active(self, status):
+        return status == "running"
+
+    def is_job_succeeded(self, status):
+        return status == "done"
+
+    def poll_until_complete(self, external_id, context):
+        if self.jobs[external_id] == "running":
+            raise WorkerDied("while it runs")
+        raise AirflowSkipException("nothing to do")
+
+    def get_job_result(self, external_id, context):
+        return external_id
+
+
+@pytest.mark.parametrize("policy", [{"on_failed": "fail"}, {"on_failed": "resubmit"}, {"wait": "reschedule"}], ids=str)
+def test_custom_a_skip_out_of_the_wait_skips_the_task_whatever_the_policy(policy, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(SkipsOnNothing, "jobs", jobs, raising=False)
+    instance = TaskInstance(lambda: SkipsOnNothing(task_id="task", resume_policy=policy))
+    with pytest.raises((WorkerDied, AirflowRescheduleException)):
+        instance.attempt()
+    jobs[0] = "nothing"
+    with pytest.raises(AirflowSkipException):
+        instance.attempt()
+    assert len(jobs) == 1
