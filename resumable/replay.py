@@ -140,7 +140,8 @@ class ReplayMixin(DurableBase):
             return None
         if self._failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
             raise self._failed_resume
-        if self._attempt is not None and self._is_durable:
+        goes_on = kwargs.get("method_name") != "execute"  # else it starts anew: it has waited for something before its submit
+        if self._attempt is not None and self._is_durable and goes_on:
             self.refuse_unseen(self._attempt)
         remaining = self._attempt.remaining if self._attempt is not None else None
         if remaining is not None:
