@@ -50,8 +50,9 @@ HAND_BACK = 60.0
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
 
-TRIGGER_PATIENCE = 10.0
-"""Seconds in which a trigger's question for its task's state must be answered (Airflow 3.3 gives ``on_kill`` 30 in all)."""
+TRIGGER_PATIENCE = 20.0
+"""Seconds in which a trigger's question for its task's state must be answered. Airflow 3.3 gives ``on_kill`` 30 in all, and on a
+machine under load the triggerer takes some for the first question that it answers."""
 
 SIGKILL_PATIENCE = 10.0
 """Seconds to wait for the SIGKILL that Airflow 3 has announced (it comes after five)."""

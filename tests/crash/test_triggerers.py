@@ -99,7 +99,7 @@ def test_a_triggerer_that_wakes_up_cancels_no_job_and_a_users_mark_still_does(ai
             for task in tasks:
                 task.until("the other's looks", lambda t=task: remote.looks(t.kind, t.run_id) > seen[t.run_id] + 2, 180)
         for task in tasks:
-            task.until("the first one to be stopped", lambda t=task: "the trigger was stopped, its job runs on" in logs(t), 120)
+            task.until("the first one to be stopped", lambda t=task: "resumable: the trigger was stopped" in logs(t), 120)
         for task in tasks:
             row = task.state("deferred")
             assert (task.jobs, task.active, task.cancels, row["try_number"]) == (1, 1, 0, 1)
