@@ -623,7 +623,7 @@ class Attempt:
         assert self.record is not None
         self._refuse_the_same_job()
         mine = self.record.owner == self.owner
-        self.record = self._owned(self.record)
+        self.record = replace(self._owned(self.record), decided_try=None)
         if self._is_cleared(self.record):
             self.record = replace(self.record, generation=self.claim.generation)
         self.plan, self.seen = decision, observation
@@ -649,6 +649,7 @@ class Attempt:
             owner=self.owner,
             attempt=self._number,
             try_number=self._try,
+            decided_try=None if record.decided_in == self._try else record.decided_in,
             first_look=self._first_look(record),
             left=self._not_waited_for,
             reach=self._reach,

@@ -339,7 +339,7 @@ def _changed(changed: str, observation: Observation, policy: ResumePolicy, follo
 
 def changes(record: JobRecord, claim: Claim) -> str:
     """What the author changed of the job, in words; empty if nothing, and within one try: there it is what it was started for."""
-    if record.try_number == claim.try_number:
+    if record.decided_in == claim.try_number:
         return ""
     edited = edited_fields(record.spec, claim.spec, record.replaced)
     return f"the author changed {named(edited)}" if edited else ""

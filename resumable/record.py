@@ -129,6 +129,13 @@ class JobRecord:
     """Why an attempt asked the service to stop the job, before it asked; the next job waits until this one has stopped."""
     failing_try: int | None = None
     """The try that failed because the job was failing while parts of it still ran; the record stays open for those."""
+    decided_try: int | None = None
+    """The try that last decided to go on with this job, where a later one has only taken the record up so far."""
+
+    @property
+    def decided_in(self) -> int:
+        """The try that submitted the job or, later, decided to go on with it: within it, what the task is for does not change."""
+        return self.try_number if self.decided_try is None else self.decided_try
 
     @property
     def in_doubt(self) -> bool:
@@ -173,7 +180,7 @@ class JobRecord:
                 data[name] = _iso(at)
         if self.replaces is not None:
             data["replaces"] = self.replaces
-        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "first_look"):
+        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "decided_try", "first_look"):
             if value := getattr(self, name):
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
@@ -243,6 +250,7 @@ class JobRecord:
                 cancel_if_lost=bool(data.get("cancel_if_lost")),
                 stopping=data.get("stopping"),
                 failing_try=data.get("failing_try"),
+                decided_try=data.get("decided_try"),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
             raise RecordError(

@@ -701,6 +701,24 @@ def test_a_used_up_token_is_an_error_also_after_a_crash_in_between(bench):
         bench.start(token="mine", generation=CLEARED)
 
 
+@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
+@pytest.mark.parametrize("evicted", [False, True], ids=["at once", "evicted in between"])
+def test_an_edit_made_while_a_submit_was_in_doubt_restarts_the_job_that_answers(certainty, evicted):
+    """Also where the try that finds the job has taken the record up, and is started again before it could decide."""
+    bench = Bench(certainty)
+    bench.die_in_submit(spec=written("spec-a"))
+    if evicted:
+        attempt = bench.attempt(spec=written("spec-b"))
+        bench.service.faults.arm("observe", times=99)
+        with contextlib.suppress(LostSightError):
+            start(attempt, bench.service)
+        bench.service.faults.heal()
+        bench.tries -= 1
+    retry = bench.start(spec=written("spec-b"))
+    assert (retry.handle.ids, bench.service.count("cancel")) == (1, 1)
+    assert bench.service.jobs[0].verdict is not JobState.ACTIVE
+
+
 # -- the store fails -----------------------------------------------------------------------------------------
 
 
@@ -1155,7 +1173,10 @@ def test_every_error_survives_a_pickle(kind):
 
 def test_only_errors_that_no_other_try_can_mend_are_not_retryable():
     final = {k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, ResumableError) and not k.retryable}
-    assert final == {errors.ConfigurationError, RefusedError, InvalidHandleError, errors.JobTimeoutError}
+    assert final == {
+        *(errors.ConfigurationError, RefusedError, InvalidHandleError),
+        *(errors.JobTimeoutError, errors.UnseenSubmitError),
+    }
 
 
 # -- a cancel ------------------------------------------------------------------------------------------------
