@@ -181,6 +181,8 @@ class Attempt:
             ResumableError: the store does not answer, the record cannot be used, the job cannot be seen, a policy says fail.
         """
         self.record = record = self._records.load()
+        if record is not None and self._records.was_carried_over and is_cleared(record, self.claim):
+            self.record = record = None  # a Variable may be anybody's, and is no reason to stop a job
         if record is not None:
             if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
                 raise SupersededError(

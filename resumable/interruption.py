@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from resumable import compat
 from resumable.attempt import Attempt
 from resumable.policy import OnClear, ResumePolicy
 from resumable.record import Outcome
@@ -69,7 +70,7 @@ def why(state: str | None) -> Stop:
             return Stop.EVICTION
         case "restarting":
             return Stop.CLEARED
-        case "failed" | "success" | "skipped" | "removed":
+        case "failed" | "success" | "skipped" | "removed" | compat.DELETED:
             return Stop.BY_USER
         case _:
             return Stop.SUPERSEDED
@@ -242,7 +243,8 @@ class Interruption(SignalWatch):
 
     def _settle(self, stop: Stop, state: str | None) -> Stop:
         self._await_answer(CANCEL_PATIENCE if cancels(stop, self._attempt.policy) else HANDLE_PATIENCE)
-        if stop is Stop.BY_USER and not self._attempt.owns_record():
+        is_alone = state == compat.DELETED  # with the run the record is gone, and there is no other attempt
+        if stop is Stop.BY_USER and not is_alone and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
         if cancels(stop, self._attempt.policy):
             if self._cancel(f"{stop.value} (state {state})"):

@@ -1,26 +1,38 @@
 """
-Deletes the Airflow Variables of jobs that nobody can ask about any more: for Airflow before 3.3, and for once after an upgrade.
+Deletes what this library has left behind for tasks that nobody can ask about any more.
 
     python -m resumable.maintenance [--dry-run]      where Airflow's own commands work: beside the scheduler, or as a cron job
+    python -m resumable.maintenance --list           everything that is kept, and whose it is
+    python -m resumable.maintenance --remove NAME    one of these names
 
-A Variable is deleted by its own task when that succeeds. It stays when the task has failed for good (a clear may want to know of
-the job), or died in the moment after its success. A daily run of this, also as a DAG (``examples/dags/sweep_variables.py``),
-takes those away whose DAG run is gone, and those whose task has succeeded. Every other one is left alone, also what cannot be
-read.
+- Airflow Variables of jobs, checkpoints and `once`, on Airflow before 3.3 and after an upgrade. One is deleted by its own task
+  when that succeeds. It stays when the task has failed for good (a clear may want to know of the job), or died in the moment
+  after its success. Those whose DAG run is gone and those whose task has succeeded are taken away.
+- Variables of watermarks that no asset holds. They outlive DAG runs; those whose DAG was deleted are taken away.
+- What lies below ``[resumable] store_path``: records of an `ObjectStorageStore`, and what checkpoints had no room for.
+
+Every other one is left alone, also what cannot be read, and what another deployment or namespace keeps in the same place.
+Airflow's own task state (3.3 and later) goes with its DAG run, and asset state with the asset.
+
+A daily run of this, also as a DAG for Variables (``examples/dags/sweep_variables.py``), is enough.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from resumable import compat
 from resumable.errors import ResumableError
+from resumable.stores.object_storage import Folder, folders
+from resumable.stores.task_variables import is_of_dag
 from resumable.stores.variables import GONE, opened
 
 log = logging.getLogger("resumable")
+
 
 class SweepError(ResumableError):
     """Airflow did not answer about some Variables."""
@@ -36,6 +48,16 @@ class Deployment(Protocol):
         """The state of a task instance, None if it has none, `GONE` if there is no such DAG run."""
 
     def delete(self, name: str) -> None: ...
+
+
+class Beside(Deployment, Protocol):
+    """The same where the metadata database is at hand."""
+
+    def marks(self) -> Iterable[tuple[str, str]]:
+        """Names and texts of the Variables of watermarks."""
+
+    def dags(self) -> Iterable[str]:
+        """Ids of all DAGs that Airflow knows, also of those that are not parsed any more."""
 
 
 def sweep_variables(airflow: Deployment, *, dry_run: bool = False) -> list[str]:
@@ -74,6 +96,39 @@ def sweep_variables(airflow: Deployment, *, dry_run: bool = False) -> list[str]:
     return swept
 
 
+def sweep_marks(airflow: Beside, *, dry_run: bool = False) -> list[str]:
+    """Delete the Variables of watermarks whose DAG was deleted; with ``dry_run`` only tell which. Returns their names."""
+    dags, swept = list(airflow.dags()), []
+    for name, _ in list(airflow.marks()):
+        if not any(is_of_dag(name, dag_id) for dag_id in dags):
+            if not dry_run:
+                airflow.delete(name)
+            log.info("resumable: %s %s: its DAG is gone", "would delete" if dry_run else "deleted", name)
+            swept.append(name)
+    return swept
+
+
+def sweep_folders(airflow: Deployment, found: Iterable[Folder], *, dry_run: bool = False) -> list[str]:
+    """Delete the folders below ``[resumable] store_path`` that nobody needs; with ``dry_run`` only tell which. Returns them."""
+    swept = []
+    for folder in found:
+        try:
+            values = folder.values()
+            state = airflow.task_state(folder.ids)
+            reasons = [_reason(state, value) for value in values] or [_reason(state, None)]
+            if not all(reasons):
+                continue
+            if not dry_run:
+                folder.delete()
+        except Exception as e:
+            log.warning("resumable: %s is left alone: %r", folder, e)
+            continue
+        left = "".join(map(_open_job, values))
+        log.info("resumable: %s %s: %s%s", "would delete" if dry_run else "deleted", folder, reasons[0], left)
+        swept.append(str(folder))
+    return swept
+
+
 def sweep_from_task(conn_id: str = "airflow_api", *, dry_run: bool = False) -> list[str]:
     """
     `sweep_variables` of the deployment that runs this task.
@@ -87,10 +142,44 @@ def sweep_from_task(conn_id: str = "airflow_api", *, dry_run: bool = False) -> l
         return sweep_variables(airflow, dry_run=dry_run)
 
 
+def kept(airflow: Beside, found: Iterable[Folder]) -> Iterator[tuple[str, str]]:
+    """Names of everything that is kept outside of Airflow's own state stores, each with whose it is."""
+    for name, text in airflow.variables():
+        try:
+            task, value = opened(text)
+        except ValueError as e:
+            yield name, f"cannot be read: {e}"
+            continue
+        yield name, f"{_ids(task)}, {airflow.task_state(task)}{_open_job(value)}"
+    dags = list(airflow.dags())
+    for name, _ in airflow.marks():
+        of = next((dag_id for dag_id in dags if is_of_dag(name, dag_id)), None)
+        yield name, f"a mark of the DAG {of}" if of else "a mark of a DAG that is gone"
+    for folder in found:
+        yield str(folder), f"{_ids(folder.ids)}, {airflow.task_state(folder.ids)}" if folder.ids else "nobody knows whose"
+
+
+def remove(airflow: Beside, found: Iterable[Folder], name: str) -> bool:
+    """Delete what `kept` gave this name; False if there is none."""
+    if name in {one for one, _ in [*airflow.variables(), *airflow.marks()]}:
+        airflow.delete(name)
+        return True
+    for folder in found:
+        if str(folder) == name:
+            folder.delete()
+            return True
+    return False
+
+
+def _ids(task: Mapping[str, Any]) -> str:
+    index = "" if task["map_index"] < 0 else f" map_index={task['map_index']}"
+    return f"{task['dag_id']} {task['run_id']} {task['task_id']}{index}"
+
+
 def _reason(state: str | None, value: Any) -> str | None:
     if state == GONE:
         return "its DAG run is gone"
-    if state == "success" and isinstance(value, dict) and _is_settled(value):
+    if state == "success" and (value is None or (isinstance(value, dict) and _is_settled(value))):
         return "its task has succeeded"
     return None
 
@@ -114,19 +203,38 @@ def _open_job(value: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """The command. Returns 0, 1 if Airflow did not answer about some, 2 for arguments that are none."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log.setLevel(logging.INFO)
-    unknown = set(arguments) - {"--dry-run"}
-    if unknown:
-        log.error("%s: no such argument. Usage: python -m resumable.maintenance [--dry-run]", sorted(unknown)[0])
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m resumable.maintenance", description=__doc__.strip().splitlines()[0])
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
+    what.add_argument("--list", action="store_true", help="say what is kept, and whose it is")
+    what.add_argument("--remove", metavar="NAME", help="delete what --list gave this name, whosever it is")
     try:
-        swept = sweep_variables(compat.database(), dry_run=bool(arguments))
+        given = parser.parse_args(arguments)
+    except SystemExit as e:
+        return int(e.code or 0)
+    airflow = compat.database()
+    if given.list:
+        for name, whose in kept(airflow, folders()):
+            print(f"{name}  {whose}")
+        return 0
+    if given.remove:
+        is_there = remove(airflow, folders(), given.remove)
+        log.info("resumable: %s %s", given.remove, "deleted" if is_there else "is not there")
+        return 0 if is_there else 1
+    how = {"dry_run": given.dry_run}
+    would = "would be deleted" if given.dry_run else "deleted"
+    status = 0
+    try:
+        log.info("resumable: %d Variables %s", len(sweep_variables(airflow, **how)), would)
     except SweepError as e:
         log.error("resumable: %s", e)  # noqa: TRY400
-        return 1
-    log.info("resumable: %d Variables %s", len(swept), "would be deleted" if arguments else "deleted")
-    return 0
+        status = 1
+    log.info("resumable: %d marks %s", len(sweep_marks(airflow, **how)), would)
+    log.info("resumable: %d folders %s", len(sweep_folders(airflow, folders(), **how)), would)
+    return status
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-import json
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
@@ -34,7 +37,7 @@ from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
 from resumable.remote import JobAdapter
 from resumable.spec import Spec, spec_values
-from resumable.stores.base import RecordStore
+from resumable.stores.base import RecordStore, SupersededError
 
 Body = Callable[[Attempt], Any]
 
@@ -71,10 +74,13 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     reach_fields: ClassVar[Sequence[str] | None] = None
     """
-    The attributes that are enough to look at the job and to cancel it, e.g. the connection id. They are kept in the record, so
-    that a stop reaches a job whose task no process holds at that moment (`resumable.sweep`): there, the operator has these and
-    the class's own attributes, nothing else. JSON values; one that is no JSON, or that Airflow would mask, is not kept. If
-    ``reach_fields`` is None, such a job is reported and not stopped.
+    The attributes that are enough to look at the job and to cancel it: the name of the connection, and plain settings by which
+    states are told apart. They are kept in the record, so that a stop reaches a job whose task no process holds at that moment
+    (`resumable.sweep`): there, the operator has these, the defaults of its arguments and the class's own attributes.
+
+    Strings, numbers, booleans, None. What says where requests go or as whom (a host, a URL, a proxy, ``verify``, a role, a
+    config) belongs into the connection: a task can write anything into its record, so such names and values are neither kept
+    nor read. If ``reach_fields`` is None, such a job is reported and not stopped.
     """
 
     limits: ClassVar[Sequence[Limit]] = ()
@@ -204,6 +210,9 @@ class DurableBase(_StartedAgainInTime, ABC):
             except compat.task_timeout() as e:
                 self._timed_out(context, attempt, e)  # on_kill follows; the matter is settled here
                 raise
+            except (Exception, SystemExit) as e:
+                self._note_task_end(context, attempt, e)
+                raise
             finally:
                 self._interruption, self._was_told_early, self._is_over = None, False, True
                 if before is not None:
@@ -290,15 +299,16 @@ class DurableBase(_StartedAgainInTime, ABC):
         """How the job is reached when no process holds the task: this class and the attributes that ``reach_fields`` names."""
         if self.reach_fields is None or (path := _import_path(type(self))) is None:
             return None
-        values = {name: getattr(self, name, None) for name in self.reach_fields}
-        return {"operator": path, **{name: value for name, value in values.items() if _may_be_kept(value)}}
+        values = {name: _plain(getattr(self, name, None)) for name in self.reach_fields}
+        return {"operator": path, **{name: value for name, value in values.items() if _may_be_kept(name, value)}}
 
     @classmethod
     def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
-        """The adapter of a job whose task runs nowhere: an instance that has ``reach`` and the class's own attributes only."""
+        """The adapter of a job whose task runs nowhere: an instance that has ``reach`` and the defaults of its class only."""
         operator = cls.__new__(cls)
-        known = (name for name in cls.reach_fields or () if name in reach)  # a task can write any name into its record
-        vars(operator).update({name: reach[name] for name in known})
+        # a task can write any name and any value into its record
+        known = {name: reach[name] for name in cls.reach_fields or () if name in reach and _may_be_reached_by(name, reach[name])}
+        vars(operator).update({**_defaults_of(cls), **known})
         return operator._job_adapter({})
 
     def _records(self, context: Any) -> RecordStore:
@@ -403,8 +413,42 @@ class DurableBase(_StartedAgainInTime, ABC):
                 seen,
             )
             attempt.leave("on_final_failure=leave")
-        elif attempt.owns_record() and self._stop_job("the last try failed, on_final_failure=cancel"):
+        else:
+            self._stop_in_the_end(attempt, "the last try failed, on_final_failure=cancel")
+
+    def _stop_in_the_end(self, attempt: Attempt, why: str) -> None:
+        """Stop a job that no other try comes back to."""
+        if not attempt.owns_record():
+            return
+        if self._stop_job(why):
             attempt.close(Outcome.CANCELLED)
+        else:
+            self._note_untaken(attempt, why)
+
+    def _note_untaken(self, attempt: Attempt, why: str) -> None:
+        """A cancel that the service did not take, and no other try comes back to the job: the sweep tells it again."""
+        if attempt.cannot_cancel:
+            attempt.leave(f"{why}, and the operator cannot stop it")
+        else:
+            attempt.close(Outcome.CANCELLED)
+
+    def _note_task_end(self, context: Any, attempt: Attempt, error: BaseException) -> None:
+        """
+        The task ends with ``error``: whichever line raised it, the record says why a job runs on that no other try comes back to.
+        """
+        record = attempt.record
+        if record is None or record.outcome is not None or record.left or isinstance(error, SupersededError):
+            return
+        if compat.is_hand_back(error) or not compat.is_last_try(context, error):
+            return
+        name = type(error).__name__
+        if record.handle is None:
+            attempt.leave(f"{name}: its submit was not answered")
+        elif attempt.policy.on_final_failure is OnFinalFailure.CANCEL:
+            self._stop_in_the_end(attempt, f"{name} on the last try, on_final_failure=cancel")
+        else:
+            self.log.warning("resumable: the task ends (%s), %s is left running, on_final_failure=leave", name, record.handle)
+            attempt.leave(f"{name}, on_final_failure=leave")
 
     def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
         """The way out of an attempt that was told to stop; the job has been dealt with."""
@@ -440,8 +484,12 @@ class DurableBase(_StartedAgainInTime, ABC):
         if job is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
-            if attempt.owns_record() and self._stop_job("execution_timeout, on_timeout=cancel"):
+            if not attempt.owns_record():
+                return
+            if self._stop_job(why := "execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
+            elif compat.is_last_try(context, error):
+                self._note_untaken(attempt, why)
         elif not compat.is_last_try(context, error):
             self.log.warning("resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", job)
         else:
@@ -833,12 +881,42 @@ def _import_path(cls: type) -> str | None:
     return None
 
 
-def _may_be_kept(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
+_WHERE_OR_AS_WHOM = re.compile(
+    "host|url|endpoint|prox(y|ies)|passw|(^|_)(uri|ssl|tls|certs?|roles?|config|login|user|token|secret|extra)(_|$)|(^|_)verify$",
+    re.IGNORECASE,
+)
+"""In the name of an attribute: where requests go, or as whom."""
+
+_LONGEST = 250
+"""Characters of a connection's name in Airflow."""
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _may_be_kept(name: str, value: Any) -> bool:
+    return _may_be_reached_by(name, value) and not compat.holds_secret(value)
+
+
+def _may_be_reached_by(name: str, value: Any) -> bool:
+    if _WHERE_OR_AS_WHOM.search(name):
         return False
-    return not compat.holds_secret(value)
+    if isinstance(value, str):
+        return len(value) <= _LONGEST and "://" not in value
+    return value is None or isinstance(value, bool | int | float)
+
+
+@cache
+def _defaults_of(cls: type) -> Mapping[str, Any]:
+    """Of the arguments of an operator's classes, as far as they are no attributes of theirs: what ``__init__`` would set."""
+    found: dict[str, Any] = {}
+    airflows = (*compat.base_operator().__mro__, *DurableBase.__mro__)
+    for klass in (klass for klass in reversed(cls.__mro__) if "__init__" in vars(klass) and klass not in airflows):
+        for name, parameter in inspect.signature(klass.__init__).parameters.items():  # type: ignore[misc]
+            if parameter.default is not inspect.Parameter.empty and not hasattr(cls, name):
+                found[name] = copy.copy(parameter.default)
+    return found
 
 
 def _instead_of(attempt: Attempt, seen: Observation) -> ResumableError | None:

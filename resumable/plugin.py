@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -14,3 +14,7 @@ class ResumablePlugin(AirflowPlugin):
 
     name = "resumable"
     listeners: ClassVar = [listener]
+
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:  # noqa: ARG003
+        listener.hear_of_deletions()

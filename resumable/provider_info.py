@@ -43,10 +43,16 @@ def get_provider_info() -> dict[str, Any]:
                         "task that has no process any more. It calls them where the API server or the scheduler runs.",
                         "",
                     ),
+                    "sweep_modules": _option(
+                        "Modules, separated by commas, whose custom operators the sweep may import to stop a job whose task no "
+                        "process holds. It imports them where the API server or the scheduler runs. Those of this package need "
+                        "not be named.",
+                        "",
+                    ),
                     "look_for_variables": _option(
                         "On Airflow 3.3 and later: whether the first start of a task looks for the Variable that an older "
-                        "Airflow may have left for it. false, once no task from before the upgrade can be in flight, saves three "
-                        "requests.",
+                        "Airflow may have left for it. false, once no task from before the upgrade can be in flight, saves a "
+                        "request.",
                         "true",
                     ),
                     "store_path": _option(

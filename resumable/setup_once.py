@@ -18,7 +18,7 @@ from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.importing import path_of
 from resumable.interruption import Stop
 from resumable.stopping import StopGuard
-from resumable.stores.base import SupersededError
+from resumable.stores.base import SupersededError, outlives_success
 from resumable.stores.owned import OwnedValue
 from resumable.stores.table import ONCE
 from resumable.task import CurrentTask, checked_name
@@ -108,7 +108,7 @@ class _Once:
 
     def value(self) -> Any:
         value = self._kept_or_made()
-        if not getattr(self._task.store, "outlives_success", True):
+        if not outlives_success(self._task.store):
             self._task.after_success(lambda: self._latest()._forget())
         return value
 

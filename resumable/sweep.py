@@ -3,12 +3,18 @@ Stop the jobs that a user's stop could not reach, because no process held the ta
 
 A task is in nobody's hands between two looks of ``wait="reschedule"``, after a hand-back, before its trigger has begun to look,
 or when its worker died together with the user's click. The sweep goes through the open records of task instances that have
-ended, and cancels what still runs. `resumable.listener` has it started for the tasks and runs that a user ends; to catch what
-that misses (the API server died just then), run it now and then where Airflow's database can be reached, next to the scheduler::
+ended, stops the jobs of those that a user or ``dagrun_timeout`` is known to have ended, and reports the others.
+`resumable.listener` has it started for the tasks and runs that a user ends; to see what is left beside that, run it now and then
+where Airflow's database can be reached, next to the scheduler::
 
-    python -m resumable.sweep [--dry-run]
+    python -m resumable.sweep [--dry-run] [--ended-by-user DAG_ID RUN_ID TASK_ID]...
 
-It never touches a job that its task left running on purpose, nor one that it cannot reach for certain.
+By hand it knows of no user: it finishes what a task had told to stop, looks which jobs have ended meanwhile, and reports the
+rest; ``--ended-by-user`` (any number of times, a mapped task as ``TASK_ID[7]``) says which of those it may stop.
+
+It never touches a job that its task left running on purpose, nor one that it cannot reach for certain. It runs with the rights
+of whoever starts it, on what tasks have written: so it takes an operator from ``resumable.operators`` and from the modules that
+``[resumable] sweep_modules`` names, and from a record the job's ids and the name of a connection.
 
 What `once` made for such a task is cleaned up as well, by functions of the modules that ``[resumable] cleanup_modules`` names.
 """
@@ -18,58 +24,59 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import queue
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from enum import Enum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from resumable import compat
+from resumable.ended import Asked, Ended, Verdict, job_of, judged, shown, verdict
 from resumable.errors import RecordError
 from resumable.importing import found_at
-from resumable.lifecycle import Certainty, JobState
+from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.mixin import DurableBase
-from resumable.record import KEY, JobRecord, Outcome
-from resumable.remote import JobAdapter, Remote
-from resumable.stores.table import Row, RunId, TaskId, TaskStateTable
+from resumable.record import JobRecord, Outcome
+from resumable.remote import JobAdapter, Remote, has_ended
+from resumable.stores.table import Row, RunId, TaskStateTable
+
+__all__ = ["Sweep", "Verdict", "adapter_of", "cleanup_of", "main", "verdict"]
 
 LOOKUPS = 2
 """Tries to look an unanswered submit up: other jobs wait for the sweep, and the next one tries again."""
 
-_OUTCOMES = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED, JobState.GONE: Outcome.GONE}
+WORKERS = 8
+"""Rows that are settled side by side."""
+
+ROW_SECONDS = 120.0
+"""What one row may take. A service, or somebody's operator, that does not answer is left to the next sweep."""
+
+STOP_LOOKS = 4
+"""Looks at a job that was told to stop, with a second or two between; whether it has stopped later, the next sweep sees."""
+
+LOOK_PAUSE = 2.0
+
+OURS = "resumable.operators"
+"""The modules whose operators the sweep takes besides those that airflow.cfg names."""
+
+_OUTCOMES = {
+    JobState.SUCCEEDED: Outcome.SUCCEEDED,
+    JobState.FAILED: Outcome.FAILED,
+    JobState.REPAIRABLE: Outcome.FAILED,  # by the task, which is no more
+    JobState.GONE: Outcome.GONE,
+}
+
+_LATE = "late"
+
+_UNSETTLED = frozenset({"failed", "stopping"})
 
 
-class Verdict(Enum):
-    """What the sweep does about one open record."""
-
-    STOP = "the task was ended"
-    LEFT = "left running on purpose"
-    LOST = "the last try was lost, on_final_failure=leave"
-    IN_DOUBT = "its submit was not answered"
-
-
-def verdict(record: JobRecord, state: str, *, has_tries_left: bool, by_user: bool) -> Verdict:
-    """
-    What becomes of the job of a task instance that has ended.
-
-    A task that ends by itself closes its record, or notes why it leaves the job. So an open record means that somebody else
-    ended the task: a user or ``dagrun_timeout``; or that the process of the last try was lost, which alone ends in ``failed``
-    with no try left, and which is the business of ``on_final_failure``.
-
-    Args:
-        record: an open one.
-        state: of the task instance, an ended one.
-        has_tries_left: Airflow would have started another try.
-        by_user: a user is known to have ended it.
-    """
-    if record.outcome is Outcome.CANCELLED and record.handle is not None:
-        return Verdict.STOP  # it was told to, and was not seen to
-    if record.left:
-        return Verdict.LEFT
-    if state == "failed" and not (has_tries_left or by_user or record.cancel_if_lost):
-        return Verdict.LOST
-    return Verdict.IN_DOUBT if record.handle is None else Verdict.STOP
+_sleep = time.sleep
 
 
 class Sweep:
@@ -80,92 +87,243 @@ class Sweep:
         table: where the records are.
         log: a logger.
         dry_run: say what would be done, and do nothing.
+        row_seconds: what one row may take.
     """
 
-    def __init__(self, table: TaskStateTable | None = None, *, log: Any = None, dry_run: bool = False) -> None:
-        self._table, self._dry_run = table or TaskStateTable(), dry_run
+    def __init__(
+        self,
+        table: TaskStateTable | None = None,
+        *,
+        log: Any = None,
+        dry_run: bool = False,
+        row_seconds: float = ROW_SECONDS,
+    ) -> None:
+        self._table, self._dry_run, self._row_seconds = table or TaskStateTable(), dry_run, row_seconds
         self._log = log or logging.getLogger("resumable.sweep")
+        self._adapters = threading.local()
+        self.unsettled: set[RunId] = set()
+        """Runs with a row that another sweep has to look at."""
 
-    def run(self, runs: Collection[RunId] | None = None, by_user: Collection[TaskId] = ()) -> Counter[str]:
+    def run(
+        self,
+        runs: Collection[RunId] | None = None,
+        by_user: Collection[Any] = (),
+        *,
+        ended_runs: Collection[RunId] = (),
+        deleted: Collection[Row] = (),
+        only: Collection[int] | None = None,
+    ) -> Counter[str]:
         """
-        Sweep ``runs``, or everything; ``by_user`` are the tasks that a user is known to have ended.
+        Sweep ``runs``, or everything.
+
+        Args:
+            runs: the DAG runs.
+            by_user: the tasks that a user is known to have ended, see `resumable.ended.Ended`.
+            ended_runs: the runs that a user or ``dagrun_timeout`` is known to have ended.
+            deleted: rows of runs that a user has deleted since.
+            only: the ids of the rows that are meant, of those of ``runs``.
 
         Returns:
-            How many records came to which end: ``stopped``, ``ended`` (the job was no longer running), ``cleaned up``, ``left``,
-            ``failed``.
+            How many records came to which end: ``stopped``, ``stopping`` (told to, not seen to yet), ``ended`` (the job was no
+            longer running), ``cleaned up``, ``left``, ``unreadable`` (nothing of ours, or damaged), ``failed``.
         """
+        ended = Ended.of(by_user, ended_runs)
+        rows = [row for row in self._table.ended(runs) if only is None or row.id in only] + list(deleted)
         counts: Counter[str] = Counter()
-        for row in list(self._table.ended(runs)):
+        elsewhere = 0
+        to_settle = []
+        for row in rows:
             try:
-                counts[self._settle(row, (row.dag_id, row.run_id, row.task_id, row.map_index) in by_user)] += 1
-            except Exception as e:
-                counts["failed"] += 1
-                say = "resumable: the job of %s (%s) was not settled, the next sweep tries again: %r"
-                self._log.warning(say, row, row.state, e)
+                found, record = judged(row, ended)
+            except RecordError as e:
+                counts["unreadable"] += 1
+                self._log.warning("resumable: %s is left alone, its key %s: %s", shown(row), shown(row.key), shown(e))
+                continue
+            if found is Verdict.ELSEWHERE:
+                elsewhere += 1
+            elif found is Verdict.LEFT:
+                counts["left"] += 1
+            elif found is not Verdict.CLOSED:
+                to_settle.append((row, record, found))
+        if elsewhere:
+            counts["left"] += elsewhere
+            self._log.warning(
+                "resumable: %d records are kept by [workers] state_store_backend, where the sweep cannot read: their jobs are "
+                "left to their tasks",
+                elsewhere,
+            )
+        for row, how in self._side_by_side(to_settle):
+            counts[how] += 1
+            if how in _UNSETTLED:
+                self.unsettled.add(row.run)
         return counts
 
-    def _settle(self, row: Row, by_user: bool) -> str:
-        if row.key != KEY:
-            return self._clean_up(row)
-        record = _record(row)
-        found = verdict(record, row.state, has_tries_left=row.has_tries_left, by_user=by_user)
-        if found is Verdict.IN_DOUBT and (known := self._looked_up(record)) is not None:
-            return self._stop(row, known)
-        job = record.handle or f"{record.service} job with token {record.token}"
-        if found is Verdict.LEFT:
-            self._log.debug("resumable: %s of %s (%s): %s", job, row, row.state, record.left)
-            return "left"
-        if found is not Verdict.STOP:
-            say = "resumable: %s of %s (%s) may be running: %s. Look in the service."
-            self._log.warning(say, job, row, row.state, found.value)
-            return "left"
-        return self._stop(row, record)
+    # -- side by side -------------------------------------------------------------------------------------------------
 
-    def _looked_up(self, record: JobRecord) -> JobRecord | None:
+    def _side_by_side(self, work: Sequence[tuple[Row, JobRecord | None, Verdict]]) -> Iterator[tuple[Row, str]]:
+        """Each row with what became of it; none waits for one that takes too long."""
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        began: dict[int, float] = {}
+        for number in range(len(work)):
+            waiting.put(number)
+
+        def serve() -> None:
+            with suppress(queue.Empty):
+                while True:
+                    number = waiting.get_nowait()
+                    began[number] = time.monotonic()
+                    done.put((number, self._settled(*work[number])))
+
+        def hire() -> None:
+            threading.Thread(target=serve, name="resumable-sweep-row", daemon=True).start()
+
+        for _ in range(min(WORKERS, len(work))):
+            hire()
+        open_ = set(range(len(work)))
+        while open_:
+            for number, how in self._done_or_late(done, began, open_):
+                open_.discard(number)
+                row = work[number][0]
+                if how == _LATE:
+                    say = "resumable: the job of %s (%s) was not settled in %.0f s, the next sweep tries again"
+                    self._log.warning(say, row, row.state, self._row_seconds)
+                    hire()  # in the place of the one that hangs
+                yield row, "failed" if how == _LATE else how
+
+    def _done_or_late(
+        self, done: queue.SimpleQueue[tuple[int, str]], began: dict[int, float], open_: set[int]
+    ) -> list[tuple[int, str]]:
+        with suppress(queue.Empty):
+            number, how = done.get(timeout=0.5)
+            return [(number, how)] if number in open_ else []
+        now = time.monotonic()
+        return [(n, _LATE) for n in open_ if n in began and now - began[n] > self._row_seconds]
+
+    def _settled(self, row: Row, record: JobRecord | None, found: Verdict) -> str:
+        try:
+            if record is None:
+                return self._clean_up(row)
+            with compat.connections_of(row.dag_id, _connection_names(record.reach)):
+                return self._settle(row, record, found)
+        except BaseException as e:  # somebody's operator may raise anything, SystemExit too
+            say = "resumable: the job of %s (%s) was not settled, the next sweep tries again: %s"
+            self._log.warning(say, row, row.state, shown(repr(e)))
+            return "failed"
+
+    # -- one row ------------------------------------------------------------------------------------------------------
+
+    def _settle(self, row: Row, record: JobRecord, found: Verdict) -> str:
+        if found is Verdict.IN_DOUBT and (known := self._looked_up(row, record)) is not None:
+            return self._stop(row, known)
+        if found is Verdict.STOP:
+            return self._stop(row, record)
+        if found in (Verdict.UNEXPLAINED, Verdict.LOST) and record.handle is not None and self._has_ended(row, record):
+            return "ended"
+        advice = "Look in the service."
+        if found is Verdict.UNEXPLAINED and record.handle is not None:
+            advice = "If it is not wanted, stop it in the service, or have it stopped: --ended-by-user."
+        say = "resumable: %s of %s (%s) may be running: %s. %s"
+        self._log.warning(say, job_of(record), row, row.state, found.value, advice)
+        return "left"
+
+    def _has_ended(self, row: Row, record: JobRecord) -> bool:
+        """A look at a job that is not to be stopped: one that has ended needs no report. Never fails."""
+        try:
+            adapter = self._adapter(row, record)
+            if adapter is None:
+                return False
+            seen = self._seen(self._remote(adapter), record)
+        except Exception as e:
+            self._log.info("resumable: %s cannot be looked at: %s", job_of(record), shown(repr(e)))
+            return False
+        outcome = _OUTCOMES.get(seen.state)
+        if outcome is not None:
+            self._write(row, record.closed(outcome, time.time()))
+        return outcome is not None
+
+    def _looked_up(self, row: Row, record: JobRecord) -> JobRecord | None:
         """The record with the job of its unanswered submit, if the service can be asked for the token and has one."""
-        adapter = adapter_of(record.reach)
+        adapter = self._adapter(row, record)
         if adapter is None or adapter.certainty is not Certainty.FIND:
             return None
-        remote = Remote(adapter, log=self._log, clock=time.time, sleep=time.sleep)
+        remote = self._remote(adapter)
         if (moved := remote.elsewhere(record)) is not None:
             raise RuntimeError(f"the connection points elsewhere: {moved}")
-        found = remote.find(record, record.intended_at, LOOKUPS)
+        found = remote.find(record, min(record.intended_at, time.time()), LOOKUPS)
         return None if found is None else record.with_handle(found, record.intended_at)
 
     def _stop(self, row: Row, record: JobRecord) -> str:
         assert record.handle is not None
-        adapter = adapter_of(record.reach)
+        adapter = self._adapter(row, record)
         if adapter is None:
             self._log.warning(
-                "resumable: %s of %s (%s) may be running, and its operator cannot be had here (%s). Stop it in the service.",
-                record.handle,
+                "resumable: %s of %s (%s) may be running, and the sweep has no way to it (%s). Stop it in the service.",
+                job_of(record),
                 row,
                 row.state,
-                record.reach or "it has no reach_fields",
+                _why_out_of_reach(record.reach),
             )
             return "left"
-        remote = Remote(adapter, log=self._log, clock=time.time, sleep=time.sleep)
-        seen = remote.elsewhere(record) or adapter.observe(record.handle)
+        remote = self._remote(adapter)
+        seen = self._seen(remote, record)
         if outcome := _OUTCOMES.get(seen.state):
-            self._write(row, record, outcome)
+            self._write(row, record.closed(record.outcome or outcome, time.time()))
             return "ended"
-        if seen.state not in (JobState.ACTIVE, JobState.FAILING, JobState.REPAIRABLE):
-            raise RuntimeError(f"{record.handle} cannot be placed: {seen}")
+        if seen.state not in (JobState.ACTIVE, JobState.FAILING):
+            raise RuntimeError(f"{job_of(record)} cannot be placed: {shown(seen)}")
         if self._dry_run or not self._table.is_unchanged(row):  # a user may have cleared the task in the meantime
-            self._log.info("resumable: not stopped %s of %s (%s, state %s)", record.handle, row, row.state, seen)
+            self._log.info("resumable: not stopped %s of %s (%s, state %s)", job_of(record), row, row.state, shown(seen))
             return "left"
-        try:
-            adapter.cancel(record.handle)
-        except NotImplementedError as e:
-            self._log.warning("resumable: %s of %s (%s) runs on, nothing can stop it: %s", record.handle, row, row.state, e)
-            return "left"
-        self._log.info("resumable: cancelled %s of %s: the task is %s and nothing watches it", record.handle, row, row.state)
-        self._write(row, record, Outcome.CANCELLED)
-        return "stopped"
+        if record.outcome is not Outcome.CANCELLED or not _is_stopping(adapter, seen):
+            try:
+                adapter.cancel(record.handle)
+            except NotImplementedError as e:
+                say = "resumable: %s of %s (%s) runs on, nothing can stop it: %s"
+                self._log.warning(say, job_of(record), row, row.state, shown(e))
+                return "left"
+        return self._told(row, record, remote)
+
+    def _told(self, row: Row, record: JobRecord, remote: Remote) -> str:
+        """After a cancel that the service took: it counts when the job is seen to stop."""
+        assert record.handle is not None
+        told = record.closed(Outcome.CANCELLED, time.time())
+        seen = Observation(JobState.UNKNOWN)
+        for look in range(STOP_LOOKS):
+            if look:
+                _sleep(LOOK_PAUSE)
+            seen = remote.observe(record.handle)
+            if has_ended(seen) or _is_stopping(remote.adapter, seen):
+                self._log.info("resumable: cancelled %s of %s: the task is %s", job_of(record), row, row.state)
+                self._write(row, told)
+                return "stopped"
+        say = "resumable: %s of %s (%s) was told to stop and is not seen to yet (state %s); the next sweep looks again"
+        self._log.warning(say, job_of(record), row, row.state, shown(seen))
+        self._write(row, replace(told, closed_at=None))
+        return "stopping"
+
+    def _seen(self, remote: Remote, record: JobRecord) -> Observation:
+        """One look; more of them where the service says that there is no such job."""
+        assert record.handle is not None
+        if (moved := remote.elsewhere(record)) is not None:
+            return moved
+        seen = remote.adapter.observe(record.handle)
+        return remote.look(record.handle, record.submitted_at or record.intended_at) if seen.state is JobState.GONE else seen
+
+    def _remote(self, adapter: JobAdapter) -> Remote:
+        return Remote(adapter, log=self._log, clock=time.time, sleep=_sleep)
+
+    def _adapter(self, row: Row, record: JobRecord) -> JobAdapter | None:
+        """One for each connection and thread: most of the cost of a look is the making of a client."""
+        kept: dict[str, JobAdapter | None] = vars(self._adapters).setdefault("kept", {})
+        name = json.dumps([record.reach, compat.team_of(row.dag_id)], sort_keys=True, default=repr)
+        if name not in kept:
+            kept[name] = adapter_of(record.reach)
+        return kept[name]
 
     def _clean_up(self, row: Row) -> str:
         kept = row.data
-        made = f"{kept['value']!r:.200}, which once made for {row} (key {row.key!r})"
+        made = f"{shown(repr(kept['value']))}, which once made for {row} (key {row.key!r})"
         cleanup = cleanup_of(kept["cleanup"])
         if cleanup is None:
             self._log.warning(
@@ -173,7 +331,7 @@ class Sweep:
                 "by hand, or put the clean-up into a module that [resumable] cleanup_modules names",
                 made,
                 row.state,
-                kept["cleanup"],
+                shown(kept["cleanup"]),
             )
             return "left"
         if self._dry_run or not self._table.is_unchanged(row):
@@ -184,55 +342,109 @@ class Sweep:
         self._table.write(row, {**kept, "state": "cleaned up"})
         return "cleaned up"
 
-    def _write(self, row: Row, record: JobRecord, outcome: Outcome) -> None:
+    def _write(self, row: Row, record: JobRecord) -> None:
         if not self._dry_run:
-            self._table.write(row, record.closed(outcome, time.time()).to_json())
+            self._table.write(row, record.to_json())
 
 
-def _record(row: Row) -> JobRecord:
-    try:
-        return JobRecord.from_json(row.data)
-    except ValueError as e:
-        raise RecordError(f"the record is no JSON: {e}") from e
+def _is_stopping(adapter: JobAdapter, seen: Observation) -> bool:
+    return bool(getattr(adapter, "is_stopping", lambda _: False)(seen))
 
 
 def adapter_of(reach: Mapping[str, Any] | None) -> JobAdapter | None:
-    """The adapter of the operator that the record names; None if it cannot be imported here."""
-    if not reach:
+    """
+    The adapter of the operator that the record names; None if it cannot be imported here, or is of no module that may be.
+
+    A task can write any name into its state, and this process may do more than a task may: so nothing is imported that is neither
+    ours nor named by the deployment, and no class is taken that is not that module's own.
+    """
+    path = reach.get("operator") if isinstance(reach, Mapping) else None
+    if reach is None or not isinstance(path, str) or not _is_of(path, (OURS, *_modules("sweep_modules"))):
         return None
-    found = found_at(str(reach["operator"]))
-    return found.at_a_distance(reach) if isinstance(found, type) and issubclass(found, DurableBase) else None
+    found = found_at(path)
+    if not isinstance(found, type) or not issubclass(found, DurableBase) or not _is_its_own(found, path):
+        return None
+    return found.at_a_distance(reach)
 
 
 def cleanup_of(path: str) -> Callable[[Any], Any] | None:
     """
     The clean-up that a record of `once` names; None if it cannot be imported here, or is of no module that airflow.cfg names.
 
-    A task can write any name into its state, and this process may do more than a task may: so the deployment says which.
+    What such a module has imported itself, is none of its own functions.
     """
-    module = path.partition(":")[0]
-    allowed = [one.strip() for one in (compat.setting("cleanup_modules") or "").split(",")]
-    if not any(one and (module == one or module.startswith(f"{one}.")) for one in allowed):
+    if not _is_of(path, _modules("cleanup_modules")):
         return None
     found = found_at(path)
-    return found if callable(found) else None
+    return found if callable(found) and _is_its_own(found, path) else None
+
+
+def _modules(setting: str) -> list[str]:
+    return [one.strip() for one in (compat.setting(setting) or "").split(",") if one.strip()]
+
+
+def _is_of(path: str, modules: Iterable[str]) -> bool:
+    """Whether ``module:name`` is of one of the modules, or of a module inside one that is a package."""
+    module = path.partition(":")[0]
+    return any(module == one or module.startswith(f"{one}.") for one in modules)
+
+
+def _is_its_own(found: Any, path: str) -> bool:
+    """Whether the module itself defines what was found: `os.system` is found in any module that imports ``os``."""
+    return bool(getattr(found, "__module__", None) == path.partition(":")[0])
+
+
+def _why_out_of_reach(reach: Mapping[str, Any] | None) -> str:
+    path = shown(reach.get("operator")) if reach else None
+    if path is None:
+        return "it has no reach_fields"
+    if not _is_of(path, (OURS, *_modules("sweep_modules"))):
+        return f"{path} is of no module that [resumable] sweep_modules names"
+    return f"{path} is no operator that can be imported here"
+
+
+def _connection_names(reach: Mapping[str, Any] | None) -> list[Any]:
+    return [value for name, value in (reach or {}).items() if str(name).endswith("conn_id")]
 
 
 def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys.stdin) -> int:
+    """The command. Returns 0, 1 if a row has to be looked at again, 2 if this deployment's records cannot be read."""
+    with suppress(ValueError):  # `python -m` puts the working directory first, and there may be anything in it
+        if not getattr(sys.flags, "safe_path", False) and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109 - as sys.path has it
+            del sys.path[0]
     parser = argparse.ArgumentParser(prog="python -m resumable.sweep", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--only", action="store_true", help="read runs from standard input: JSON {runs: [], by_user: []}")
+    parser.add_argument(
+        "--ended-by-user",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("DAG_ID", "RUN_ID", "TASK_ID"),
+        help="a user has ended this task: its job may be stopped; a mapped one as TASK_ID[7]",
+    )
+    parser.add_argument("--only", action="store_true", help="for the listener: what to sweep comes from standard input, as JSON")
     given = parser.parse_args(arguments)
     if not compat.has_task_state():
         parser.exit(2, "resumable: this Airflow has no task state store to sweep (3.3 and later do). Nothing was done.\n")
     compat.be_a_server()
+    if (where := compat.records_are_elsewhere()) is not None:
+        parser.exit(2, f"resumable: {where}: the sweep cannot read the records there. Nothing was done.\n")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("resumable").setLevel(logging.INFO)
-    wanted = json.loads("".join(standard_input)) if given.only else {}
-    runs = [(dag, run) for dag, run in wanted["runs"]] if given.only else None
-    counts = Sweep(dry_run=given.dry_run).run(runs, {(dag, run, task, i) for dag, run, task, i in wanted.get("by_user", [])})
-    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "nothing to settle")
+    sweep = Sweep(dry_run=given.dry_run)
+    if given.only:
+        asked = Asked.from_json("".join(standard_input))
+        counts = sweep.run(asked.runs, asked.by_user, ended_runs=asked.ended_runs, deleted=asked.deleted, only=asked.only)
+        print(json.dumps({"counts": counts, "again": sorted(sweep.unsettled)}))
+    else:
+        counts = sweep.run(by_user=[_task_of(*one) for one in given.ended_by_user])
+        print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "nothing to settle")
     return 1 if counts["failed"] else 0
+
+
+def _task_of(dag_id: str, run_id: str, task_id: str) -> tuple[str, str, str, int]:
+    name, _, index = task_id.removesuffix("]").partition("[")
+    return (dag_id, run_id, name, int(index)) if task_id.endswith("]") and index.isdigit() else (dag_id, run_id, task_id, -1)
 
 
 if __name__ == "__main__":

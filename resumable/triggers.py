@@ -8,7 +8,7 @@ from typing import Any
 
 from resumable import compat
 
-MARKED = ("failed", "success", "skipped", "removed")
+MARKED = ("failed", "success", "skipped", "removed", compat.DELETED)
 """States of a deferred task that only a user, or Airflow on the end of its DAG run, gives it while its trigger runs."""
 
 

@@ -28,7 +28,7 @@ from resumable.intervals import (
     reached,
     repeat,
 )
-from resumable.stores.base import SupersededError, retried
+from resumable.stores.base import SupersededError, outlives_success, retried
 from resumable.stores.owned import OwnedValue
 from resumable.task import CurrentTask, checked_name
 
@@ -248,7 +248,7 @@ class _Run:
 
     def end(self, read: ReadInterval) -> None:
         given, to = read._interval, read._to
-        if not getattr(self._task.store, "outlives_success", True):
+        if not outlives_success(self._task.store):
             self._task.after_success(self._own.delete)
         if not given.moves:
             return

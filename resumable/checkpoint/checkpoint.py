@@ -37,6 +37,7 @@ from resumable.errors import ConfigurationError, ItemsFailedError, ResumableErro
 from resumable.interruption import Interrupted, Stop
 from resumable.policy import ResumePolicy
 from resumable.stopping import StopGuard
+from resumable.stores.base import outlives_success
 from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
@@ -472,7 +473,7 @@ class Checkpoint:
     def _forget_in_the_end(self) -> None:
         """A store that nobody else cleans up keeps nothing of a task that has succeeded."""
         progress, task = self._progress, self._entered()
-        if progress is not None and not getattr(task.store, "outlives_success", True):
+        if progress is not None and not outlives_success(task.store):
             task.after_success(progress.forget)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

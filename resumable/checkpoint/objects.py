@@ -7,6 +7,7 @@ from typing import Any
 
 from resumable import compat
 from resumable.identity import TaskIdentity
+from resumable.stores.object_storage import name_folder, see_folder, tidy
 
 
 class ObjectFolder:
@@ -14,7 +15,8 @@ class ObjectFolder:
 
     def __init__(self, base: str, task: TaskIdentity) -> None:
         digest = hashlib.sha256(repr((task.namespace, str(task))).encode()).hexdigest()[:20]
-        self._folder = compat.object_storage_path()(base) / "checkpoints" / digest
+        self._base = compat.object_storage_path()(base)
+        self._folder, self._task = self._base / "checkpoints" / digest, task
 
     @classmethod
     def configured(cls, task: TaskIdentity) -> ObjectFolder | None:
@@ -24,7 +26,9 @@ class ObjectFolder:
 
     def put(self, name: str, data: bytes) -> None:
         """Names are of contents: an object that is there already may be written again."""
+        see_folder(self._base)
         self._folder.mkdir(parents=True, exist_ok=True)
+        name_folder(self._folder, self._task)
         (self._folder / name).write_bytes(data)
 
     def get(self, name: str) -> bytes:
@@ -34,3 +38,4 @@ class ObjectFolder:
 
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+        tidy(self._folder)

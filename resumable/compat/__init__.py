@@ -14,8 +14,10 @@ import json
 import logging
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
@@ -30,7 +32,7 @@ from resumable.policy import DEFAULTS, SETTINGS, ResumePolicy
 from resumable.spec import Spec, is_of_the_job
 from resumable.stores.base import StateStore, StoreFactory, Variables
 from resumable.stores.task_state import AfterUpgrade, TaskStateStore
-from resumable.stores.variables import VariableStore
+from resumable.stores.variables import ListedVariableStore, VariableStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +48,18 @@ _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 HAND_BACK = 60.0
 """Seconds from a hand-back to the next start, where airflow.cfg says nothing."""
+_AIRFLOWS_BACKEND = "airflow.state.metastore.MetastoreBackend"
+
+DELETED = "deleted"
+"""Our word for the state of a task instance that Airflow has no more: a user has deleted its DAG run, or the DAG."""
+
+_PAUSE = 0.3
+
+DEPLOYMENT = "airflow_resumable_deployment"
+"""Name of the Variable that tells a deployment from others."""
+
+SETTLE = 1.0
+"""Seconds that tasks which come at the same moment need to settle on that name."""
 
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
@@ -230,12 +244,18 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
         return context.store
     task = task_identity(context)
     if path := setting("store"):
-        return _check_store(path)(task)
+        store = _check_store(path)(task)
+        if hasattr(store, "require_owner") and (deployment := deployment_of(context, task)) is not None:
+            store.require_owner(deployment)
+        return store
     accessor = context.get("task_state_store")
     is_run = is_run_by_airflow(context)
     if accessor is not None:
         store = TaskStateStore(accessor, _first_of("NEVER_EXPIRE", "airflow.sdk") if has_task_state() else timedelta.max)
-        return AfterUpgrade(store, VariableStore(task, variables(task))) if is_run and _may_be_upgraded() else store
+        if not (is_run and _may_be_upgraded()):
+            return store
+        mine = generation(context) if "dag_run" in context else None
+        return AfterUpgrade(store, _listed_once(context["ti"], task), generation=mine, try_number=context["ti"].try_number)
     if not is_run:
         from resumable.stores.memory import MemoryStore
 
@@ -247,6 +267,63 @@ def state_store(context: Mapping[str, Any]) -> StateStore:
             "task through Airflow, or give durable=False."
         )
     return VariableStore(task, variables(task))
+
+
+def deployment_of(context: Mapping[str, Any], task: TaskIdentity) -> str | None:
+    """
+    What no other Airflow deployment is called: 32 hex characters, kept in an Airflow Variable. A copy of the metadata database
+    has the same. None where that cannot be told: no scheduler runs the task, multi-team, no Variable can be had.
+    """
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    if not is_run_by_airflow(context) or conf.getboolean("core", "multi_team", fallback=False):
+        return None
+    if os.getpid() not in _deployment:
+        try:
+            _deployment.clear()
+            _deployment[os.getpid()] = _named_deployment(variables(task))
+        except Exception as e:
+            _log.warning("resumable: whether another deployment shares this store_path is not known: %r", e)
+            return None
+    return _deployment[os.getpid()]
+
+
+_deployment: dict[int, str] = {}
+
+
+def _named_deployment(kept: Variables) -> str:
+    found = kept.get(DEPLOYMENT)
+    if found is None:  # once in the life of a deployment; tasks that come at the same moment settle on one name
+        kept.set(DEPLOYMENT, uuid.uuid4().hex, "airflow-resumable: tells this deployment from others")
+        time.sleep(SETTLE)
+        found = kept.get(DEPLOYMENT)
+    if found is None:
+        raise RuntimeError(f"the Variable {DEPLOYMENT} is gone right after it was written")
+    return found
+
+
+def task_state_rows(accessor: Any) -> Any:
+    """The server's own rows of a task's state; None where the accessor keeps values there itself."""
+    return _three.TaskStateRows(accessor._ti_id) if hasattr(accessor, "_ti_id") and _has_workers_backend() else None
+
+
+def asset_state_rows(accessor: Any) -> Any:
+    """The same of an asset's state."""
+    return _three.AssetStateRows(accessor) if hasattr(accessor, "_build_get_message") and _has_workers_backend() else None
+
+
+def _has_workers_backend() -> bool:
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    return bool(conf.get("workers", "state_store_backend", fallback=None))
+
+
+_listed: list[tuple[Any, VariableStore]] = []
+
+
+def _listed_once(ti: Any, task: TaskIdentity) -> VariableStore:
+    """What an older Airflow left of the running task: its names are asked for once in a process, since nothing adds to them."""
+    if not (_listed and _listed[0][0] is ti):
+        _listed[:] = [(ti, ListedVariableStore(task, variables(task)))]
+    return _listed[0][1]
 
 
 def _check_store(path: str) -> StoreFactory:
@@ -476,11 +553,15 @@ def _policy_says_fail(context: Mapping[str, Any], error: BaseException) -> bool:
 
 def own_state(context: Mapping[str, Any]) -> str | None:
     """
-    The state that Airflow has for the running task instance now, None if it has none.
+    The state that Airflow has for the running task instance now, None if it has none, `DELETED` if it is gone with its DAG run.
 
     Never call it in a signal handler: on 3.2 and later that deadlocks when the signal interrupted another request.
     """
-    return _state_of(context["ti"])
+    state = _state_of(context["ti"])
+    if state == DELETED:  # asked for once more, because a job is stopped for it
+        time.sleep(_PAUSE)
+        state = _state_of(context["ti"])
+    return state
 
 
 def _state_of(ti: Any) -> str | None:
@@ -498,7 +579,10 @@ def _which(ti: Any) -> dict[str, Any]:
 
 
 def _only_state(ti: Any, states: Mapping[str, Any] | None) -> Any:
-    return next(iter(((states or {}).get(ti.run_id) or {}).values()), None)
+    if states is None:
+        return None
+    of_run = states.get(ti.run_id)
+    return next(iter(of_run.values())) if of_run else DELETED  # a task instance without a state is told of
 
 
 async def state_seen_by_trigger(ti: Any) -> str | None:
@@ -577,6 +661,31 @@ def _seconds(name: str, default: float) -> float:
 def sweep_delay() -> float:
     """Seconds after a user's mark when its job is looked after: ``[resumable] sweep_delay``, 15 by default."""
     return _seconds("sweep_delay", 15.0)
+
+
+def records_are_elsewhere() -> str | None:
+    """Why the ``task_state_store`` table does not hold this deployment's records; None if it does."""
+    if path := setting("store"):
+        return f"records are kept by [resumable] store = {path}"
+    conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
+    if path := conf.get("workers", "state_store_backend", fallback=None):
+        return f"task state is kept by [workers] state_store_backend = {path}"
+    path = conf.get("state_store", "backend", fallback=None)
+    return f"task state is kept by [state_store] backend = {path}" if path and path != _AIRFLOWS_BACKEND else None
+
+
+def team_of(dag_id: str) -> str | None:
+    """See `resumable.compat._server`. On a server."""
+    from resumable.compat import _server
+
+    return _server.team_of(dag_id)
+
+
+def connections_of(dag_id: str, conn_ids: Sequence[Any]) -> AbstractContextManager[None]:
+    """See `resumable.compat._server`. On a server."""
+    from resumable.compat import _server
+
+    return _server.connections_of(dag_id, conn_ids)
 
 
 def is_server() -> bool:
@@ -768,10 +877,14 @@ class _AtEnd(partial[None]):
 
 
 def value_limit() -> int:
-    """Bytes of JSON that one value of task state may have: 65535 unless airflow.cfg says otherwise."""
+    """
+    Bytes of JSON that one value of task state may have: 65535 unless airflow.cfg says otherwise; 0 there means that any may.
+
+    Airflow refuses a longer one to its REST API only; to a task it gives a warning (3.3). So it is what the deployment wants.
+    """
     conf = _first_of("conf", "airflow.sdk.configuration", "airflow.configuration")
     limit = int(conf.getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES))
-    return limit if limit > 0 else MAX_VALUE_BYTES
+    return limit if limit > 0 else sys.maxsize
 
 
 def record_limit() -> int:

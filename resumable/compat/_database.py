@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow.models import DagRun, TaskInstance, Variable
+from airflow.models import DagModel, DagRun, TaskInstance, Variable
 from airflow.utils.session import create_session
 
+from resumable.stores.task_variables import DESCRIPTION
 from resumable.stores.variables import GONE, PREFIX
 
 
@@ -18,6 +19,16 @@ class Database:
         with create_session() as session:
             rows = session.query(Variable).filter(Variable.key.startswith(PREFIX, autoescape=True)).all()
             yield from [(str(row.key), str(row.val)) for row in rows]
+
+    def marks(self) -> Iterator[tuple[str, str]]:
+        named, told = Variable.key.contains(".resumable.watermark.", autoescape=True), Variable.description == DESCRIPTION
+        with create_session() as session:
+            rows = session.query(Variable).filter(named | told).all()
+            yield from [(str(row.key), str(row.val)) for row in rows if not str(row.key).startswith(PREFIX)]
+
+    def dags(self) -> list[str]:
+        with create_session() as session:
+            return [str(dag_id) for (dag_id,) in session.query(DagModel.dag_id).all()]
 
     def task_state(self, task: Mapping[str, Any]) -> str | None:
         with create_session() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from resumable.identity import TaskIdentity
@@ -72,6 +73,67 @@ def _added_lock(decoder: Any) -> Any:
     return decoder.resumable_lock
 
 
+def _is_multi_team() -> bool:
+    from airflow.sdk.configuration import conf
+
+    return bool(conf.getboolean("core", "multi_team", fallback=False))
+
+
+class TaskStateRows:
+    """What the server itself keeps of a task's state, past ``[workers] state_store_backend``: see `resumable.stores.slots`."""
+
+    def __init__(self, ti_id: Any) -> None:
+        self._ti_id = ti_id
+
+    def get(self, key: str) -> Any:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStateStore, TaskStateStoreResult
+
+        answer = _comms().send(GetTaskStateStore(ti_id=self._ti_id, key=key))
+        if isinstance(answer, TaskStateStoreResult):
+            return answer.value
+        if isinstance(answer, ErrorResponse) and answer.error is ErrorType.TASK_STORE_NOT_FOUND:
+            return None
+        if isinstance(answer, ErrorResponse):
+            raise AirflowRuntimeError(answer)
+        raise RuntimeError(f"asked for the task state {key}, got an answer to something else: {type(answer).__name__}")
+
+    def set(self, key: str, value: Any, *, forever: bool) -> None:
+        from airflow.sdk.configuration import conf
+        from airflow.sdk.execution_time.comms import SetTaskStateStore
+
+        days = 0 if forever else conf.getint("state_store", "default_retention_days", fallback=30)
+        expires = datetime.now(timezone.utc) + timedelta(days=days) if days else None
+        _comms().send(SetTaskStateStore(ti_id=self._ti_id, key=key, value=value, expires_at=expires))
+
+
+class AssetStateRows:
+    """The same of an asset's state."""
+
+    def __init__(self, accessor: Any) -> None:
+        self._accessor = accessor
+
+    def get(self, key: str) -> Any:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import AssetStateStoreResult, ErrorResponse
+
+        answer = _comms().send(self._accessor._build_get_message(key))
+        if isinstance(answer, AssetStateStoreResult):
+            return answer.value
+        if isinstance(answer, ErrorResponse) and answer.error is ErrorType.ASSET_STORE_NOT_FOUND:
+            return None
+        if isinstance(answer, ErrorResponse):
+            raise AirflowRuntimeError(answer)
+        raise RuntimeError(f"asked for the asset state {key}, got an answer to something else: {type(answer).__name__}")
+
+    def set(self, key: str, value: Any, *, forever: bool) -> None:  # noqa: ARG002 - an asset's values have no end
+        from airflow.sdk.execution_time.comms import SetAssetStateStoreByName, SetAssetStateStoreByUri
+
+        name, uri = self._accessor._name, self._accessor._uri
+        by_name, by_uri = SetAssetStateStoreByName, SetAssetStateStoreByUri
+        _comms().send(by_name(name=name, key=key, value=value) if name else by_uri(uri=uri, key=key, value=value))
+
+
 class SupervisorVariables:
     """
     Airflow Variables by the requests that the Task SDK's ``Variable`` makes.
@@ -94,6 +156,21 @@ class SupervisorVariables:
             self._see_database()
             found = self._ask(name)
         return found
+
+    def names(self, prefix: str) -> set[str] | None:
+        """Those that begin with ``prefix``: one request, on 3.3 and later. None where that does not tell of all."""
+        from airflow.sdk.execution_time import comms
+
+        ask = getattr(comms, "GetVariableKeys", None)
+        if ask is None or _is_multi_team():  # which lists those of the task's team, and a task may read others
+            return None
+        answer = self._send(ask(prefix=prefix))
+        self._expect_done(answer)
+        if not isinstance(answer, comms.VariableKeysResult):
+            raise RuntimeError(  # noqa: TRY004
+                f"asked for the Variables {prefix}…, got an answer to something else: {type(answer).__name__}"
+            )
+        return set(answer.keys) if answer.total_entries <= len(answer.keys) else None
 
     def _see_database(self) -> None:
         from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult

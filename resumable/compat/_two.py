@@ -72,7 +72,10 @@ def state_of(ti: Any) -> Any:
 
     with session() as own:
         ids = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
-        state = own.query(TaskInstance.state).filter_by(**ids).scalar()
+        row = own.query(TaskInstance.state).filter_by(**ids).one_or_none()
+        if row is None:
+            return "deleted"
+        state = row[0]
         if state in ("running", "failed", "success", "skipped") or not is_run_by_airflow(ti):
             return state
         return "restarting" if own.query(Job.state).filter_by(id=ti.job_id).scalar() == "restarting" else state

@@ -29,7 +29,7 @@ from botocore.exceptions import (
 
 from resumable import compat
 from resumable.attempt import Attempt
-from resumable.errors import ForeignJobError, InvalidAnswerError, RecordError, ResumableError
+from resumable.errors import ConfigurationError, ForeignJobError, InvalidAnswerError, RecordError, ResumableError
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
 from resumable.rejection import proves_nothing_made
@@ -46,6 +46,18 @@ _NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError)
 _TIMED_OUT = 408
 _CLOCK_SKEW = timedelta(minutes=15)
 _QUICK = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 2})
+
+
+_FROM_AFAR = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 3})
+"""For a process that has other jobs to look after."""
+
+_REGION = re.compile("[a-z]+(-[a-z0-9]+)+")
+
+
+def _harmless(config: Any) -> dict[str, bool]:
+    """What of a ``botocore_config`` may stand in a record: nothing that says where requests go, or by which way."""
+    given = config if isinstance(config, Mapping) else {}
+    return {name: value for name, value in given.items() if name == "inject_host_prefix" and isinstance(value, bool)}
 
 
 class StopNotTaken(RuntimeError):
@@ -163,16 +175,22 @@ class AwsReplay(ReplayMixin):
     """Whether STS is asked for the account before the submit, where neither request nor answer names it: a token or an id means
     nothing in another account."""
 
-    reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name", "verify", "botocore_config")
+    reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name")
 
     @classmethod
     def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
+        region = reach.get("region_name")
+        if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
+            raise ConfigurationError(f"The record names {region!r} as the job's region, which is none")
         adapter = super().at_a_distance(reach)
+        config = _FROM_AFAR.merge(Config(**_harmless(reach.get("botocore_config"))))
         # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
-        config = Config(**reach["botocore_config"]) if reach.get("botocore_config") else None
-        connection = {name: reach.get(name) for name in ("aws_conn_id", "region_name", "verify")}
-        vars(adapter)["hook"] = cls.aws_hook_class(**connection, config=config)
+        vars(adapter)["hook"] = cls.aws_hook_class(aws_conn_id=reach.get("aws_conn_id"), region_name=region, config=config)
         return adapter
+
+    def _reach(self) -> dict[str, Any] | None:
+        reach, config = super()._reach(), _harmless(getattr(self, "botocore_config", None))
+        return {**reach, "botocore_config": config} if reach and config else reach
 
     if TYPE_CHECKING:  # of the provider's operator
         hook: Any

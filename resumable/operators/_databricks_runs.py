@@ -45,7 +45,7 @@ class DatabricksRunReplay(ReplayMixin):
     doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
     window = "none known, as long as the service honours the token"
     wait_argument = "wait_for_termination"
-    reach_fields = ("databricks_conn_id", "databricks_retry_limit", "databricks_retry_delay")
+    reach_fields: ClassVar[tuple[str, ...]] = ("databricks_conn_id",)
     databricks_retry_args: Any = None
     caller = "Resumable"
     submit_method: ClassVar[str]

@@ -84,7 +84,7 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
     submit_method = "post_sql_statement"
     look_methods = ("get_sql_statement_state",)
     wait_argument = "wait_for_termination"
-    reach_fields = ("databricks_conn_id", "databricks_retry_limit", "databricks_retry_delay")
+    reach_fields = ("databricks_conn_id",)
     databricks_retry_args: Any = None
     spec_fields = ("statement", "warehouse_id", "catalog", "schema", "parameters", "query_tags")
 

@@ -94,6 +94,7 @@ class ResumableComprehendCreateDocumentClassifierOperator(_Comprehend, Comprehen
     """
 
     operation = "CreateDocumentClassifier"
+    reach_fields = (*AwsReplay.reach_fields, "fail_on_warnings")
     active = frozenset({"SUBMITTED", "TRAINING", "STOP_REQUESTED", "DELETING"})
     stopping = frozenset({"STOP_REQUESTED", "DELETING"})
     succeeded = frozenset({"TRAINED", "TRAINED_WITH_WARNING"})

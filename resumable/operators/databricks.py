@@ -49,6 +49,7 @@ class ResumableDatabricksRunNowOperator(DatabricksRunReplay, DatabricksRunNowOpe
     """
 
     submit_method = "run_now"
+    reach_fields = (*DatabricksRunReplay.reach_fields, "repair_run")
     repair_run: bool
 
     def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:

@@ -216,6 +216,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
+    reach_fields = (*AwsReplay.reach_fields, "wait_policy")
     asks_account = True
     doubt = "the token is a tag of the cluster (`resumable-token`) and is looked up among the clusters created since"
     window = "the submit reaches EMR, or `ListClusters` shows it, later than 30 seconds after it was sent or its answer was lost"
@@ -255,7 +256,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
 
     def _waits_for_steps(self) -> bool:
         policy = getattr(self, "wait_policy", None)
-        return policy is not None and policy.name == "WAIT_FOR_STEPS_COMPLETION"
+        return getattr(policy, "value", policy) == "wait_for_steps_completion"  # from a record it comes as text
 
     def find(self, record: JobRecord) -> JobHandle | None:
         client, mark = self.hook.conn, _cluster_mark(record.token)

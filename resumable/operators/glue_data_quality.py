@@ -80,6 +80,7 @@ class ResumableGlueDataQualityRuleSetEvaluationRunOperator(_DataQuality, GlueDat
     """
 
     operation = "StartDataQualityRulesetEvaluationRun"
+    reach_fields = (*AwsReplay.reach_fields, "verify_result_status", "wait_for_completion", "deferrable")
     look, stop = "get_data_quality_ruleset_evaluation_run", "cancel_data_quality_ruleset_evaluation_run"
 
     def validate_inputs(self) -> None:

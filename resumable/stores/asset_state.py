@@ -6,6 +6,7 @@ from typing import Any
 
 from resumable.errors import StateStoreError
 from resumable.stores.base import SupersededError
+from resumable.stores.slots import Slots
 
 
 class AssetStateStore:
@@ -15,21 +16,29 @@ class AssetStateStore:
     Rows are kept until somebody deletes them, or until no DAG refers to the asset any more. A read of an asset that is not active
     looks like "no such key" (seen on 3.3.2), so no absence may be believed before a write has gone through. The server refuses
     writes of a task instance id that is no longer current (404), and of an asset that is not active (404 as well). Other runs
-    write the same keys, and there is no compare-and-set.
+    write the same keys, and there is no compare-and-set. Where ``[workers] state_store_backend`` puts values elsewhere, see
+    `resumable.stores.slots`.
     """
 
     fences_writes = False
     outlives_success = True
 
     def __init__(self, accessor: Any) -> None:
+        from resumable import compat
+
         self._accessor = accessor
+        rows = compat.asset_state_rows(accessor)
+        self._slots = None if rows is None else Slots(accessor, rows)
 
     def get(self, key: str) -> Any:
-        return self._accessor.get(key)
+        return self._accessor.get(key) if self._slots is None else self._slots.get(key)
 
     def set(self, key: str, value: Any) -> None:
         try:
-            self._accessor.set(key, value)
+            if self._slots is None:
+                self._accessor.set(key, value)
+            else:
+                self._slots.set(key, value, forever=True)
         except Exception as e:
             message = _not_found(e)
             if message is None:
@@ -45,7 +54,7 @@ class AssetStateStore:
             ) from e
 
     def delete(self, key: str) -> None:
-        self._accessor.delete(key)
+        (self._slots or self._accessor).delete(key)
 
 
 def _not_found(error: Exception) -> str | None:

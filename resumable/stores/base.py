@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from resumable.errors import ResumableError, StateStoreError
+from resumable.errors import RefusedError, ResumableError, StateStoreError
 from resumable.identity import TaskIdentity
 from resumable.record import KEY, JobRecord
 
@@ -37,7 +37,7 @@ class StateStore(Protocol):
     """True if ``set`` itself fails with `SupersededError` once another attempt has taken over the task instance."""
 
     outlives_success: bool
-    """True if values may be left behind when the task has succeeded, because something else cleans them up."""
+    """True if values may be left behind when the task has succeeded, because something else cleans them up. Without it: False."""
 
     def get(self, key: str) -> Any: ...
 
@@ -46,12 +46,21 @@ class StateStore(Protocol):
     def delete(self, key: str) -> None: ...
 
 
+def outlives_success(store: StateStore) -> bool:
+    """Whether values may be left behind when the task has succeeded: only if the store says that something cleans them up."""
+    return bool(getattr(store, "outlives_success", False))
+
+
 StoreFactory = Callable[[TaskIdentity], StateStore]
 """What ``[resumable] store`` names."""
 
 
 class Variables(Protocol):
-    """Named texts of the deployment. ``get`` answers None only if there is certainly no such name; ``delete`` may find none."""
+    """
+    Named texts of the deployment. ``get`` answers None only if there is certainly no such name; ``delete`` may find none.
+
+    One that can be listed has ``names(prefix)`` as well: all names that begin so, None if that cannot be told for certain.
+    """
 
     def get(self, name: str) -> str | None: ...
 
@@ -100,7 +109,13 @@ class RecordStore:
 
     @property
     def outlives_success(self) -> bool:
-        return getattr(self._store, "outlives_success", False)
+        """Whether the record may be left behind when the task has succeeded."""
+        return outlives_success(self._store)
+
+    @property
+    def was_carried_over(self) -> bool:
+        """Whether `load` found the record where an older Airflow kept it."""
+        return KEY in getattr(self._store, "carried_over", ())
 
     def forget(self) -> None:
         """
@@ -139,13 +154,13 @@ def retried(
         sleep: waits between them; ``time.sleep`` by default.
 
     Raises:
-        StateStoreError: none of the tries worked. SupersededError: at once, if ``call`` does.
+        StateStoreError: none of the tries worked. SupersededError, RefusedError: at once, if ``call`` does.
     """
     try:
         return Retrying(
             stop=stop_after_attempt(tries),
             wait=wait_random_exponential(multiplier=0.5, max=10),
-            retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError)),
+            retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError | RefusedError)),
             sleep=sleep or time.sleep,
         )(call)
     except RetryError as e:

@@ -7,6 +7,10 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from resumable import compat
@@ -14,6 +18,9 @@ from resumable.errors import ConfigurationError
 from resumable.identity import TaskIdentity
 
 _PART = 60
+
+WHOSE = "task.txt"
+"""Name of the file in a task's folder that says whose it is."""
 
 
 class ObjectStorageStore:
@@ -23,12 +30,16 @@ class ObjectStorageStore:
     ``[resumable] store = resumable.stores.object_storage.ObjectStorageStore`` and, say, ``store_path = s3://aws_default@bucket/state``
     (an Airflow connection before the @), or ``file:///shared/state``: a folder that every worker mounts. Such a folder is never
     made here: where it is missing, the mount is, and what is empty for that reason must not be taken for a store without jobs.
+
+    In it a file ``resumable-owner.txt``, one for each ``[resumable] namespace``, says which Airflow deployment keeps its records
+    here: another one that gives the same ids to its runs would take them for its own. A file in each task's folder names it.
     """
 
     fences_writes = False
     outlives_success = False
 
     def __init__(self, task: TaskIdentity) -> None:
+        self._task, self._is_named = task, False
         parts = [task.namespace, task.dag_id, task.run_id, task.task_id, str(task.map_index)]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         run, name = _readable(task.run_id), _readable(task.task_id)
@@ -49,6 +60,13 @@ class ObjectStorageStore:
                 "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
             )
 
+    def require_owner(self, deployment: str) -> None:
+        """
+        Raises:
+            ConfigurationError: another deployment keeps its records here under the same namespace.
+        """
+        require_owner(self._base, self._task.namespace, deployment)
+
     def get(self, key: str) -> Any:
         try:
             return json.loads(self._object(key).read_bytes())
@@ -60,23 +78,31 @@ class ObjectStorageStore:
         data = json.dumps(value).encode()
         target = self._object(key)
         if not self._is_local():
+            self._name_folder()
             target.write_bytes(data)  # an object is there as a whole, or not at all
             return
         self._see_folder()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._name_folder()
         fresh = self._folder / f".{uuid.uuid4().hex}"
         with open(fresh.path, "wb") as file:  # noqa: PTH123 - not a path of this machine's own kind
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # the node may be lost right after: that is what the record is for
         os.replace(fresh.path, target.path)  # noqa: PTH105
+        _sync_folder(self._folder.path)  # the new name is the folder's
 
     def delete(self, key: str) -> None:
         self._object(key).unlink(missing_ok=True)
+        tidy(self._folder)
+
+    def _name_folder(self) -> None:
+        if not self._is_named:
+            name_folder(self._folder, self._task)
+            self._is_named = True
 
     def _see_folder(self) -> None:
-        if self._is_local() and not self._base.is_dir():
-            raise FileNotFoundError(f"[resumable] store_path {self._base} is no folder on this worker: is it mounted here?")
+        see_folder(self._base)
 
     def _object(self, key: str) -> Any:
         name = _readable(key)
@@ -85,7 +111,101 @@ class ObjectStorageStore:
         return self._folder / f"{name}.json"
 
     def _is_local(self) -> bool:
-        return str(self._folder).startswith(("file:", "local:", "/"))
+        return is_local(self._folder)
+
+
+class Folder:
+    """What is kept of one task instance below ``[resumable] store_path``."""
+
+    def __init__(self, path: Any, ids: Mapping[str, Any]) -> None:
+        self._path, self.ids = path, ids
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def values(self) -> list[Any]:
+        """The values of an `ObjectStorageStore`; what a checkpoint had no room for is none."""
+        return [json.loads(path.read_bytes()) for path in self._path.iterdir() if path.name.endswith(".json")]
+
+    def delete(self) -> None:
+        for path in [path for path in self._path.iterdir() if path.name != WHOSE]:
+            path.unlink(missing_ok=True)
+        tidy(self._path)
+
+
+def folders() -> Iterator[Folder]:
+    """Those of this deployment's namespace that say whose they are; none without ``[resumable] store_path``."""
+    if not compat.setting("store_path"):
+        return
+    base, namespace = compat.object_storage_path()(_base()), compat.setting("namespace") or ""
+    see_folder(base)
+    for whose in base.glob(f"**/{WHOSE}"):
+        ids = dict(json.loads(whose.read_bytes()))
+        if ids.pop("namespace", None) == namespace:
+            yield Folder(whose.parent, ids)
+
+
+def name_folder(folder: Any, task: TaskIdentity) -> None:
+    """Write whose folder it is, for `resumable.maintenance`: its own name cannot be read back."""
+    whose = folder / WHOSE
+    if not whose.exists():
+        whose.write_bytes(json.dumps(asdict(task)).encode())
+
+
+def tidy(folder: Any) -> None:
+    """Take an empty folder away. One that stays is swept one day."""
+    with suppress(OSError, ValueError):
+        left = [path.name for path in folder.iterdir()]
+        if left == [WHOSE]:
+            (folder / WHOSE).unlink(missing_ok=True)
+        if is_local(folder) and left in ([], [WHOSE]):
+            Path(folder.path).rmdir()
+
+
+def require_owner(base: Any, namespace: str, deployment: str) -> None:
+    """
+    Claim ``base`` for a deployment, or make sure that it is its own.
+
+    Raises:
+        ConfigurationError: it is another's.
+    """
+    see_folder(base)
+    of_namespace = f".{hashlib.sha256(namespace.encode()).hexdigest()[:12]}" if namespace else ""
+    mark = base / f"resumable-owner{of_namespace}.txt"
+    if not mark.exists():
+        mark.write_bytes(json.dumps({"namespace": namespace, "deployment": deployment}).encode())
+    owner = json.loads(mark.read_bytes())["deployment"]
+    if owner != deployment:
+        raise ConfigurationError(
+            f"airflow.cfg [resumable]: store_path={base} keeps the records of another Airflow deployment under the same "
+            f"namespace={namespace!r} ({mark.name} names {owner}, this one is {deployment}). Nothing was submitted. Give each "
+            "deployment a store_path or a [resumable] namespace of its own. If this is that deployment with a new metadata "
+            "database, delete the file."
+        )
+
+
+def is_local(path: Any) -> bool:
+    return str(path).startswith(("file:", "local:", "/"))
+
+
+def see_folder(base: Any) -> None:
+    """
+    Raises:
+        FileNotFoundError: the folder that ``[resumable] store_path`` names is not there. What is empty for that reason must not
+            be taken for a store without jobs, and one made here would be on this worker's own disk.
+    """
+    if is_local(base) and not base.is_dir():
+        raise FileNotFoundError(f"[resumable] store_path {base} is no folder on this worker: is it mounted here?")
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError:  # some network file systems have no such call for folders
+        pass
+    finally:
+        os.close(fd)
 
 
 def _base() -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from resumable.errors import RecordError
 from resumable.record import KEY
+from resumable.stores.slots import POINTER, REFERENCE
 
 ONCE = "resumable.once."
 """What the key of a value of `once` begins with; its name follows."""
@@ -17,6 +20,11 @@ RunId = tuple[str, str]
 
 TaskId = tuple[str, str, str, int]
 """dag_id, run_id, task_id, map_index."""
+
+DELETED = "deleted"
+"""`Row.state` of a task instance whose DAG run a user has deleted."""
+
+RUNS_A_QUERY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,76 +37,160 @@ class Row:
     task_id: str
     map_index: int
     state: str
-    """Of the task instance: success, failed, skipped, upstream_failed or removed."""
+    """Of the task instance: success, failed, skipped, upstream_failed or removed; ``deleted``: its DAG run is gone."""
     has_tries_left: bool
     value: str
     key: str = KEY
+    ti_id: str = ""
+    """Airflow's id of this start of the task instance: every try and every clear has another."""
 
     def __str__(self) -> str:
         index = "" if self.map_index < 0 else f" map_index={self.map_index}"
         return f"{self.dag_id} {self.run_id} {self.task_id}{index}"
 
     @property
-    def data(self) -> Any:
-        """The record as JSON data."""
-        data = json.loads(self.value)
-        return json.loads(data) if isinstance(data, str) else data
+    def run(self) -> RunId:
+        return self.dag_id, self.run_id
+
+    @property
+    def task(self) -> TaskId:
+        return self.dag_id, self.run_id, self.task_id, self.map_index
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """
+        The value as JSON data.
+
+        Raises:
+            RecordError: it is no JSON object. A task may keep anything under any key.
+        """
+        try:
+            data = json.loads(self.value)
+            data = json.loads(data) if isinstance(data, str) else data
+        except (ValueError, RecursionError) as e:
+            raise RecordError(f"it is no JSON: {e}") from e
+        if not isinstance(data, dict):
+            raise RecordError(f"it is a {type(data).__name__}, and no JSON object")
+        return data
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.state == DELETED
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the value itself is kept where ``[workers] state_store_backend`` says."""
+        return any(f'"{name}"' in self.value or f'\\"{name}\\"' in self.value for name in (REFERENCE, POINTER))
 
 
 class TaskStateTable:
     """
     Airflow's ``task_state_store`` table (3.3 and later), of its default backend.
 
-    A job's record is open until it says ``closed_at``, the one of `once` while its state is ``made`` and it has a clean-up.
+    A job's record is open while its state is ``submitting`` or ``submitted``, or ``cancelled`` without ``closed_at``; the one of
+    `once` while its state is ``made`` and it has a clean-up. What a task left running on purpose, or does not wait for, stays
+    open.
     """
 
     def ended(self, runs: Collection[RunId] | None = None) -> Iterator[Row]:
-        """The open records whose task instance has ended, in ``runs`` or, with None, in all."""
-        from airflow.models.task_state_store import TaskStateStoreModel as State  # noqa: TID251
-        from airflow.models.taskinstance import TaskInstance  # noqa: TID251
-        from airflow.utils.session import create_session
-        from airflow.utils.state import State as States
-        from sqlalchemy import and_, or_, select, tuple_
+        """
+        The records whose task instance has ended and that may be open, in ``runs`` or, with None, in all.
 
-        of_task = and_(
-            TaskInstance.dag_id == State.dag_id,
-            TaskInstance.run_id == State.run_id,
-            TaskInstance.task_id == State.task_id,
-            TaskInstance.map_index == State.map_index,
-        )
-        query = (
-            select(State.id, State.dag_id, State.run_id, State.task_id, State.map_index, State.value)
-            .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, State.key)
-            .join(TaskInstance, of_task)
-            .where(
-                TaskInstance.state.in_(States.finished),
-                or_(
-                    and_(State.key == KEY, State.value.not_like('%"closed_at%')),
-                    and_(State.key.startswith(ONCE, autoescape=True), State.value.like('%"made%')),
-                ),
-            )
-        )
-        if runs is not None:
-            query = query.where(tuple_(State.dag_id, State.run_id).in_(list(runs)))
-        with create_session() as session:
-            found = session.execute(query).all()
-        for id_, dag_id, run_id, task_id, map_index, value, state, try_number, max_tries, key in found:
-            row = Row(id_, dag_id, run_id, task_id, map_index, str(state), try_number <= max_tries, value, key)
-            if key == KEY or (row.data.get("state") == "made" and row.data.get("cleanup")):
-                yield row
+        What cannot be read, or is kept elsewhere, is among them: whoever asks deals with one row at a time.
+        """
+        if runs is None:
+            yield from self._found()
+            return
+        asked = iter(sorted(runs))
+        while some := list(islice(asked, RUNS_A_QUERY)):
+            yield from self._found(runs=some)
+
+    def of_runs(self, runs: Iterable[RunId], execute: Callable[[Any], Any]) -> list[Row]:
+        """
+        The records of task instances in any state, of runs that are about to be deleted: as they will be then.
+
+        Args:
+            runs: the DAG runs.
+            execute: of the connection or session that deletes them.
+        """
+        found = execute(_query(list(runs), is_ended=False)).all()
+        return [replace(row, state=DELETED) for row in _rows(found)]
 
     def is_unchanged(self, row: Row) -> bool:
-        """Whether record and task instance are still as in ``row``."""
-        return row in self.ended([(row.dag_id, row.run_id)])
+        """Whether record and task instance are still as in ``row``; for one whose run was deleted, whether it still is."""
+        if row.is_deleted:
+            return not self._has_run(row.run)
+        return row in self._found(id_=row.id)
 
     def write(self, row: Row, data: Mapping[str, Any]) -> bool:
-        """Put ``data`` in the place of what ``row`` holds; False if somebody else has written since."""
+        """Put ``data`` in the place of what ``row`` holds; False if somebody else has written since, or nothing is there."""
         from airflow.models.task_state_store import TaskStateStoreModel as State  # noqa: TID251
         from airflow.utils.session import create_session
         from sqlalchemy import update
 
+        if row.is_deleted:
+            return False
         text = json.dumps(data)
         value = json.dumps(text) if isinstance(json.loads(row.value), str) else text
         with create_session() as session:
             done = session.execute(update(State).where(State.id == row.id, State.value == row.value).values(value=value))
         return bool(done.rowcount)
+
+    def _has_run(self, run: RunId) -> bool:
+        from airflow.models.dagrun import DagRun  # noqa: TID251
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            found = session.execute(select(DagRun.id).where(DagRun.dag_id == run[0], DagRun.run_id == run[1])).first()
+        return found is not None
+
+    def _found(self, **which: Any) -> Iterator[Row]:
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            found = session.execute(_query(**which)).all()
+        yield from _rows(found)
+
+
+def _rows(found: Iterable[Any]) -> Iterator[Row]:
+    for row_id, dag_id, run_id, task_id, map_index, value, state, try_number, max_tries, key, ti_id in found:
+        yield Row(row_id, dag_id, run_id, task_id, map_index, str(state), try_number <= max_tries, value, key, str(ti_id))
+
+
+def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended: bool = True) -> Any:
+    from airflow.models.task_state_store import TaskStateStoreModel as State  # noqa: TID251
+    from airflow.models.taskinstance import TaskInstance  # noqa: TID251
+    from airflow.utils.state import State as States
+    from sqlalchemy import and_, or_, select, tuple_
+
+    of_task = and_(
+        TaskInstance.dag_id == State.dag_id,
+        TaskInstance.run_id == State.run_id,
+        TaskInstance.task_id == State.task_id,
+        TaskInstance.map_index == State.map_index,
+    )
+    # By what an open record has, never by what a closed one has: that may stand anywhere in an open one too.
+    open_ = or_(
+        State.value.like('%"submitting%'),
+        State.value.like('%"submitted"%'),
+        State.value.like('%"submitted_"%'),  # the quotation mark is escaped in text within text
+        and_(State.value.like('%"cancelled%'), State.value.not_like('%"closed_at%')),  # told to stop, not seen to
+    )
+    elsewhere = or_(State.value.like(f"%{REFERENCE}%"), State.value.like(f"%{POINTER}%"))
+    query = (
+        select(State.id, State.dag_id, State.run_id, State.task_id, State.map_index, State.value)
+        .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, State.key, TaskInstance.id)
+        .join(TaskInstance, of_task)
+        .where(
+            or_(
+                and_(State.key == KEY, or_(open_, elsewhere)),
+                and_(State.key.startswith(ONCE, autoescape=True), or_(State.value.like('%"made%'), elsewhere)),
+            ),
+        )
+    )
+    if is_ended:
+        query = query.where(TaskInstance.state.in_(States.finished))
+    if runs is not None:
+        query = query.where(tuple_(State.dag_id, State.run_id).in_(runs))
+    return query if id_ is None else query.where(State.id == id_)

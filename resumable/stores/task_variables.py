@@ -15,6 +15,9 @@ MAX_NAME = 250
 """Length of a Variable's name in Airflow's database (models/variable.py)."""
 
 
+DESCRIPTION = "kept by airflow-resumable"
+"""What Airflow shows beside such a Variable, and by which it is found again: a name may have been cut."""
+
 _HASH = 20
 
 
@@ -46,7 +49,7 @@ class TaskVariableStore:
         return None if text is None else json.loads(text)
 
     def set(self, key: str, value: Any) -> None:
-        self._variables.set(self._named(key), json.dumps(value), "kept by airflow-resumable")
+        self._variables.set(self._named(key), json.dumps(value), DESCRIPTION)
 
     def delete(self, key: str) -> None:
         self._variables.delete(self._named(key))
@@ -55,9 +58,19 @@ class TaskVariableStore:
         task = self._task
         mapped = [] if map_index == -1 else [str(map_index)]
         plain = ".".join([task.dag_id, task.task_id, *mapped, key])
-        name = unmasked(re.sub(r"[^A-Za-z0-9_.-]", "-", plain))
+        name = _fit(plain)
         is_plain = not mapped and "." not in task.dag_id + task.task_id
         if is_plain and name == plain and len(name) <= MAX_NAME:
             return name
         ids = json.dumps([task.namespace, task.dag_id, task.task_id, map_index, key])
         return f"{name[: MAX_NAME - _HASH - 1]}.{hashlib.sha256(ids.encode()).hexdigest()[:_HASH]}"
+
+
+def is_of_dag(name: str, dag_id: str) -> bool:
+    """Whether a Variable with this name may be of a task of the DAG."""
+    begin = f"{_fit(dag_id)}."
+    return name.startswith(begin[: MAX_NAME - _HASH - 1])
+
+
+def _fit(text: str) -> str:
+    return unmasked(re.sub(r"[^A-Za-z0-9_.-]", "-", text))

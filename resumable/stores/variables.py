@@ -63,17 +63,45 @@ class VariableStore:
         self._variables.delete(name_of(self._task, key))
 
 
+class ListedVariableStore(VariableStore):
+    """One that nobody adds to: where Variables can be listed, one question tells which keys there are."""
+
+    _names: tuple[set[str] | None] | None = None
+
+    def get(self, key: str) -> Any:
+        return super().get(key) if self._may_have(key) else None
+
+    def delete(self, key: str) -> None:
+        if self._may_have(key):
+            super().delete(key)
+
+    def _may_have(self, key: str) -> bool:
+        if self._names is None:
+            ask = getattr(self._variables, "names", None)
+            self._names = (None if ask is None else ask(_prefix(self._task)),)
+        names = self._names[0]
+        return names is None or name_of(self._task, key) in names
+
+
 def name_of(task: TaskIdentity, key: str = KEY) -> str:
     """
     The name of the Variable: what a person can read of the ids, and a hash of the ids as they are.
 
     Letters, digits, ``_``, ``-`` and ``.`` only, because Airflow 3.0 puts it into a URL as it is; under 250 characters.
     """
-    parts = [task.dag_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else []), task.run_id]
     digest = hashlib.sha256(json.dumps([*_ids(task).values(), key]).encode()).hexdigest()[:20]
-    readable = ".".join(re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:_PART] for part in parts)
     more = "" if key == KEY else "." + re.sub(r"[^A-Za-z0-9_-]", "-", key)[:20]
-    return unmasked(f"{PREFIX}{readable}{more}") + f".{digest}"
+    return unmasked(f"{_readable(task)}{more}") + f".{digest}"
+
+
+def _prefix(task: TaskIdentity) -> str:
+    """What the names of all Variables of the task instance begin with: no word that is masked goes over a dot."""
+    return unmasked(_readable(task)) + "."
+
+
+def _readable(task: TaskIdentity) -> str:
+    parts = [task.dag_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else []), task.run_id]
+    return PREFIX + ".".join(re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:_PART] for part in parts)
 
 
 def opened(text: str) -> tuple[Mapping[str, Any], Any]:

@@ -559,6 +559,24 @@ def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) ->
     assert (bench.active(), bench.cancels()) == (0, 1)
 
 
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_job_that_has_ended_is_seen_by_its_record_alone_as_at_its_task_and_a_cancel_of_it_is_no_error(
+    case: Case, bench: Bench, ok: bool
+) -> None:
+    instance = task(case, bench)
+    die_in_the_wait(instance, bench)
+    record = JobRecord.from_json(json.loads(json.dumps(instance.record)))
+    adapter = adapter_of(record.reach)
+    bench.finish(ok=ok)
+    assert adapter is not None
+    assert record.handle is not None
+    seen = adapter.observe(record.handle)
+    assert seen.state is (JobState.SUCCEEDED if ok else JobState.FAILED)
+    assert seen == instance.make()._job_adapter({}).observe(record.handle)
+    if can_stop(bench):
+        adapter.cancel(record.handle)
+
+
 def time_out_in_the_wait(instance: TaskInstance) -> None:
     left = [AirflowTaskTimeout("execution_timeout")]
 

@@ -28,6 +28,9 @@ GRACE = 10.0
 ORPHAN_SECONDS = 60.0
 """How long a job runs that no task waits for."""
 TERMINAL_PATIENCE = 15.0
+SWEEP_SECONDS = 75.0
+"""What a user's stop of a task that no process holds may take: ``[resumable] sweep_delay``, the start of a process on a busy
+machine, and one repetition. Until then its job is not ended as one that nobody waits for."""
 
 Script = Iterator[None]
 
@@ -419,13 +422,15 @@ class Conductor:
     def _end_orphans(self, task: Task) -> None:
         """A job that no task waits for comes to its end as any other would."""
         for job in task.active:
+            if time.time() - task.ledger.stops.get(str(job.id), 0.0) < SWEEP_SECONDS:
+                continue
             has_ended = task.state in ENDED and time.time() - task.since > TERMINAL_PATIENCE
             is_replaced = job is not task.jobs[-1] and task.jobs[-1].age > TERMINAL_PATIENCE
             if (has_ended or is_replaced) and job.age > ORPHAN_SECONDS:
                 self.cloud.finish(job)
 
     def _wait_for_orphans(self) -> None:
-        until = time.monotonic() + ORPHAN_SECONDS + 30
+        until = time.monotonic() + max(ORPHAN_SECONDS, SWEEP_SECONDS) + 30
         while any(task.active for task in self.tasks.values()) and time.monotonic() < until:
             time.sleep(1)
             self._look()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from functools import partial
 
 import httpx
 import pytest
 
-from resumable import Checkpoint, once
+from resumable import Checkpoint, compat, once
+from resumable.checkpoint.objects import ObjectFolder
 from resumable.compat._rest import RestApi
 from resumable.errors import ConfigurationError
 from resumable.identity import TaskIdentity
-from resumable.maintenance import SweepError, main, sweep_variables
+from resumable.maintenance import SweepError, kept, main, remove, sweep_folders, sweep_marks, sweep_variables
+from resumable.stores.object_storage import ObjectStorageStore, folders
+from resumable.stores.task_variables import DESCRIPTION, TaskVariableStore
 from resumable.stores.variables import GONE, VariableStore
 from tests.unit.test_checkpoint import Task
 
@@ -194,3 +198,187 @@ def test_of_checkpoints_and_of_once_nothing_is_left_but_what_somebody_has_to_cle
     assert set(deployment.kept) == {"success": {cluster}, "failed": before, GONE: set()}[state]
     assert ("nobody has cleaned it up" in caplog.text) == (state == GONE)
     task.end()
+
+
+# -- marks of watermarks, and what lies in object storage --------------------------------------------------------------
+
+
+class Beside(Deployment):
+    """A `Deployment` with marks and DAGs."""
+
+    def __init__(self, states, dags=(), marks=()):
+        super().__init__(states)
+        self.known, self.kept = list(dags), dict.fromkeys(marks, "{}")
+
+    def variables(self):
+        return [(name, text) for name, text in self.kept.items() if name.startswith("resumable.")]
+
+    def marks(self):
+        return [(name, text) for name, text in self.kept.items() if not name.startswith("resumable.")]
+
+    def dags(self):
+        return self.known
+
+
+def mark(dag_id, task_id="load", map_index=-1):
+    names = Deployment({})
+    TaskVariableStore(TaskIdentity(dag_id, "run", task_id, map_index), names).set("resumable.watermark.orders", {})
+    return next(iter(names.kept))
+
+
+@pytest.mark.parametrize("dag_id", ["etl", "größe", "a.b", "rotate_secrets", "d" * 250])
+def test_a_mark_goes_with_its_dag_and_not_before(dag_id):
+    names = [mark(dag_id), mark(dag_id, "t" * 250)]
+    there = Beside({}, [dag_id, "another"], names)
+    assert sweep_marks(there) == []
+    gone = Beside({}, ["another", dag_id[:2]], names)
+    assert sorted(sweep_marks(gone, dry_run=True)) == sorted(names)
+    assert sorted(gone.kept) == sorted(names)
+    sweep_marks(gone)
+    assert gone.kept == {}
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", tmp_path.as_uri())
+    return tmp_path
+
+
+def files(storage):
+    return sorted(path.relative_to(storage).parts[0] for path in storage.rglob("*.json"))
+
+
+def test_what_lies_in_object_storage_goes_when_its_run_is_gone_or_its_task_has_succeeded(storage, caplog):
+    caplog.set_level(logging.INFO, "resumable")
+    states = {"gone": GONE, "done": "success", "failed": "failed", "runs": "running", "open": "success"}
+    kept_as = {"gone": "submitted", "done": "succeeded", "failed": "failed", "runs": "submitted", "open": "submitted"}
+    for task_id, state in kept_as.items():
+        task = TaskIdentity(task_id, "run", task_id)
+        ObjectStorageStore(task).set("resumable", record(state, 7))
+        ObjectFolder(storage.as_uri(), task).put("flags", b"1")
+    airflow = Beside(states)
+    assert len(sweep_folders(airflow, folders(), dry_run=True)) == 5
+    assert files(storage) == ["done", "failed", "gone", "open", "runs"]
+    sweep_folders(airflow, folders())
+    assert files(storage) == ["failed", "open", "runs"]
+    assert "demo 7 was not seen to end" in caplog.text
+    assert len(list((storage / "checkpoints").iterdir())) == 2
+
+
+def test_what_another_namespace_keeps_in_the_same_place_is_left_alone(storage, monkeypatch):
+    ObjectStorageStore(TaskIdentity("etl", "run", "load", namespace="other")).set("resumable", record("submitted", 7))
+    ObjectStorageStore(TaskIdentity("etl", "run", "load")).set("resumable", record("submitted", 8))
+    sweep_folders(Beside({"load": GONE}), folders())
+    assert [json.loads(path.read_text())["job"] for path in storage.rglob("*.json")] == [7]
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__NAMESPACE", "other")
+    sweep_folders(Beside({"load": GONE}), folders())
+    assert not [path for path in storage.rglob("*") if path.is_file()]
+
+
+def test_a_task_that_has_succeeded_leaves_no_file_in_object_storage(storage):
+    store = ObjectStorageStore(TaskIdentity("etl", "run", "load"))
+    store.set("resumable", record("succeeded", 7))
+    store.set("resumable.once.x", {})
+    store.delete("resumable")
+    assert store.get("resumable.once.x") == {}
+    store.delete("resumable.once.x")
+    assert not [path for path in storage.rglob("*") if path.is_file()]
+
+
+def test_everything_that_is_kept_is_listed_with_whose_it_is_and_removed_by_its_name(storage):
+    task = TaskIdentity("etl", "run", "load", 3)
+    ObjectStorageStore(task).set("resumable", record("submitted", 7))
+    airflow = Beside({"load": "failed"}, ["etl"], [mark("etl"), mark("away")])
+    VariableStore(task, airflow).set("resumable", record("submitted", 8))
+    listed = dict(kept(airflow, folders()))
+    assert len(listed) == 4
+    assert sorted(listed.values()) == [
+        "a mark of a DAG that is gone",
+        "a mark of the DAG etl",
+        "etl run load map_index=3, failed",
+        "etl run load map_index=3, failed; demo 8 was not seen to end: look there",
+    ]
+    for name in listed:
+        assert remove(airflow, folders(), name)
+        assert not remove(airflow, folders(), name)
+    assert airflow.kept == {}
+    assert not [path for path in storage.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(not compat.has_task_state(), reason="the tables are those of Airflow 3.3")
+def test_the_database_tells_marks_from_other_variables():
+    from tests.support import database
+
+    database.empty()
+    database.put_variable("etl.load.resumable.watermark.orders", "{}")
+    database.put_variable("l" * 250, "{}", DESCRIPTION)  # a name that was cut
+    database.put_variable("somebodys.own", "{}")
+    database.put_variable("resumable.etl.load.run.0a1b", "{}", DESCRIPTION)
+    airflow = compat.database()
+    assert sorted(name for name, _ in airflow.marks()) == ["etl.load.resumable.watermark.orders", "l" * 250]
+    assert [name for name, _ in airflow.variables()] == ["resumable.etl.load.run.0a1b"]
+    assert airflow.dags() == []
+
+
+# -- two deployments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deployments(storage, monkeypatch):
+    """A function that gives the store of a task as the deployment with these Variables has it."""
+
+    def store_of(variables, namespace=""):
+        monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
+        monkeypatch.setenv("AIRFLOW__RESUMABLE__NAMESPACE", namespace)
+        monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+        monkeypatch.setattr(compat, "variables", lambda task: variables)
+        monkeypatch.setattr(compat, "SETTLE", 0.0)
+        compat._deployment.clear()
+        return compat.state_store(Task().context())
+
+    return store_of
+
+
+class Variables(Deployment):
+    def __init__(self):
+        super().__init__({})
+
+    def get(self, name):
+        return self.kept.get(name)
+
+
+def test_a_store_path_that_another_deployment_uses_is_refused_at_the_start_with_the_setting_to_give(deployments):
+    one, other = Variables(), Variables()
+    deployments(one).set("resumable", {"n": 1})
+    with pytest.raises(ConfigurationError, match=r"another Airflow deployment.*Nothing was submitted.*namespace of its own"):
+        deployments(other)
+    assert deployments(one).get("resumable") == {"n": 1}
+    assert deployments(other, namespace="staging").get("resumable") is None
+    with pytest.raises(ConfigurationError, match="another Airflow deployment"):
+        deployments(one, namespace="staging")
+
+
+def test_without_that_mark_it_would_be_given_the_others_record(deployments, monkeypatch):
+    deployments(Variables()).set("resumable", {"n": 1})
+    monkeypatch.setattr(ObjectStorageStore, "require_owner", lambda *_: None)
+    assert deployments(Variables()).get("resumable") == {"n": 1}
+
+
+def test_tasks_that_come_at_the_same_moment_settle_on_one_deployment(deployments, monkeypatch):
+    names = Variables()
+
+    def another_comes(name, text, description):
+        names.kept[name] = "the other's"
+
+    monkeypatch.setattr(names, "set", another_comes)
+    deployments(names)
+    assert compat._deployment == {os.getpid(): "the other's"}
+
+
+def test_where_no_variable_can_be_had_a_store_path_is_taken_as_it_is(deployments, caplog):
+    class Down(Variables):
+        def get(self, name):
+            raise OSError("down")
+
+    deployments(Down()).set("resumable", {"n": 1})
+    assert "whether another deployment shares this store_path is not known" in caplog.text

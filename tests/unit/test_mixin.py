@@ -7,6 +7,7 @@ import inspect
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -949,3 +950,78 @@ def test_a_retry_policy_that_says_nothing_leaves_the_tries_to_be_counted(policy)
     context = {"ti": SimpleNamespace(try_number=1, max_tries=3), "task": SimpleNamespace(retry_policy=policy)}
     assert not compat.is_last_try(context, LookupError())
     assert compat.is_last_try({**context, "ti": SimpleNamespace(try_number=4, max_tries=3)}, LookupError())
+
+
+# -- a task that ends while its job runs: the record says why ----------------------------------------------------------
+
+
+def exits():
+    sys.exit(1)
+
+
+def out_of_memory():
+    raise MemoryError
+
+
+def loses_sight(service):
+    unseen(service, 10**6)
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize(("end", "left"), [(exits, "SystemExit"), (out_of_memory, "on_final_failure=leave")])
+def test_whatever_ends_the_task_the_record_says_why_its_job_runs_on(service, end, left, retries):
+    instance = task(WithCancel, service, retries=retries)
+    service.on_poll = end
+    with pytest.raises((SystemExit, MemoryError)):
+        instance.attempt()
+    assert (service.active, service.cancelled) == ([0], [])
+    assert (left in instance.record.get("left", "")) is (retries == 0)
+
+
+def test_a_last_try_that_cannot_see_its_job_when_it_starts_notes_that_it_leaves_it(service):
+    instance = task(WithCancel, service, retries=1)
+    die_in_the_wait(instance, service)
+    loses_sight(service)
+    with pytest.raises(LostSightError):
+        instance.attempt()
+    assert instance.record["left"] == "LostSightError, on_final_failure=leave"
+
+
+class Nameless(SixMethods, ResumableMixin, BaseOperator):
+    """Neither token nor lookup: a submit that was not answered stays in doubt."""
+
+
+def test_a_last_try_whose_submit_was_not_answered_notes_that(service):
+    instance = task(Nameless, service, retries=0)
+
+    def lost():
+        raise ConnectionError("hung up")
+
+    service.on_submit = lost
+    with pytest.raises(ConnectionError):
+        instance.attempt()
+    assert (instance.record["state"], instance.record["left"]) == ("submitting", "ConnectionError: its submit was not answered")
+
+
+@pytest.mark.parametrize("why", ["on_final_failure", "on_timeout"])
+def test_a_cancel_that_the_service_does_not_take_on_the_last_try_is_left_to_the_sweep(service, why):
+    instance = task(WithCancel, service, retries=0, resume_policy={why: "cancel"})
+    service.on_poll = bug if why == "on_final_failure" else time_out
+
+    def refuse(job_id):
+        service.cancelled.append(job_id)
+        raise ConnectionError("503")
+
+    service.cancel = refuse
+    with pytest.raises((LookupError, AirflowTaskTimeout)):
+        instance.attempt()
+    assert (service.active, service.cancelled) == ([0], [0])
+    assert (instance.record["state"], "closed_at" in instance.record, "left" in instance.record) == ("cancelled", False, False)
+
+
+def test_a_hand_back_and_a_failure_with_tries_left_note_nothing(service):
+    instance = task(WithCancel, service, retries=3)
+    service.on_poll = bug
+    with pytest.raises(LookupError):
+        instance.attempt()
+    assert "left" not in instance.record

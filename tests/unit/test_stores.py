@@ -7,21 +7,30 @@ import re
 import types
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import resumable
-from resumable import compat
+from resumable import Checkpoint, ResumableMixin, compat, once
+from resumable.checkpoint.objects import ObjectFolder
 from resumable.compat import _three, _two
-from resumable.errors import ConfigurationError, StateStoreError
+from resumable.errors import ConfigurationError, RefusedError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
+from resumable.lifecycle import Certainty
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
+from resumable.spec import Spec
 from resumable.stores import MemoryStore, RecordStore, SupersededError
 from resumable.stores.object_storage import ObjectStorageStore
-from resumable.stores.task_state import AfterUpgrade
+from resumable.stores.task_state import AfterUpgrade, TaskStateStore
 from resumable.stores.task_variables import TaskVariableStore
-from resumable.stores.variables import VariableStore, name_of
+from resumable.stores.variables import VariableStore, _prefix, name_of
+from tests.support.fake_service import TASK as FAKE_TASK
+from tests.support.fake_service import Clock, FakeService, new_attempt, start
+from tests.support.runner import TaskInstance
 
 TASK = TaskIdentity("etl", "manual__2026-01-01T00:00:00+00:00", "train")
 ODD = [
@@ -406,6 +415,119 @@ def test_where_nothing_from_before_the_upgrade_can_be_in_flight_a_new_airflow_as
     records.save(record())
 
 
+# -- after an upgrade: every task may write any Variable ---------------------------------------------------------------
+
+RUN_STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+OTHER_RUN = "2025-01-01T00:00:00+00:00"
+ANOTHER = Spec("another text", {"run_name": "0a1b2c"})
+
+
+def upgraded(names, accessor, monkeypatch, **run):
+    """The store of a task's first start on 3.3, of a DAG run that was started at `RUN_STARTED`."""
+    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(compat, "variables", lambda task: names)
+    dag_run = types.SimpleNamespace(**{"clear_number": 0, "start_date": RUN_STARTED, "run_id": "run", **run})
+    return compat.state_store({**context(task_state_store=accessor, max_tries=1), "dag_run": dag_run})
+
+
+def forged(**changes):
+    """What anybody can write: the ids are known, and the name is computed from them."""
+    return record("x", handle=JobHandle("demo", 7), submitted_at=1_767_225_601.0, **changes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"try_number": 99}, {"spec": ANOTHER}])
+def test_a_variable_of_another_run_is_not_believed(changes, monkeypatch, caplog):
+    names, accessor = Names(), Accessor()
+    task = compat.task_identity(context())
+    RecordStore(VariableStore(task, names)).save(replace(forged(**changes), generation=Generation(1, 0, OTHER_RUN)))
+    assert RecordStore(upgraded(names, accessor, monkeypatch)).load() is None
+    assert "is not believed" in caplog.text
+    assert accessor.data == {}
+
+
+def test_a_variable_of_this_run_brings_no_spec_that_could_have_changed_and_no_later_try(monkeypatch):
+    names, accessor = Names(), Accessor()
+    task = compat.task_identity(context())
+    RecordStore(VariableStore(task, names)).save(forged(try_number=99, spec=ANOTHER))
+    found = RecordStore(upgraded(names, accessor, monkeypatch)).load()
+    assert (found.handle.ids, found.spec, found.try_number) == (7, None, 1)
+
+
+def test_a_variable_of_this_run_is_no_reason_to_stop_a_job_after_a_clear(monkeypatch):
+    names, accessor = Names(), Accessor()
+    task = compat.task_identity(context())
+    RecordStore(VariableStore(task, names)).save(replace(forged(), generation=Generation(9, 0, RUN_STARTED.isoformat())))
+    with pytest.raises(RefusedError, match=r"demo job 7.*Nothing was submitted"):
+        RecordStore(upgraded(names, accessor, monkeypatch)).load()
+    assert accessor.data == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hello", "[]", "{}", '{"task": {}, "value": 1}', json.dumps({"task": vars_of(TASK), "value": {}})],
+)
+def test_a_variable_that_is_none_of_ours_fails_no_task(text, monkeypatch):
+    names, accessor = Names(), Accessor()
+    names.kept[name_of(compat.task_identity(context()))] = text
+    assert RecordStore(upgraded(names, accessor, monkeypatch)).load() is None
+
+
+def test_what_a_variable_says_that_once_made_is_not_cleaned_up_for_a_clear(monkeypatch):
+    names, accessor = Names(), Accessor()
+    task = compat.task_identity(context())
+    made = {"version": 1, "state": "made", "value": "precious", "generation": Generation(9, 0, OTHER_RUN).to_json()}
+    VariableStore(task, names).set("resumable.once.x", made)
+    assert upgraded(names, accessor, monkeypatch).get("resumable.once.x") is None
+
+
+@pytest.mark.parametrize("is_guarded", [True, False])
+def test_a_forged_variable_makes_no_victim_stop_a_job(is_guarded, monkeypatch):
+    service = FakeService(Certainty.RESEND, Clock())
+    service.submit("another team's", None)  # job 0, active
+    names, accessor = Names(), MemoryStore()
+    mine = Generation(1, 0, "2026-01-01T00:00:00+00:00")
+    poison = {**forged().to_json(), "service": "fake", "job": 0, "place": {"region": "eu"}}
+    VariableStore(FAKE_TASK, names).set(KEY, {**poison, "generation": Generation(1, 0, OTHER_RUN).to_json()})
+    store = AfterUpgrade(accessor, VariableStore(FAKE_TASK, names), generation=mine if is_guarded else None)
+    if not is_guarded:
+        monkeypatch.setattr(RecordStore, "was_carried_over", False)
+    start(new_attempt(service, store), service)
+    assert bool(service.count("cancel")) is not is_guarded
+
+
+def test_a_fresh_start_on_a_new_airflow_costs_one_request_more_than_its_own_store_whatever_keys_it_has(supervisor, monkeypatch):
+    comms = pytest.importorskip("airflow.sdk.execution_time.comms")
+    if not hasattr(comms, "GetVariableKeys"):
+        pytest.skip("this Airflow cannot list Variables")
+    supervisor.answer = comms.VariableKeysResult(keys=[], total_entries=0)
+    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    given = context(task_state_store=Accessor())
+    for key in (KEY, "resumable.once.a", "resumable.checkpoint.b"):
+        assert compat.state_store(given).get(key) is None
+        compat.state_store(given).delete(key)
+    assert [type(ask).__name__ for ask in supervisor.asked] == ["GetVariableKeys"]
+    assert supervisor.asked[0].prefix == "resumable.etl.train.run."
+
+
+@pytest.mark.parametrize("task", ODD, ids=str)
+def test_the_names_of_a_tasks_variables_begin_with_what_is_asked_for(task):
+    for key in (KEY, "resumable.once.token", "resumable.checkpoint.passwords"):
+        assert name_of(task, key).startswith(_prefix(task))
+
+
+def test_a_list_that_does_not_tell_of_all_is_no_answer(supervisor, monkeypatch):
+    comms = pytest.importorskip("airflow.sdk.execution_time.comms")
+    if not hasattr(comms, "GetVariableKeys"):
+        pytest.skip("this Airflow cannot list Variables")
+    variables = _three.SupervisorVariables(TASK)
+    supervisor.answer = comms.VariableKeysResult(keys=["resumable.a"], total_entries=2)
+    assert variables.names("resumable.") is None
+    supervisor.answer = comms.VariableKeysResult(keys=["resumable.a"], total_entries=1)
+    assert variables.names("resumable.") == {"resumable.a"}
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    assert variables.names("resumable.") is None
+
+
 def test_a_death_between_the_new_store_and_the_old_one_loses_nothing():
     class Dies(MemoryStore):
         def delete(self, key):
@@ -509,3 +631,112 @@ def test_nothing_outside_of_compat_asks_which_airflow_this_is():
     files = [file for file in root.rglob("*.py") if "compat" not in file.relative_to(root).parts]
     assert len(files) > 40
     assert [f"{file}: {found}" for file in files if (found := words.search(file.read_text()))] == []
+
+
+class Minimal:
+    """A store of one's own that says nothing about itself."""
+
+    data: ClassVar[dict] = {}
+
+    def __init__(self, task):
+        self._prefix = str(task)
+
+    def get(self, key):
+        return self.data.get((self._prefix, key))
+
+    def set(self, key, value):
+        self.data[self._prefix, key] = value
+
+    def delete(self, key):
+        self.data.pop((self._prefix, key), None)
+
+
+class Keeping(Minimal):
+    outlives_success = True
+
+
+class AllThree(ResumableMixin, compat.base_operator()):
+    """A job, a checkpoint and a value of `once` in one task."""
+
+    def execute(self, given):
+        once("thing", lambda: "made", context=given)
+        with Checkpoint("items", context=given) as checkpoint:
+            for _ in checkpoint.items([1, 2]):
+                pass
+        return self.execute_resumable(given)
+
+    def submit_job(self, context):
+        return 7
+
+    def get_job_status(self, external_id, context):
+        return "DONE"
+
+    def is_job_active(self, status):
+        return False
+
+    def is_job_succeeded(self, status):
+        return True
+
+    def poll_until_complete(self, external_id, context):
+        pass
+
+    def get_job_result(self, external_id, context):
+        return external_id
+
+
+@pytest.mark.skipif(not compat.has_sdk(), reason="Airflow 2 tells a listener of the success: tests/versions")
+@pytest.mark.parametrize("store", [Minimal, Keeping])
+def test_a_store_of_ones_own_keeps_nothing_of_a_task_that_has_succeeded_unless_it_says_so(store, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", f"{__name__}.{store.__name__}")
+    Minimal.data.clear()
+    instance, made = None, []
+    instance = TaskInstance(lambda: made.append(AllThree(task_id="task")) or made[-1])
+    instance.attempt()
+    assert len(Minimal.data) == 4  # a checkpoint keeps its list beside its progress
+    instance.state = "success"
+    monkeypatch.setattr(compat, "own_state", lambda context: "success")
+    callbacks = made[-1].on_success_callback
+    for callback in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
+        if callback is not None:
+            callback({})
+    assert bool(Minimal.data) is (store is Keeping)
+
+
+# -- what Airflow's clean-up may take away -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stays"),
+    [
+        (KEY, {"state": "submitted"}, True),
+        (KEY, {"state": "succeeded"}, False),
+        ("resumable.once.x", {"state": "made", "cleanup": "m:f"}, True),
+        ("resumable.once.x", {"state": "made", "cleanup": None}, False),
+        ("resumable.once.x", {"state": "making", "cleanup": None}, True),
+        ("resumable.checkpoint.x", {"kind": "items"}, False),
+        ("resumable.checkpoint.x.items.0a1b", {"ids": ""}, True),  # written once, needed as long as the task is tried
+    ],
+)
+def test_only_what_is_needed_however_old_it_is_stays_for_ever(key, value, stays):
+    kept = {}
+
+    class Keeps:
+        def set(self, key, value, **how):
+            kept[key] = how
+
+    TaskStateStore(Keeps(), "forever").set(key, value)
+    assert kept[key] == ({"retention": "forever"} if stays else {})
+
+
+def test_no_limit_of_a_value_is_none(monkeypatch):
+    for given, limit in (("0", 10**9), ("1000", 1000), ("65535", 65535)):
+        monkeypatch.setenv("AIRFLOW__STATE_STORE__MAX_VALUE_STORAGE_BYTES", given)
+        assert compat.value_limit() >= limit
+        assert (compat.value_limit() > limit) is (given == "0")
+
+
+def test_progress_is_put_into_no_folder_that_is_not_mounted_here(storage):
+    folder = ObjectFolder((storage / "mounted").as_uri(), TASK)
+    with pytest.raises(OSError, match="mounted here"):
+        folder.put("x", b"1")
+    assert not list(storage.iterdir())

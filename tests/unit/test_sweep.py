@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from resumable import JobNotFound, ResumableMixin, compat, listener
+from resumable import JobNotFound, ResumableMixin, compat, listener, sweep
+from resumable.ended import Asked
 from resumable.identity import Generation
 from resumable.lifecycle import JobState
 from resumable.mixin import _import_path
@@ -25,6 +30,7 @@ class Cloud:
     states: dict[int, str] = {}
     cancelled: list[tuple[int, str]] = []
     token: str | None = None
+    after_a_cancel = "FAILED"
 
 
 class Train(ResumableMixin, compat.base_operator()):
@@ -61,6 +67,7 @@ class Train(ResumableMixin, compat.base_operator()):
 
     def cancel_job(self, external_id: Any, context: Any) -> None:
         Cloud.cancelled.append((external_id, self.conn_id))
+        Cloud.states[external_id] = Cloud.after_a_cancel
 
 
 class Findable(Train):
@@ -101,23 +108,55 @@ def row(kept: JobRecord, state: str = "success", tries: bool = True, number: int
     return Row(number, "dag", f"run{number}", "job", -1, state, tries, json.dumps(kept.to_json()))
 
 
+BY_USER = {("dag", "run1", "job", -1)}
+"""A user is known to have ended the task of `row` number 1."""
+
+
 @pytest.fixture(autouse=True)
-def cloud() -> None:
-    Cloud.states, Cloud.cancelled, Cloud.token = {7: "RUNNING"}, [], None
+def cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    Cloud.states, Cloud.cancelled, Cloud.token, Cloud.after_a_cancel = {7: "RUNNING"}, [], None, "FAILED"
+    monkeypatch.setattr(sweep, "_sleep", lambda seconds: None)
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", f"other, {__name__}")
 
 
 @pytest.mark.parametrize(
     ("state", "tries", "by_user", "expected"),
     [
-        ("success", False, False, Verdict.STOP),
-        ("skipped", False, False, Verdict.STOP),
-        ("failed", True, False, Verdict.STOP),
-        ("failed", False, True, Verdict.STOP),
+        ("success", False, False, Verdict.UNEXPLAINED),
+        ("skipped", True, False, Verdict.UNEXPLAINED),
+        ("failed", True, False, Verdict.UNEXPLAINED),
         ("failed", False, False, Verdict.LOST),
+        *[(state, tries, True, Verdict.STOP) for state in ("success", "skipped", "failed") for tries in (True, False)],
     ],
 )
-def test_only_a_lost_last_try_looks_like_no_ones_doing(state: str, tries: bool, by_user: bool, expected: Verdict) -> None:
+def test_only_a_known_users_stop_is_one_whatever_state_and_tries_look_like(
+    state: str, tries: bool, by_user: bool, expected: Verdict
+) -> None:
     assert verdict(record(), state, has_tries_left=tries, by_user=by_user) is expected
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "skipped"])
+def test_a_running_job_that_nobody_is_known_to_have_ended_is_reported_and_runs_on(
+    state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ``retry_policy``, code around ours, a swallowed exception: a task ends in many ways with its job running."""
+    table = Table(row(record(), state))
+    assert Sweep(table).run() == {"left": 1}
+    assert (Cloud.cancelled, table.written) == ([], {})
+    assert "Train 7 of dag run1 job" in caplog.text
+    assert "nobody is known to have ended the task" in caplog.text
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("skipped", True), ("failed", False), ("success", False)])
+def test_a_run_that_a_user_or_its_timeout_ended_has_ended_the_tasks_that_it_made_skipped(state: str, stopped: bool) -> None:
+    assert Sweep(Table(row(record(), state))).run(ended_runs=[("dag", "run1")]) == {"stopped" if stopped else "left": 1}
+    assert bool(Cloud.cancelled) == stopped
+
+
+def test_a_mark_says_nothing_of_a_later_start_of_the_task_after_a_clear() -> None:
+    marked = ("dag", "run1", "job", -1, "0199-first")
+    assert Sweep(Table(replace(row(record(), "failed", False), ti_id="0199-second"))).run(by_user=[marked]) == {"left": 1}
+    assert Sweep(Table(replace(row(record(), "failed", False), ti_id="0199-first"))).run(by_user=[marked]) == {"stopped": 1}
 
 
 def test_a_lost_last_try_is_stopped_where_the_policy_says_so() -> None:
@@ -134,23 +173,41 @@ def test_a_job_that_its_task_left_running_on_purpose_is_never_touched(state: str
 
 def test_a_running_job_of_an_ended_task_is_cancelled_through_its_own_connection_and_noted() -> None:
     table = Table(row(record()))
-    assert Sweep(table).run() == {"stopped": 1}
+    assert Sweep(table).run(by_user=BY_USER) == {"stopped": 1}
     assert Cloud.cancelled == [(7, "trainer")]
     assert JobRecord.from_json(table.written[1]).outcome is Outcome.CANCELLED
+    assert "closed_at" in table.written[1]
+
+
+def test_a_cancel_counts_when_the_job_is_seen_to_stop_and_else_the_next_sweep_looks_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Cloud.after_a_cancel = "RUNNING"
+    table = Table(row(record()))
+    first = Sweep(table)
+    assert first.run(by_user=BY_USER) == {"stopping": 1}
+    assert first.unsettled == {("dag", "run1")}
+    assert "closed_at" not in table.written[1]
+    assert "told to stop" in caplog.text
+    table.rows = [replace(table.rows[0], value=json.dumps(table.written[1]))]
+    Cloud.after_a_cancel = "FAILED"
+    assert Sweep(table).run() == {"stopped": 1}  # whoever asks: it was told to
+    assert (table.written[1]["state"], "closed_at" in table.written[1]) == ("cancelled", True)
 
 
 @pytest.mark.parametrize(("status", "outcome"), [("DONE", "succeeded"), ("FAILED", "failed"), (None, "gone")])
-def test_a_job_that_has_ended_is_only_noted(status: str | None, outcome: str) -> None:
+@pytest.mark.parametrize("by_user", [(), BY_USER])
+def test_a_job_that_has_ended_is_only_noted(status: str | None, outcome: str, by_user: Any) -> None:
     Cloud.states = {7: status} if status else {}
     table = Table(row(record()))
-    assert Sweep(table).run() == {"ended": 1}
+    assert Sweep(table).run(by_user=by_user) == {"ended": 1}
     assert (Cloud.cancelled, table.written[1]["state"]) == ([], outcome)
 
 
 def test_a_job_whose_state_nobody_knows_is_left_to_the_next_sweep(caplog: pytest.LogCaptureFixture) -> None:
     Cloud.states = {7: "A_STATE_OF_NEXT_YEAR"}
     table = Table(row(record()))
-    assert Sweep(table).run() == {"failed": 1}
+    assert Sweep(table).run(by_user=BY_USER) == {"failed": 1}
     assert (Cloud.cancelled, table.written) == ([], {})
     assert "the next sweep tries again" in caplog.text
 
@@ -158,21 +215,21 @@ def test_a_job_whose_state_nobody_knows_is_left_to_the_next_sweep(caplog: pytest
 def test_a_task_that_was_cleared_while_the_sweep_looked_keeps_its_job() -> None:
     table = Table(row(record()))
     table.moved = True
-    assert Sweep(table).run() == {"left": 1}
+    assert Sweep(table).run(by_user=BY_USER) == {"left": 1}
     assert Cloud.cancelled == []
 
 
 def test_a_dry_run_says_and_does_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     table = Table(row(record()))
-    Sweep(table, dry_run=True).run()
+    Sweep(table, dry_run=True).run(by_user=BY_USER)
     assert (Cloud.cancelled, table.written) == ([], {})
     assert "Train 7 of dag run1 job" in caplog.text
 
 
 def test_a_submit_in_doubt_and_an_operator_out_of_reach_are_reported_by_name(caplog: pytest.LogCaptureFixture) -> None:
     table = Table(row(record(handle=None), number=1), row(record(reach=None), number=2))
-    assert Sweep(table).run() == {"left": 2}
+    assert Sweep(table).run(by_user=[*BY_USER, ("dag", "run2", "job", -1)]) == {"left": 2}
     assert "job with token tttt" in caplog.text
     assert "Train 7 of dag run2 job" in caplog.text
 
@@ -185,21 +242,53 @@ def in_doubt(**changes: Any) -> JobRecord:
 def test_a_submit_in_doubt_is_looked_up_where_it_can_be_and_its_job_is_stopped() -> None:
     Cloud.token = "t" * 48
     table = Table(row(in_doubt()))
-    assert Sweep(table).run() == {"stopped": 1}
+    assert Sweep(table).run(by_user=BY_USER) == {"stopped": 1}
     assert Cloud.cancelled == [(7, "trainer")]
     assert JobRecord.from_json(table.written[1]).handle == JobHandle("Findable", 7)
 
 
 def test_a_submit_in_doubt_whose_job_is_not_seen_stays_open_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     table = Table(row(in_doubt()))
-    assert Sweep(table).run() == {"left": 1}
+    assert Sweep(table).run(by_user=BY_USER) == {"left": 1}
     assert (Cloud.cancelled, table.written) == ([], {})
     assert "job with token tttt" in caplog.text
 
 
-def test_one_unreadable_record_does_not_keep_the_others_from_being_settled(caplog: pytest.LogCaptureFixture) -> None:
-    broken = replace(row(record(), number=2), value='{"version": 99}')
-    assert Sweep(Table(broken, row(record()))).run() == {"failed": 1, "stopped": 1}
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resumable", {"version": 99}),
+        ("resumable", {"version": 1, "state": "submitted", "job": 7}),
+        ("resumable", ["submitted"]),
+        ("resumable", "submitted"),
+        ("resumable", None),
+        ("resumable.once.x", "made"),
+        ("resumable.once.x", ["made"]),
+        ("resumable.once.x", {"state": "made", "cleanup": 5}),
+        ("resumable.once.x", {"state": "made", "cleanup": "os:system"}),
+        ("resumable.once.x", {"made": 1, "state": ["made"]}),
+    ],
+)
+def test_what_is_no_record_of_ours_is_one_line_in_the_log_and_harms_no_other(
+    key: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = replace(row(record(), number=2), value=json.dumps(value), key=key)
+    found = Sweep(Table(odd, row(record()))).run(by_user=BY_USER)
+    assert found["stopped"] == 1
+    assert not found["failed"]
+    about = [line for line in caplog.messages if "run2" in line]
+    assert len(about) == found["unreadable"] <= 1
+
+
+def test_text_that_is_no_json_harms_no_other_row() -> None:
+    odd = [replace(row(record(), number=n), value=value) for n, value in enumerate(["{", "[" * 100_000, '"', "\\"], 2)]
+    assert Sweep(Table(*odd, row(record()))).run(by_user=BY_USER) == {"unreadable": 4, "stopped": 1}
+
+
+def test_a_record_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    forged = record(handle=JobHandle("Train", "x\nresumable: all is well"), reach=None)
+    Sweep(Table(row(forged))).run(by_user=BY_USER)
+    assert not [line for line in caplog.messages if "\n" in line]
 
 
 def test_only_a_class_that_another_process_can_import_is_named_in_a_record() -> None:
@@ -220,13 +309,13 @@ def test_the_adapter_of_a_record_needs_no_dag_file() -> None:
 
 
 class Ti:
-    dag_id, run_id, task_id, map_index = "dag", "run", "job", -1
+    dag_id, run_id, task_id, map_index, id = "dag", "run", "job", -1, "0199-a"
 
 
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
-    monkeypatch.setattr(listener._reaper, "note", lambda *args: found.append(args))
+    monkeypatch.setattr(listener._reaper, "note", lambda *args, **more: found.append((*args, *more.items())))
     monkeypatch.setattr(compat, "is_server", lambda: True)
     monkeypatch.setattr(compat, "has_task_state", lambda: True)
     return found
@@ -235,7 +324,57 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_users_mark_is_noted_and_a_tasks_own_end_is_not(noted: list[Any]) -> None:
     listener.on_task_instance_failed(previous_state=None, task_instance=Ti)
     listener.on_task_instance_failed(previous_state="running", task_instance=Ti)
-    assert noted == [(("dag", "run"), ("job", -1))]
+    assert noted == [(("dag", "run"), ("job", -1, "0199-a"))]
+
+
+@pytest.mark.parametrize(
+    ("msg", "is_stop"),
+    [
+        ("timed_out", True),
+        ("Dag Run's state was manually set to `failed`.", True),
+        ("task_failure", False),
+        ("all_tasks_deadlocked", False),
+        ("", False),
+    ],
+)
+def test_a_run_is_ended_by_somebody_only_if_airflow_says_so(noted: list[Any], msg: str, is_stop: bool) -> None:
+    listener.on_dag_run_failed(dag_run=Ti, msg=msg)
+    assert noted == [(("dag", "run"), ("is_stop", is_stop))]
+
+
+def test_airflow_gives_the_listener_the_reason_of_a_runs_end(noted: list[Any]) -> None:
+    pluggy = pytest.importorskip("pluggy")
+    spec = pytest.importorskip("airflow.listeners.spec.dagrun")
+    manager = pluggy.PluginManager("airflow")
+    manager.add_hookspecs(spec)
+    manager.register(listener)
+    manager.hook.on_dag_run_failed(dag_run=Ti, msg="timed_out")
+    manager.hook.on_dag_run_success(dag_run=Ti, msg="success")
+    assert noted == [(("dag", "run"), ("is_stop", True)), (("dag", "run"), ("is_stop", False))]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("RESUMABLE", "STORE", "resumable.stores.object_storage.ObjectStorageStore"),
+        ("WORKERS", "STATE_STORE_BACKEND", "airflow.providers.common.io.state_store.backend.StateStoreObjectStorageBackend"),
+        ("STATE_STORE", "BACKEND", "ours.state.Backend"),
+    ],
+)
+def test_where_records_are_kept_elsewhere_sweep_and_listener_say_so_once_and_do_nothing(
+    section: str, name: str, value: str, noted: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__{section}__{name}", value)
+    monkeypatch.setattr(compat, "be_a_server", lambda: None)
+    listener._say_once.cache_clear()
+    for _ in range(3):
+        listener.on_task_instance_failed(previous_state=None, task_instance=Ti)
+    assert noted == []
+    assert len([line for line in caplog.messages if value in line]) == 1
+    with pytest.raises(SystemExit) as ended:
+        sweep.main([])
+    assert ended.value.code == 2
+    assert value in capsys.readouterr().err
 
 
 def test_outside_of_a_server_process_nothing_is_noted(noted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,50 +385,134 @@ def test_outside_of_a_server_process_nothing_is_noted(noted: list[Any], monkeypa
 
 
 class Calm:
-    """A `listener.Reaper` whose time passes only while it sleeps; ``settles`` says whether a sweep settles everything."""
+    """A `listener.Reaper` whose time passes only while it sleeps; ``again`` says which runs a sweep did not settle."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.swept, self.settles = 0.0, [], lambda: True
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *rows: Row) -> None:
+        self.now, self.swept, self.again = 0.0, [], lambda asked: set()
         self.reaper = listener.Reaper()
         monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
         monkeypatch.setattr(listener.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(listener.time, "sleep", self.sleep)
         monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
-        monkeypatch.setattr(listener.TaskStateTable, "ended", lambda table, runs: iter([1]))
+        monkeypatch.setattr(listener, "TaskStateTable", lambda: Table(*rows))
         monkeypatch.setattr(listener, "_sweep", self.sweep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def sweep(self, runs: Any, by_user: Any) -> bool:
-        self.swept.append((self.now, runs, by_user))
-        return self.settles()
+    def sweep(self, asked: Asked) -> Any:
+        self.swept.append((self.now, asked))
+        return self.again(asked)
+
+    @property
+    def when(self) -> list[tuple[float, list[str]]]:
+        return [(at, [run for _, run in asked.runs]) for at, asked in self.swept]
 
 
-def test_a_run_is_swept_no_sooner_than_its_delay_after_the_last_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    calm = Calm(monkeypatch)
-    calm.reaper.note(("dag", "a"), ("job", -1))
-    calm.now = 10.0
-    calm.reaper.note(("dag", "b"))
+def open_row(run: str, task: str = "job", state: str = "failed", ti_id: str = "", **changes: Any) -> Row:
+    return Row(hash((run, task)), "dag", run, task, -1, state, True, json.dumps(record(**changes).to_json()), ti_id=ti_id)
+
+
+def test_each_task_is_swept_its_delay_after_its_own_mark_and_no_later_mark_puts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Calm(monkeypatch, *[open_row("a", f"t{n}", ti_id=f"0199-{n}") for n in range(3)], open_row("b", state="skipped"))
+    for n in range(3):
+        calm.now = 5.0 * n
+        calm.reaper.note(("dag", "a"), (f"t{n}", -1, f"0199-{n}"))
+    calm.now = 12.0
+    calm.reaper.note(("dag", "b"), is_stop=True)
     calm.reaper._work()
-    assert calm.swept == [(15.0, {("dag", "a")}, {("dag", "a", "job", -1)}), (25.0, {("dag", "b")}, set())]
+    assert calm.when == [(15.0, ["a"]), (20.0, ["a"]), (25.0, ["a"]), (27.0, ["b"])]
+    assert [asked.by_user for _, asked in calm.swept[:3]] == [[("dag", "a", f"t{n}", -1, f"0199-{n}")] for n in range(3)]
+    assert [len(asked.only or ()) for _, asked in calm.swept] == [1, 1, 1, 1]
+    assert calm.swept[-1][1].ended_runs == [("dag", "b")]
 
 
-def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour(
+def test_marks_of_many_tasks_at_once_start_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Calm(monkeypatch, *[open_row("a", f"t{n}", ti_id=f"0199-{n}") for n in range(200)])
+    for n in range(200):
+        calm.reaper.note(("dag", "a"), (f"t{n}", -1, f"0199-{n}"))
+    calm.reaper._work()
+    assert [len(asked.only or ()) for _, asked in calm.swept] == [200]
+
+
+def test_a_stop_that_the_service_does_not_take_is_tried_again_for_half_an_hour_and_holds_up_no_other_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calm = Calm(monkeypatch)
-    calm.settles = lambda: len(calm.swept) > 2
-    calm.reaper.note(("dag", "a"), ("job", -1))
+    calm = Calm(monkeypatch, open_row("a"), open_row("b"))
+    calm.again = lambda asked: {("dag", "a")} if len(calm.swept) < 3 else set()
+    calm.reaper.note(("dag", "a"), ("job", -1, ""))
+    calm.reaper.note(("dag", "b"), ("job", -1, ""))
     calm.reaper._work()
-    assert [at for at, _, _ in calm.swept] == [15.0, 45.0, 105.0]
-    assert all(by_user == {("dag", "a", "job", -1)} for _, _, by_user in calm.swept)
+    assert calm.when == [(15.0, ["a", "b"]), (45.0, ["a"]), (105.0, ["a"])]
+    assert all(("dag", "a", "job", -1, "") in asked.by_user for _, asked in calm.swept)
 
-    calm.swept, calm.settles = [], lambda: False
-    calm.reaper.note(("dag", "b"))
+    calm.swept, calm.again = [], lambda asked: set(asked.runs)
+    calm.reaper.note(("dag", "b"), ("job", -1, ""))
     calm.reaper._work()
     assert 25 * 60 < calm.swept[-1][0] - calm.swept[0][0] < 35 * 60
     assert "by hand" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"left": "the task does not wait for it"},
+        {"left": "on_final_failure=leave"},
+        {"outcome": Outcome.SUCCEEDED, "closed_at": 1e9},
+        {},  # nobody is known to have ended it
+    ],
+)
+def test_the_end_of_a_run_starts_no_process_for_a_job_that_nothing_is_to_be_done_about(
+    left: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = Calm(monkeypatch, open_row("a", state="success", **left))
+    calm.reaper.note(("dag", "a"))
+    calm.reaper._work()
+    assert calm.swept == []
+
+
+def test_the_end_of_a_run_starts_a_process_for_a_lost_last_try_whose_policy_says_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = replace(open_row("a", cancel_if_lost=True), has_tries_left=False)
+    calm = Calm(monkeypatch, lost)
+    calm.reaper.note(("dag", "a"))
+    calm.reaper._work()
+    assert calm.when == [(15.0, ["a"])]
+
+
+def test_a_process_that_hangs_is_given_up_and_its_runs_are_swept_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "_START", "import time; time.sleep(600)")
+    monkeypatch.setattr(listener, "SWEEP_SECONDS", 0.5)
+    assert listener._sweep(Asked(runs=[("dag", "a")])) == {("dag", "a")}
+
+
+def test_the_process_finds_no_module_in_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There, on an API server of the official images, lie everybody's DAG files."""
+    (tmp_path / "everybodys.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    found = "from importlib.util import find_spec; print(find_spec('everybodys'))"
+    start = listener._START.partition("from resumable")[0]
+    assert subprocess.run([sys.executable, "-c", start + found], capture_output=True, text=True, check=True).stdout == "None\n"
+    assert "everybodys" in subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_row_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+    status = Train.get_job_status
+    monkeypatch.setattr(Train, "get_job_status", lambda self, i, context: hanging.wait() if i == 0 else status(self, i, context))
+    monkeypatch.setattr(sweep, "WORKERS", 2)
+    rows = [row(record(handle=JobHandle("Train", 0)), number=n) for n in range(2, 5)]
+    by_user = [("dag", f"run{n}", "job", -1) for n in range(1, 5)]
+    assert Sweep(Table(*rows, row(record())), row_seconds=0.2).run(by_user=by_user) == {"failed": 3, "stopped": 1}
+    hanging.set()
+
+
+def test_a_record_from_the_future_is_waited_for_no_longer_than_its_service_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(sweep, "_sleep", slept.append)
+    monkeypatch.setattr(Findable, "settle_time", 30.0)
+    of_2100 = in_doubt(intended_at=4_102_444_800.0)
+    assert Sweep(Table(row(of_2100))).run(by_user=BY_USER) == {"left": 1}
+    assert sum(slept) < 60
 
 
 class Stranger:
@@ -314,7 +537,7 @@ def test_a_job_that_nothing_can_stop_is_reported_and_no_failure_of_the_sweep(cap
     globals()["Unstoppable"] = Unstoppable
     Unstoppable.__qualname__ = "Unstoppable"
     table = Table(row(record(reach={**REACH, "operator": f"{__name__}:Unstoppable"})))
-    assert Sweep(table).run() == {"left": 1}  # type: ignore[arg-type]
+    assert Sweep(table).run(by_user=BY_USER) == {"left": 1}  # type: ignore[arg-type]
     assert "nothing can stop it" in caplog.text
     assert table.written == {}
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.exceptions import AirflowSkipException
 
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrAddStepsOperator
@@ -31,6 +33,8 @@ NOTED: dict[str, Any] = {"pre_execute": note_attempt, "retry_delay": timedelta(s
 
 
 Settings = dict[str, Any] | None
+GIVES_UP = ExceptionRetryPolicy(rules=[RetryRule(exception=LookupError, action=RetryAction.FAIL)])
+"""What the custom operator's wait fails with ends its task, whatever tries are left."""
 
 
 def make(name: str, suffix: str = "", policy: Settings = None, dag: Settings = None, **more: Any) -> None:
@@ -47,6 +51,13 @@ def note_and_dawdle(context: Any) -> None:
     time.sleep(5)
 
 
+def note_and_skip_a_retry(context: Any) -> None:
+    """Code around the operator that ends the task in a later try, with the job of an earlier one running."""
+    note_attempt(context)
+    if context["ti"].try_number > 1:
+        raise AirflowSkipException("nothing to do")
+
+
 make("databricks", "_dawdles", pre_execute=note_and_dawdle)
 make("emr", "_dawdles", pre_execute=note_and_dawdle)
 make("custom", retries=3)
@@ -54,6 +65,9 @@ make("custom", "_r0")
 make("custom", "_gives_up", {"on_final_failure": "leave"}, gives_up=True)
 make("custom", "_gives_up_cancel", {"on_final_failure": "cancel"}, gives_up=True)
 make("databricks", "_cli", retries=3)
+make("custom", "_policy", gives_up=True, retries=3, retry_policy=GIVES_UP)
+make("databricks", "_skips", pre_execute=note_and_skip_a_retry, retries=3)
+make("databricks", "_deletable", RESCHEDULE)
 
 make("custom", "_reschedule", RESCHEDULE)
 for name in POLLING:
@@ -82,3 +96,10 @@ with DAG("ours_mapped_reschedule", schedule=None) as mapped_reschedule:
     ResumableDatabricksOperator.partial(
         task_id="job", retries=0, polling_period_seconds=1, resume_policy=RESCHEDULE, **NOTED
     ).expand(json=[{**DATABRICKS["json"], "notebook_task": {"notebook_path": path}} for path in ("/a", "/b")])
+
+MANY = 200
+
+with DAG("ours_many", schedule=None, max_active_tasks=MANY) as many:
+    ResumableDatabricksOperator.partial(
+        task_id="job", retries=0, polling_period_seconds=1, resume_policy={"wait": "reschedule", "wait_interval": 3600}, **NOTED
+    ).expand(json=[{**DATABRICKS["json"], "notebook_task": {"notebook_path": f"/{n}"}} for n in range(MANY)])

@@ -1,0 +1,166 @@
+"""The tables of a real Airflow 3.3 in a database of this test run's own, with task instances and what they keep."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from functools import cache
+from typing import Any
+
+from resumable.record import KEY
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@cache
+def make_tables() -> None:
+    """Once in a process."""
+    from airflow import settings
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+
+    import_all_models()
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # the processes of one test run have one AIRFLOW_HOME
+        settings.SQL_ALCHEMY_CONN = f"sqlite:///{os.environ['AIRFLOW_HOME']}/{worker}.db"
+        settings.configure_orm()
+    Base.metadata.create_all(settings.engine)
+
+
+def empty() -> None:
+    make_tables()
+    from airflow.models.base import Base
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+
+
+def put(
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    state: str | None,
+    value: Any,
+    *,
+    key: str = KEY,
+    tries: tuple[int, int] = (1, 3),
+    map_index: int = -1,
+    run_state: str = "running",
+) -> str:
+    """A task instance in ``state`` and a value of its task state; the id of its start. ``tries``: try_number and max_tries."""
+    import uuid
+
+    from airflow.models import DagRun, TaskInstance
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert, select
+
+    with create_session() as session:
+        run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if run is None:
+            if not session.scalar(select(DagBundleModel.name).where(DagBundleModel.name == "bundle")):
+                session.execute(insert(DagBundleModel).values(name="bundle"))
+            values = {"dag_id": dag_id, "run_id": run_id, "state": run_state, "run_type": "manual", "clear_number": 0}
+            session.execute(insert(DagRun).values(**values, run_after=NOW, start_date=NOW))
+            run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        ids = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
+        ti_id = session.scalar(select(TaskInstance.id).filter_by(**ids))
+        if ti_id is None:
+            ti_id = uuid.uuid4()
+            more = {"state": state, "try_number": tries[0], "max_tries": tries[1], "pool": "default_pool", "pool_slots": 1}
+            session.execute(insert(TaskInstance).values(id=ti_id, **ids, **more))
+        kept = {"dag_run_id": run, **ids, "key": key, "value": value if isinstance(value, str) else json.dumps(value)}
+        session.execute(insert(TaskStateStoreModel).values(**kept))
+    return str(ti_id)
+
+
+def kept(dag_id: str, task_id: str, key: str = KEY) -> Any:
+    from airflow.models.task_state_store import TaskStateStoreModel as State
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(State.value).where(State.dag_id == dag_id, State.task_id == task_id, State.key == key)
+    with create_session() as session:
+        return json.loads(session.scalar(query))
+
+
+def put_team(name: str, dag_id: str) -> None:
+    """A team, and a DAG of it."""
+    from airflow.models import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.team import Team
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        bundle = DagBundleModel(name=f"bundle_{name}")
+        bundle.teams.append(Team(name=name))
+        session.add(bundle)
+        session.flush()
+        session.add(DagModel(dag_id=dag_id, bundle_name=bundle.name, fileloc="x", relative_fileloc="x"))
+
+
+def put_connection(conn_id: str, host: str, team: str | None = None) -> None:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(conn_id=conn_id, conn_type="http", host=host, team_name=team))
+
+
+def delete_run(dag_id: str, run_id: str, *, but: Exception | None = None) -> None:
+    """As the API server does it. ``but`` is raised before the end."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        session.delete(session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)))
+        session.flush()
+        if but is not None:
+            raise but
+
+
+def delete_dag(dag_id: str) -> None:
+    """As the API server does it."""
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.models import DagModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(DagModel(dag_id=dag_id, bundle_name="bundle", fileloc="x", relative_fileloc="x"))
+    delete_dag(dag_id)
+
+
+def put_variable(name: str, text: str, description: str | None = None) -> None:
+    from airflow.models import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Variable(key=name, val=text, description=description))
+
+
+def put_many(dag_id: str, values: list[tuple[str, str, Any]]) -> None:
+    """Failed tasks with a record each: run_id, task_id, record. Their ids are 1, 2, …, as UUIDs."""
+    import uuid
+
+    from airflow.models import DagRun, TaskInstance
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    runs = {run_id: number for number, run_id in enumerate(dict.fromkeys(run_id for run_id, _, _ in values), 1)}
+    common = {"state": "failed", "run_type": "manual", "clear_number": 0, "run_after": NOW, "start_date": NOW}
+    of_task = {"state": "failed", "try_number": 4, "max_tries": 3, "pool": "default_pool", "pool_slots": 1, "map_index": -1}
+    tis, kept_ = [], []
+    for number, (run_id, task_id, value) in enumerate(values):
+        ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+        tis.append({"id": uuid.UUID(int=number + 1), **ids, **of_task})
+        kept_.append({**ids, "dag_run_id": runs[run_id], "map_index": -1, "key": KEY, "value": json.dumps(value)})
+    with create_session() as session:
+        made = [{"id": n, "dag_id": dag_id, "run_id": run_id, **common} for run_id, n in runs.items()]
+        session.execute(insert(DagRun.__table__), made)
+        session.execute(insert(TaskInstance.__table__), tis)
+        session.execute(insert(TaskStateStoreModel.__table__), kept_)
