@@ -64,7 +64,7 @@ def _made(operator: Any, module: str) -> Any:
         "__module__": module,
         "__qualname__": operator.__qualname__,
         "__doc__": operator.__doc__,
-        "_made_from": (operator, module),
+        "_resumable_made_from": (operator, module),
     }
     return type(operator)(operator.__name__, (_Adapted, operator), {**taken, **about})
 
@@ -106,27 +106,27 @@ def _arguments(operator: Any) -> set[str]:
 class _Adapted(ResumableMixin):
     """What a made class has besides the methods of its operator."""
 
-    _made_from: tuple[Any, str]
+    _resumable_made_from: tuple[Any, str]
 
     @compat.apply_defaults
     def __init__(self, **kwargs: Any) -> None:
         if {**(kwargs.get("default_args") or {}), **kwargs}.get("durable", True):
             kwargs = _undeferred(type(self), kwargs)
         super().__init__(**kwargs)
-        if self._is_durable and getattr(self, "deferrable", False):
+        if self._resumable_is_durable and getattr(self, "deferrable", False):
             raise ConfigurationError(
                 f"{type(self).__name__}(deferrable=True): a deferrable operator submits by another way than submit_job, which "
                 "make_resumable cannot make durable. Nothing was submitted. Give deferrable=False, with "
                 "resume_policy={'wait': 'reschedule'} to free the worker slot while the job runs; or durable=False."
             )
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return all(getattr(self, name, True) for name in _WAIT_ARGUMENTS)
 
-    def _stop_job(self, why: str) -> bool:
-        attempt = self._attempt
-        if attempt is None or not self._has_own_on_kill() or type(self).cancel_job is not ResumableMixin.cancel_job:
-            return super()._stop_job(why)
+    def _resumable_stop_job(self, why: str) -> bool:
+        attempt = self._resumable_attempt
+        if attempt is None or not self._resumable_has_own_on_kill() or type(self).cancel_job is not ResumableMixin.cancel_job:
+            return super()._resumable_stop_job(why)
         self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
         try:
             type(self).on_kill(self)  # type: ignore[attr-defined]
@@ -139,8 +139,11 @@ class _Adapted(ResumableMixin):
         """Where the class is bound to another name than its own, instances are pickled by what it was made from."""
         reduced: Any = super().__reduce_ex__(protocol)
         made = type(self)
-        if "_made_from" in vars(made) and getattr(sys.modules.get(made.__module__), made.__qualname__, None) is not made:
-            return (_blank, made._made_from, *reduced[2:])
+        if (
+            "_resumable_made_from" in vars(made)
+            and getattr(sys.modules.get(made.__module__), made.__qualname__, None) is not made
+        ):
+            return (_blank, made._resumable_made_from, *reduced[2:])
         return reduced
 
 
@@ -150,11 +153,11 @@ def _blank(operator: Any, module: str) -> Any:
 
 
 def _token_to_send(self: Any) -> Any:
-    return vars(self).get("_their_token") or self._token
+    return vars(self).get("_resumable_their_token") or self._resumable_token
 
 
 def _keep_their_token(self: Any, token: Any) -> None:
-    vars(self)["_their_token"] = token
+    vars(self)["_resumable_their_token"] = token
 
 
 _shared_token = property(_token_to_send, _keep_their_token)

@@ -93,8 +93,8 @@ class HookReplay(ReplayMixin):
     def replacements(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         """The methods that stand before the hook's own while ``execute`` runs, by name."""
         hook = getattr(self, self.hook_name)
-        looks = {name: self._looker(attempt, getattr(hook, name)) for name in self.look_methods}
-        return {**looks, self.submit_method: self._submitter(attempt, getattr(hook, self.submit_method))}
+        looks = {name: self._resumable_looker(attempt, getattr(hook, name)) for name in self.look_methods}
+        return {**looks, self.submit_method: self._resumable_submitter(attempt, getattr(hook, self.submit_method))}
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
@@ -107,7 +107,7 @@ class HookReplay(ReplayMixin):
             for name in replaced:
                 own.pop(name, None)
 
-    def _submitter(self, attempt: Attempt, send: Callable[..., Any]) -> Callable[..., Any]:
+    def _resumable_submitter(self, attempt: Attempt, send: Callable[..., Any]) -> Callable[..., Any]:
         def submit(*args: Any, **kwargs: Any) -> Any:
             if attempt.handle is None:
                 call = inspect.signature(send).bind(*args, **kwargs)
@@ -125,7 +125,7 @@ class HookReplay(ReplayMixin):
 
         return submit
 
-    def _looker(self, attempt: Attempt, look: Callable[..., Any]) -> Callable[..., Any]:
+    def _resumable_looker(self, attempt: Attempt, look: Callable[..., Any]) -> Callable[..., Any]:
         def look_and_flush(*args: Any, **kwargs: Any) -> Any:
             self.refuse_unseen(attempt)
             attempt.flush()
@@ -133,11 +133,11 @@ class HookReplay(ReplayMixin):
 
         return look_and_flush
 
-    def _waits(self) -> bool:
-        return not self.wait_argument or super()._waits()
+    def _resumable_waits(self) -> bool:
+        return not self.wait_argument or super()._resumable_waits()
 
-    def _check_reschedule(self) -> None:
-        super()._check_reschedule()
+    def _resumable_check_reschedule(self) -> None:
+        super()._resumable_check_reschedule()
         if not self.wait_argument:
             raise ConfigurationError(
                 f"wait='reschedule' needs an operator that can be told not to wait, and {type(self).__name__} names no "

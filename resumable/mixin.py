@@ -83,21 +83,19 @@ class DurableBase(_StartedAgainInTime, ABC):
     nor read. If ``reach_fields`` is None, such a job is reported and not stopped.
     """
 
-    limits: ClassVar[Sequence[Limit]] = ()
-    """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
 
     if TYPE_CHECKING:  # of the operator's other base
         log: Any
         task_id: str
 
-    _is_durable = True
-    """Ours. Where it is off, `_execute_theirs` puts into ``durable`` what the operator's own durability would have there."""
+    _resumable_is_durable = True
+    """Ours. If off, `_resumable_execute_theirs` puts into ``durable`` what the operator's own durability has there."""
 
-    _was_told_early = False
-    _is_at_work = _is_over = False
-    _attempt: Attempt | None = None
-    _interruption: Interruption | None = None
-    _written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+    _resumable_was_told_early = False
+    _resumable_is_at_work = _resumable_is_over = False
+    _resumable_attempt: Attempt | None = None
+    _resumable_interruption: Interruption | None = None
+    _resumable_written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
 
     @compat.apply_defaults
     def __init__(
@@ -120,28 +118,28 @@ class DurableBase(_StartedAgainInTime, ABC):
         theirs = vars(self).get("durable")
         if not durable and theirs is not None and "durable" in (kwargs.get("default_args") or {}):  # it was meant for us
             theirs = compat.durable_by_default(type(self))
-        self._their_durable: bool | None = theirs
-        self._is_durable = self.durable = durable
-        self.resume_policy, self._given_policy = policy, given
+        self._resumable_their_durable: bool | None = theirs
+        self._resumable_is_durable = self.durable = durable
+        self.resume_policy, self._resumable_given_policy = policy, given
         if durable and policy.wait is Wait.RESCHEDULE:
-            self._settle_reschedule(given)
-        if durable and given.job_timeout is not None and not self._can_stop():
+            self._resumable_settle_reschedule(given)
+        if durable and given.job_timeout is not None and not self._resumable_can_stop():
             raise ConfigurationError(
                 f"job_timeout={given.deadline:g} needs a way to stop the job, and {type(self).__name__} has none. Nothing was "
                 "submitted. Implement cancel_job, or leave job_timeout out."
             )
 
-    def _can_stop(self) -> bool:
+    def _resumable_can_stop(self) -> bool:
         return True
 
-    def _settle_reschedule(self, given: ResumePolicy) -> None:
+    def _resumable_settle_reschedule(self, given: ResumePolicy) -> None:
         """What cannot be is an error where the author asked for it; where airflow.cfg did, it yields."""
         policy, where = self.resume_policy, "airflow.cfg [resumable]"
         if given.wait_interval is None and policy.interval < _least_interval():
             compat.say_once(f"{where}: wait_interval={policy.interval:g} is too near for the scheduler; it is taken for 60")
             self.resume_policy = replace(policy, wait_interval=60.0)
         try:
-            self._check_reschedule()
+            self._resumable_check_reschedule()
         except ConfigurationError as e:
             if given.wait is not None:
                 raise
@@ -149,7 +147,7 @@ class DurableBase(_StartedAgainInTime, ABC):
             compat.say_once(f"{where}: wait=reschedule is not followed by {name}, which waits as it does without. {why}")
             self.resume_policy = replace(self.resume_policy, wait=Wait.POLL)
 
-    def _check_reschedule(self) -> None:
+    def _resumable_check_reschedule(self) -> None:
         floor = _least_interval()
         if self.resume_policy.interval < floor:
             raise ConfigurationError(
@@ -163,15 +161,19 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    def _job_adapter(self, context: Any) -> JobAdapter:
+    def _resumable_job_adapter(self, context: Any) -> JobAdapter:
         raise NotImplementedError
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return True
 
     def is_wait_trouble(self, error: BaseException) -> bool:
         """Whether an exception of the wait, while the job is active or has succeeded, means that the wait may simply go on."""
         return not compat.is_final(error)
+
+    def _resumable_limits(self) -> Sequence[Limit]:
+        """The arguments by which the author may limit the wait."""
+        return ()
 
     def is_rejection(self, error: BaseException) -> bool:
         """
@@ -182,57 +184,57 @@ class DurableBase(_StartedAgainInTime, ABC):
         """
         return proves_nothing_made(error)
 
-    def is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
+    def _resumable_is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
         """Whether an error of the submit proves that its token made a job which was deleted: ``on_missing`` then applies."""
         return False
 
-    def _run_attempt(self, context: Any, body: Body) -> Any:
+    def _resumable_run_attempt(self, context: Any, body: Body) -> Any:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         context = compat.task_context(context, self)
-        with compat.airflow_errors(context), one_attempt(context), compat.sigterm_calls(self._on_sigterm):
+        with compat.airflow_errors(context), one_attempt(context), compat.sigterm_calls(self._resumable_on_sigterm):
             before = vars(self).get("on_kill")  # of a checkpoint that is open around the job
-            self._take_over_on_kill()
-            attempt = self._attempt = self._new_attempt(context)
+            self._resumable_take_over_on_kill()
+            attempt = self._resumable_attempt = self._resumable_new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
-            watch = Interruption(attempt, why, request_lock=compat.request_lock(), log=self.log, cancel=self._stop_job)
+            watch = Interruption(attempt, why, request_lock=compat.request_lock(), log=self.log, cancel=self._resumable_stop_job)
             try:
-                with watch as self._interruption:
-                    if self._was_told_early:
+                with watch as self._resumable_interruption:
+                    if self._resumable_was_told_early:
                         watch.notice()
-                    self._begin(context, attempt)
-                    self._take_up_theirs(context, attempt)
-                    if attempt.stop_if_overdue(self._stop_job):
+                    self._resumable_begin(context, attempt)
+                    self._resumable_take_up_theirs(context, attempt)
+                    if attempt.stop_if_overdue(self._resumable_stop_job):
                         raise _overdue(attempt)
-                    result = self._repeat(context, attempt, body)
+                    result = self._resumable_repeat(context, attempt, body)
             except Interrupted as e:
                 watch.close()  # it may have come while the watch was being closed
-                self._leave(attempt, e.stop)
+                self._resumable_leave(attempt, e.stop)
             except compat.task_timeout() as e:
-                self._timed_out(context, attempt, e)  # on_kill follows; the matter is settled here
+                self._resumable_timed_out(context, attempt, e)  # on_kill follows; the matter is settled here
                 raise
             except (Exception, SystemExit) as e:
-                self._note_task_end(context, attempt, e)
+                self._resumable_note_task_end(context, attempt, e)
                 raise
             finally:
-                self._interruption, self._was_told_early, self._is_over = None, False, True
+                self._resumable_interruption, self._resumable_was_told_early, self._resumable_is_over = None, False, True
                 if before is not None:
                     vars(self)["on_kill"] = before
                 attempt.flush()
-            self._succeeded(context, attempt)
+            self._resumable_succeeded(context, attempt)
             return result
 
-    def _begin(self, context: Any, attempt: Attempt) -> None:
+    def _resumable_begin(self, context: Any, attempt: Attempt) -> None:
         try:
             attempt.begin()
         except JobFailedError as e:
             assert attempt.seen is not None
-            self._failed(context, attempt, attempt.seen, e)
+            self._resumable_failed(context, attempt, attempt.seen, e)
             raise
         except RefusedError as e:
             attempt.leave(str(e).partition(". ")[0])
             raise
 
-    def _is_nested(self, context: Any) -> bool:
+    def _resumable_is_nested(self, context: Any) -> bool:
         """
         Whether this operator is run by hand, inside another task. A task has one record, and two jobs in it would be taken for
         each other.
@@ -243,59 +245,59 @@ class DurableBase(_StartedAgainInTime, ABC):
             return False
         return outer != self.task_id or (isinstance(task, compat.base_operator()) and type(task) is not type(self))
 
-    def _runs_durable(self, context: Any) -> bool:
-        if self._is_durable and self._is_nested(context):
-            self._is_durable = self.durable = False
-            self._their_durable = None  # it would mix two jobs up as well
+    def _resumable_runs_durable(self, context: Any) -> bool:
+        if self._resumable_is_durable and self._resumable_is_nested(context):
+            self._resumable_is_durable = self.durable = False
+            self._resumable_their_durable = None  # it would mix two jobs up as well
             self.log.warning(
                 "resumable: %s is executed inside task %s and is not made durable: a task has one record, for one job. A retry "
                 "of that task starts this job again. Make a task of its own of it, or write the outer task as a ResumableMixin.",
                 type(self).__name__,
                 context["task"].task_id,
             )
-        return self._is_durable
+        return self._resumable_is_durable
 
-    def _take_up_theirs(self, context: Any, attempt: Attempt) -> None:
+    def _resumable_take_up_theirs(self, context: Any, attempt: Attempt) -> None:
         """Go on with the job that the operator's own durability (Airflow 3.3) had started before ours was switched on."""
         key = getattr(self, "external_id_key", None)
         if key is None or attempt.record is not None or context["ti"].try_number <= 1:
             return
         external_id = compat.kept_by_operator(context, key)
         if external_id:
-            attempt.take_up(self._handle_of(external_id), may_deliver=not compat.may_be_cleared(context))
+            attempt.take_up(self._resumable_handle_of(external_id), may_deliver=not compat.may_be_cleared(context))
 
-    def _handle_of(self, external_id: Any) -> JobHandle:
+    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
         """The handle of the job that the operator's own durability knows by ``external_id``."""
         raise NotImplementedError
 
-    def _succeeded(self, context: Any, attempt: Attempt) -> None:
-        if self._waits():
+    def _resumable_succeeded(self, context: Any, attempt: Attempt) -> None:
+        if self._resumable_waits():
             attempt.close(Outcome.SUCCEEDED)
         if not attempt.outlives_success:
             compat.after_success(self, context, attempt.forget)
 
-    def _new_attempt(self, context: Any) -> Attempt:
-        adapter = self._job_adapter(context)
+    def _resumable_new_attempt(self, context: Any) -> Attempt:
+        adapter = self._resumable_job_adapter(context)
         return Attempt(
             task=compat.task_identity(context),
-            claim=Claim(compat.generation(context), self._spec(context), adapter.certainty, self._waits()),
+            claim=Claim(compat.generation(context), self._resumable_spec(context), adapter.certainty, self._resumable_waits()),
             policy=self.resume_policy,
-            records=self._records(context),
+            records=self._resumable_records(context),
             adapter=adapter,
             log=self.log,
             try_number=context["ti"].try_number,
             may_record=lambda params: not compat.holds_secret(params),
             redact=compat.masked,
             room=compat.record_limit(),
-            reach=self._reach(),
-            count=self._count,
+            reach=self._resumable_reach(),
+            count=self._resumable_count,
         )
 
-    def _count(self, event: str) -> None:
+    def _resumable_count(self, event: str) -> None:
         with suppress(Exception):  # a metric never fails a task
             compat.count(event, type(self).__name__)
 
-    def _reach(self) -> dict[str, Any] | None:
+    def _resumable_reach(self) -> dict[str, Any] | None:
         """How the job is reached when no process holds the task: this class and the attributes that ``reach_fields`` names."""
         if self.reach_fields is None or (path := _import_path(type(self))) is None:
             return None
@@ -303,18 +305,18 @@ class DurableBase(_StartedAgainInTime, ABC):
         return {"operator": path, **{name: value for name, value in values.items() if _may_be_kept(name, value)}}
 
     @classmethod
-    def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
+    def _resumable_at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
         """The adapter of a job whose task runs nowhere: an instance that has ``reach`` and the defaults of its class only."""
         operator = cls.__new__(cls)
         # a task can write any name and any value into its record
         known = {name: reach[name] for name in cls.reach_fields or () if name in reach and _may_be_reached_by(name, reach[name])}
         vars(operator).update({**_defaults_of(cls), **known})
-        return operator._job_adapter({})
+        return operator._resumable_job_adapter({})
 
-    def _records(self, context: Any) -> RecordStore:
+    def _resumable_records(self, context: Any) -> RecordStore:
         return RecordStore(compat.state_store(context))
 
-    def _repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
+    def _resumable_repeat(self, context: Any, attempt: Attempt, body: Body) -> Any:
         trouble = _WaitTrouble()
         while True:
             trouble.wait_begins()
@@ -325,13 +327,13 @@ class DurableBase(_StartedAgainInTime, ABC):
             except ResumableError:
                 raise
             except Exception as e:
-                if compat.is_hand_back(e) or not self._goes_on(context, attempt, e, trouble):
+                if compat.is_hand_back(e) or not self._resumable_goes_on(context, attempt, e, trouble):
                     raise
 
-    def _goes_on(self, context: Any, attempt: Attempt, error: Exception, trouble: _WaitTrouble) -> bool:
+    def _resumable_goes_on(self, context: Any, attempt: Attempt, error: Exception, trouble: _WaitTrouble) -> bool:
         """After an exception of the provider's code: whether to enter it once more. The job has been looked at."""
         if attempt.in_doubt:
-            if self.is_token_spent(error):
+            if self._resumable_is_token_spent(error):
                 return attempt.token_spent()
             if attempt.repeats_after_clear and refuses_repetition(error):
                 return attempt.give_up_doubt(error)
@@ -340,13 +342,13 @@ class DurableBase(_StartedAgainInTime, ABC):
                 return False
             goes_on = attempt.recover(error)
             if not goes_on:
-                self._warn_of_doubt(context, attempt, repr(error), error)
+                self._resumable_warn_of_doubt(context, attempt, repr(error), error)
             return goes_on
         if attempt.handle is None:
             return False
         attempt.wait_while_halted()  # the error may come of the stop: a job that was cancelled for it has not failed
         seen = attempt.observe()
-        is_trouble = self._waits() and self.is_wait_trouble(error) and not self._is_at_limit(error, seen)
+        is_trouble = self._resumable_waits() and self.is_wait_trouble(error) and not self._resumable_is_at_limit(error, seen)
         if is_trouble and trouble.can_go_on(seen, is_quick=not tells_of_limit(error)):
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
@@ -354,33 +356,34 @@ class DurableBase(_StartedAgainInTime, ABC):
             if seen.state is JobState.SUCCEEDED:
                 attempt.plan = Deliver("the job has succeeded")
             return True
-        self._failed(context, attempt, seen, error)
+        self._resumable_failed(context, attempt, seen, error)
         return False
 
-    def _is_at_limit(self, error: BaseException, seen: Observation, told: str = "", *, timed_out: bool = False) -> bool:
+    def _resumable_is_at_limit(self, error: BaseException, seen: Observation, told: str = "", *, timed_out: bool = False) -> bool:
         """Whether a limit of the author's own has ended the wait for a job that runs on; ``timed_out``: a deferral was."""
         if seen.state not in (JobState.ACTIVE, JobState.REPAIRABLE) or not (timed_out or tells_of_limit(error, told)):
             return False
-        found = next(((limit.argument, value) for limit in self.limits if (value := limit.of_author(self)) is not None), None)
+        given = ((limit.argument, limit.of_author(self)) for limit in self._resumable_limits())
+        found = next((one for one in given if one[1] is not None), None)
         if found is not None:
             self.log.info("resumable: %s=%s has ended the wait, as the author asked; the job runs on", *found)
         return found is not None
 
-    def _end_at_limit(self, context: Any, attempt: Attempt, seen: Observation) -> None:
+    def _resumable_end_at_limit(self, context: Any, attempt: Attempt, seen: Observation) -> None:
         """With ``wait="reschedule"``: the same, counted in looks of this try."""
-        for limit in self.limits:
+        for limit in self._resumable_limits():
             value = limit.of_author(self)
             if value is not None and attempt.looks >= limit.looks(self, value, self.resume_policy.interval):
                 error = WaitLimitError(
                     f"{limit.argument}={value} is reached: this try has looked {attempt.looks} times at {attempt.handle}, which "
                     "runs on. The next try reattaches to it. Raise the limit, or leave it out, if the job may take longer."
                 )
-                self._failed(context, attempt, seen, error)
+                self._resumable_failed(context, attempt, seen, error)
                 raise error
 
-    def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+    def _resumable_failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         """The try fails with ``error``: note what was seen of the job, and decide what becomes of one that still runs."""
-        if not self._waits():
+        if not self._resumable_waits():
             return
         ours = None if compat.is_final(error) or isinstance(error, ResumableError) else _instead_of(attempt, seen)
         match seen.state:
@@ -393,13 +396,13 @@ class DurableBase(_StartedAgainInTime, ABC):
                 attempt.close(Outcome.FAILED if is_verdict and not compat.is_final(error) else Outcome.SUCCEEDED)
             case JobState.FAILING:
                 attempt.note_failing()
-                self._leave_running(context, attempt, seen, ours or error)
+                self._resumable_leave_running(context, attempt, seen, ours or error)
             case _:
-                self._leave_running(context, attempt, seen, ours or error)
+                self._resumable_leave_running(context, attempt, seen, ours or error)
         if ours is not None:
             raise ours from error
 
-    def _leave_running(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+    def _resumable_leave_running(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         """The try fails while the job, or a part of it, runs: on the last one ``on_final_failure`` decides."""
         log, job = self.log, attempt.known_job
         if not compat.is_last_try(context, error):
@@ -414,25 +417,25 @@ class DurableBase(_StartedAgainInTime, ABC):
             )
             attempt.leave("on_final_failure=leave")
         else:
-            self._stop_in_the_end(attempt, "the last try failed, on_final_failure=cancel")
+            self._resumable_stop_in_the_end(attempt, "the last try failed, on_final_failure=cancel")
 
-    def _stop_in_the_end(self, attempt: Attempt, why: str) -> None:
+    def _resumable_stop_in_the_end(self, attempt: Attempt, why: str) -> None:
         """Stop a job that no other try comes back to."""
         if not attempt.owns_record():
             return
-        if self._stop_job(why):
+        if self._resumable_stop_job(why):
             attempt.close(Outcome.CANCELLED)
         else:
-            self._note_untaken(attempt, why)
+            self._resumable_note_untaken(attempt, why)
 
-    def _note_untaken(self, attempt: Attempt, why: str) -> None:
+    def _resumable_note_untaken(self, attempt: Attempt, why: str) -> None:
         """A cancel that the service did not take, and no other try comes back to the job: the sweep tells it again."""
         if attempt.cannot_cancel:
             attempt.leave(f"{why}, and the operator cannot stop it")
         else:
             attempt.close(Outcome.CANCELLED)
 
-    def _note_task_end(self, context: Any, attempt: Attempt, error: BaseException) -> None:
+    def _resumable_note_task_end(self, context: Any, attempt: Attempt, error: BaseException) -> None:
         """
         The task ends with ``error``: whichever line raised it, the record says why a job runs on that no other try comes back to.
         """
@@ -445,12 +448,12 @@ class DurableBase(_StartedAgainInTime, ABC):
         if record.handle is None:
             attempt.leave(f"{name}: its submit was not answered")
         elif attempt.policy.on_final_failure is OnFinalFailure.CANCEL:
-            self._stop_in_the_end(attempt, f"{name} on the last try, on_final_failure=cancel")
+            self._resumable_stop_in_the_end(attempt, f"{name} on the last try, on_final_failure=cancel")
         else:
             self.log.warning("resumable: the task ends (%s), %s is left running, on_final_failure=leave", name, record.handle)
             attempt.leave(f"{name}, on_final_failure=leave")
 
-    def _leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
+    def _resumable_leave(self, attempt: Attempt, stop: Stop) -> NoReturn:
         """The way out of an attempt that was told to stop; the job has been dealt with."""
         job = attempt.handle or "no job"
         if stop is Stop.EVICTION and attempt.record is not None and attempt.record.outcome in (Outcome.FAILED, Outcome.GONE):
@@ -466,7 +469,7 @@ class DurableBase(_StartedAgainInTime, ABC):
                 seconds,
                 job,
             )
-            self._count("handed_back")
+            self._resumable_count("handed_back")
             raise compat.hand_back(seconds)
         if stop is Stop.JOB_TIMEOUT:
             raise _overdue(attempt)
@@ -477,19 +480,19 @@ class DurableBase(_StartedAgainInTime, ABC):
             "on from the record."
         )
 
-    def _timed_out(self, context: Any, attempt: Attempt, error: BaseException | None = None) -> None:
+    def _resumable_timed_out(self, context: Any, attempt: Attempt, error: BaseException | None = None) -> None:
         job = attempt.known_job
         if attempt.in_doubt:
-            self._warn_of_doubt(context, attempt, "execution_timeout", error)
+            self._resumable_warn_of_doubt(context, attempt, "execution_timeout", error)
         if job is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
             if not attempt.owns_record():
                 return
-            if self._stop_job(why := "execution_timeout, on_timeout=cancel"):
+            if self._resumable_stop_job(why := "execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
             elif compat.is_last_try(context, error):
-                self._note_untaken(attempt, why)
+                self._resumable_note_untaken(attempt, why)
         elif not compat.is_last_try(context, error):
             self.log.warning("resumable: execution_timeout, %s is left running, on_timeout=detach; the next try reattaches", job)
         else:
@@ -500,7 +503,7 @@ class DurableBase(_StartedAgainInTime, ABC):
             )
             attempt.leave("on_timeout=detach")
 
-    def _warn_of_doubt(self, context: Any, attempt: Attempt, why: str, error: BaseException | None = None) -> None:
+    def _resumable_warn_of_doubt(self, context: Any, attempt: Attempt, why: str, error: BaseException | None = None) -> None:
         """The try ends with a submit that was not answered."""
         if attempt.adapter.certainty in (Certainty.NONE, Certainty.EXPIRED):
             then = "look for it in the service, and stop it or wait for its end. No try submits again until the task is cleared"
@@ -519,18 +522,18 @@ class DurableBase(_StartedAgainInTime, ABC):
             then,
         )
 
-    def _look_again_later(self, context: Any, attempt: Attempt, seen: Observation) -> None:
+    def _resumable_look_again_later(self, context: Any, attempt: Attempt, seen: Observation) -> None:
         """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
         if seen.state is JobState.FAILING:
             error = attempt.failing(seen)
-            self._failed(context, attempt, seen, error)
+            self._resumable_failed(context, attempt, seen, error)
             raise error
         if seen.state not in (JobState.ACTIVE, JobState.UNKNOWN):
             return
-        if attempt.stop_if_overdue(self._stop_job):
+        if attempt.stop_if_overdue(self._resumable_stop_job):
             raise _overdue(attempt)
         if self.resume_policy.wait is Wait.RESCHEDULE:
-            self._end_at_limit(context, attempt, seen)
+            self._resumable_end_at_limit(context, attempt, seen)
         interval = self.resume_policy.interval
         raise compat.hand_back(max(compat.hand_back_seconds(), min(interval, attempt.remaining or interval)))
 
@@ -538,9 +541,9 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def defer(self, *, trigger: Any, kwargs: dict[str, Any] | None = None, **given: Any) -> Any:
         """The operator's. One that comes before the try has a record says of which try it is, for `resume_execution`."""
-        record = self._attempt.record if self._attempt is not None else None
-        own = record is not None and self._attempt is not None and record.owner == self._attempt.owner
-        if self._is_durable and (number := None if own else compat.current_try_number()) is not None:
+        record = self._resumable_attempt.record if self._resumable_attempt is not None else None
+        own = record is not None and self._resumable_attempt is not None and record.owner == self._resumable_attempt.owner
+        if self._resumable_is_durable and (number := None if own else compat.current_try_number()) is not None:
             kwargs = {**(kwargs or {}), DEFERRED_BY: number}
         return super().defer(trigger=trigger, kwargs=kwargs, **given)  # type: ignore[misc]
 
@@ -548,11 +551,11 @@ class DurableBase(_StartedAgainInTime, ABC):
         """The way back from a deferral: the operator's own, or `execute` if it was an earlier try that deferred."""
         next_kwargs = dict(next_kwargs or {})
         deferred_by = next_kwargs.pop(DEFERRED_BY, None)
-        if self._is_durable and self._is_of_an_earlier_try(deferred_by, compat.task_context(context, self)):
+        if self._resumable_is_durable and self._resumable_is_of_an_earlier_try(deferred_by, compat.task_context(context, self)):
             return self.execute(context)  # type: ignore[attr-defined]
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
-    def _is_of_an_earlier_try(self, deferred_by: int | None, context: Any) -> bool:
+    def _resumable_is_of_an_earlier_try(self, deferred_by: int | None, context: Any) -> bool:
         """
         Whether the deferral that this process is to go on from is over and done with.
 
@@ -561,7 +564,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         now, then = context["ti"].try_number, deferred_by
         if then is None:
             try:
-                record = self._records(context).load()
+                record = self._resumable_records(context).load()
             except ResumableError as e:
                 self.log.debug("resumable: whose deferral this is cannot be told: %s", e)
                 return False
@@ -573,44 +576,44 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     # -- a stop -------------------------------------------------------------------------------------------------------
 
-    def _take_over_on_kill(self) -> None:
+    def _resumable_take_over_on_kill(self) -> None:
         """
         From here on Airflow's signal handler calls ours, whatever ``on_kill`` the operator's classes have: those cancel the job,
-        and an eviction is no reason to. What they do is kept for the stops that are meant for the job (`_stop_job`).
+        and an eviction is no reason to. What they do is kept for the stops that are meant for the job (`_resumable_stop_job`).
         """
-        self._is_at_work, self._is_over = True, False
-        self._hear_of_sigterm()
+        self._resumable_is_at_work, self._resumable_is_over = True, False
+        self._resumable_hear_of_sigterm()
 
-    def _hear_of_sigterm(self) -> None:
-        vars(self)["on_kill"] = self._on_sigterm
+    def _resumable_hear_of_sigterm(self) -> None:
+        vars(self)["on_kill"] = self._resumable_on_sigterm
 
-    def _on_sigterm(self) -> None:
-        if self._interruption is not None:
-            self._interruption.notice()
+    def _resumable_on_sigterm(self) -> None:
+        if self._resumable_interruption is not None:
+            self._resumable_interruption.notice()
             return
-        if self._is_over:  # Airflow calls on_kill also after an execution_timeout
+        if self._resumable_is_over:  # Airflow calls on_kill also after an execution_timeout
             return
-        self._was_told_early = True
-        if not self._is_at_work:
-            self._call_on_kill_of_the_class()
+        self._resumable_was_told_early = True
+        if not self._resumable_is_at_work:
+            self._resumable_call_on_kill_of_the_class()
 
-    def _call_on_kill_of_the_class(self) -> None:
+    def _resumable_call_on_kill_of_the_class(self) -> None:
         """Nothing of ours has begun, and perhaps never will: the ``execute`` of a subclass may start a job by itself."""
         try:
             type(self).on_kill(self)  # type: ignore[attr-defined]
         except Exception as e:  # most often there is no job yet
             self.log.warning("resumable: on_kill failed: %r", e)
 
-    def _has_own_on_kill(self) -> bool:
+    def _resumable_has_own_on_kill(self) -> bool:
         """Whether the author of the operator wrote an ``on_kill``."""
         return False
 
-    def _stop_job(self, why: str) -> bool:
+    def _resumable_stop_job(self, why: str) -> bool:
         """Stop the job of the attempt, by the operator's own ``on_kill`` if it has one. True if it was told to stop."""
-        attempt = self._attempt
+        attempt = self._resumable_attempt
         if attempt is None:
             return False
-        if self._has_own_on_kill():
+        if self._resumable_has_own_on_kill():
             self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
             try:
                 type(self).on_kill(self)  # type: ignore[attr-defined]
@@ -624,29 +627,29 @@ class DurableBase(_StartedAgainInTime, ABC):
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """Called for plain and for mapped tasks, right before templates are rendered: the last sight of what the author wrote."""
-        if parent is self and self._is_durable:
-            self._written = self._as_written()
-            self._hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
+        if parent is self and self._resumable_is_durable:
+            self._resumable_written = self._resumable_as_written()
+            self._resumable_hear_of_sigterm()  # a stop may come before `execute`, and is heeded there
         super()._do_render_template_fields(parent, *args, **kwargs)  # type: ignore[misc]
 
-    def _as_written(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def _resumable_as_written(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The fields that make up the job, and what the operator was called with."""
         try:
-            return self._spec_values(), compat.given(self)
+            return self._resumable_spec_values(), compat.given(self)
         except Exception as e:
             self.log.debug("resumable: an edit of this task cannot be told: %r", e)
             return {}, {}
 
-    def _spec(self, context: Any) -> Spec:
+    def _resumable_spec(self, context: Any) -> Spec:
         """The fingerprint. Never an error: what cannot be told is not comparable, and so no edit."""
-        values, called_with = self._written or self._as_written()
+        values, called_with = self._resumable_written or self._resumable_as_written()
         try:
             return compat.spec(self, values, called_with, context) if values else Spec()
         except Exception as e:
             self.log.debug("resumable: an edit of this task cannot be told: %r", e)
             return Spec()
 
-    def _spec_values(self) -> dict[str, Any]:
+    def _resumable_spec_values(self) -> dict[str, Any]:
         return spec_values(self, self.spec_fields)
 
 
@@ -689,7 +692,7 @@ class ResumableMixin(DurableBase):
     settle_time: float = 30.0
     """Seconds after a submit before ``find_job``'s None, or a `JobNotFound`, is believed."""
 
-    _token: str | None = None
+    _resumable_token: str | None = None
 
     # -- to be implemented --------------------------------------------------------------------------------------------
 
@@ -750,39 +753,39 @@ class ResumableMixin(DurableBase):
         Raises:
             RuntimeError: read outside of ``submit_job``.
         """
-        if self._token is None:
+        if self._resumable_token is None:
             raise RuntimeError("idempotency_token is known while submit_job runs under execute_resumable, and not before")
-        return self._token
+        return self._resumable_token
 
     def execute_resumable(self, context: Any) -> Any:
         """Submit or reattach, wait, return ``get_job_result``: the same on a fresh, a reattached and a finished job."""
-        if not self._runs_durable(context):
+        if not self._resumable_runs_durable(context):
             external_id = self.submit_job(context)
             self.poll_until_complete(external_id, context)
             return self.get_job_result(external_id, context)
-        return self._run_attempt(context, lambda attempt: self._submit_and_wait(context, attempt))
+        return self._resumable_run_attempt(context, lambda attempt: self._resumable_submit_and_wait(context, attempt))
 
-    def _submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
+    def _resumable_submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
         if not attempt.replays:
-            self._token, _ = attempt.intend()
+            self._resumable_token, _ = attempt.intend()
             try:
                 external_id = self.submit_job(context)
             finally:
-                self._token = None
+                self._resumable_token = None
             attempt.submitted(JobHandle(attempt.adapter.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
         if self.resume_policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver | Conclude):
-            self._look_again_later(context, attempt, attempt.seen or attempt.observe())
+            self._resumable_look_again_later(context, attempt, attempt.seen or attempt.observe())
         if not isinstance(attempt.plan, Deliver):
             attempt.is_waiting = True
-            with self._flushing(attempt):
+            with self._resumable_flushing(attempt):
                 self.poll_until_complete(external_id, context)
             attempt.is_waiting = False
         return self.get_job_result(external_id, context)
 
     @contextmanager
-    def _flushing(self, attempt: Attempt) -> Iterator[None]:
+    def _resumable_flushing(self, attempt: Attempt) -> Iterator[None]:
         """Every look at the job is a chance to write a record whose write had failed."""
         look = self.get_job_status
 
@@ -796,20 +799,20 @@ class ResumableMixin(DurableBase):
         finally:
             vars(self).pop("get_job_status", None)
 
-    def _job_adapter(self, context: Any) -> JobAdapter:
+    def _resumable_job_adapter(self, context: Any) -> JobAdapter:
         return _MethodsAdapter(self, compat.given_context(context))
 
-    def _handle_of(self, external_id: Any) -> JobHandle:
+    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
         return JobHandle(self.service or type(self).__name__, external_id)
 
-    def _has_own_on_kill(self) -> bool:
+    def _resumable_has_own_on_kill(self) -> bool:
         return type(self).on_kill is not compat.base_operator().on_kill  # type: ignore[attr-defined]
 
-    def _can_stop(self) -> bool:
-        return type(self).cancel_job is not ResumableMixin.cancel_job or self._has_own_on_kill()
+    def _resumable_can_stop(self) -> bool:
+        return type(self).cancel_job is not ResumableMixin.cancel_job or self._resumable_has_own_on_kill()
 
     @classmethod
-    def _certainty(cls) -> Certainty:
+    def _resumable_certainty(cls) -> Certainty:
         if cls.find_job is not ResumableMixin.find_job:
             return Certainty.FIND
         idempotent = cls.submit_is_idempotent
@@ -997,7 +1000,7 @@ class _MethodsAdapter:
     def __init__(self, operator: ResumableMixin, context: Any) -> None:
         self._operator, self._context = operator, context
         self.service = operator.service or type(operator).__name__
-        self.certainty = operator._certainty()
+        self.certainty = operator._resumable_certainty()
         self.settle = self.visible_after = operator.settle_time
 
     def place(self) -> Mapping[str, str]:

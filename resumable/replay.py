@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from resumable import compat
 from resumable.attempt import Attempt
 from resumable.errors import ResumableError, UnseenSubmitError
 from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation
+from resumable.limits import Limit
 from resumable.mixin import DEFERRED_BY, DurableBase, reached_from
 from resumable.policy import Wait
 from resumable.record import JobHandle, JobRecord
@@ -43,6 +44,12 @@ class ReplayMixin(DurableBase):
     goes_on_undeferred: ClassVar[bool] = False
     """The provider's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
 
+    limits: ClassVar[Sequence[Limit]] = ()
+    """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
+
+    def _resumable_limits(self) -> Sequence[Limit]:
+        return self.limits
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "execute" in vars(cls) and "execute" not in reached_from(cls, "execute"):
@@ -68,26 +75,26 @@ class ReplayMixin(DurableBase):
     def find(self, record: JobRecord) -> JobHandle | None:
         raise NotImplementedError
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(getattr(self, self.wait_argument))
 
     def execute(self, context: Any, **_: Any) -> Any:
-        if not self._runs_durable(context):
-            return self._execute_theirs(context)
-        return self._run_attempt(context, lambda attempt: self._execute_through_seam(context, attempt))
+        if not self._resumable_runs_durable(context):
+            return self._resumable_execute_theirs(context)
+        return self._resumable_run_attempt(context, lambda attempt: self._resumable_execute_through_seam(context, attempt))
 
-    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         with self.seam(attempt):
             has_ended = isinstance(attempt.plan, Deliver | Conclude)
-            if self.resume_policy.wait is Wait.RESCHEDULE and self._waits() and not has_ended:
-                with self._not_waiting():
-                    self._execute_theirs(context)
+            if self.resume_policy.wait is Wait.RESCHEDULE and self._resumable_waits() and not has_ended:
+                with self._resumable_not_waiting():
+                    self._resumable_execute_theirs(context)
                 self.refuse_unseen(attempt)
-                self._look_again_later(context, attempt, attempt.seen or attempt.observe())
-            result = self._execute_theirs(context)
-        if attempt.is_unseen and self._can_see():
-            self.log.error("resumable: %s", self._unseen())
-            self._count("unseen_submit")
+                self._resumable_look_again_later(context, attempt, attempt.seen or attempt.observe())
+            result = self._resumable_execute_theirs(context)
+        if attempt.is_unseen and self._resumable_can_see():
+            self.log.error("resumable: %s", self._resumable_unseen())
+            self._resumable_count("unseen_submit")
         return result
 
     def refuse_unseen(self, attempt: Attempt) -> None:
@@ -97,15 +104,15 @@ class ReplayMixin(DurableBase):
         Raises:
             UnseenSubmitError: it has submitted one, and not through the seam.
         """
-        if attempt.is_unseen and self._can_see():
-            self._count("unseen_submit")
-            raise UnseenSubmitError(self._unseen())
+        if attempt.is_unseen and self._resumable_can_see():
+            self._resumable_count("unseen_submit")
+            raise UnseenSubmitError(self._resumable_unseen())
 
-    def _can_see(self) -> bool:
+    def _resumable_can_see(self) -> bool:
         """Whether a submit would have been seen: not where a unit test has put a mock in the client's place."""
         return True
 
-    def _unseen(self) -> str:
+    def _resumable_unseen(self) -> str:
         name, version = compat.provider_of(type(self))
         return (
             f"{type(self).__name__} watches a job of {self.service} that {name} {version} started by a way which this release of "
@@ -114,13 +121,13 @@ class ReplayMixin(DurableBase):
             "durable=False."
         )
 
-    def _execute_theirs(self, context: Any) -> Any:
-        if not self._is_durable and self._their_durable is not None:
-            self.durable = self._their_durable
+    def _resumable_execute_theirs(self, context: Any) -> Any:
+        if not self._resumable_is_durable and self._resumable_their_durable is not None:
+            self.durable = self._resumable_their_durable
         return super().execute(context, **compat.execute_guard(self))  # type: ignore[misc]
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[None]:
+    def _resumable_not_waiting(self) -> Iterator[None]:
         asked = getattr(self, self.wait_argument)
         setattr(self, self.wait_argument, False)
         try:
@@ -128,7 +135,7 @@ class ReplayMixin(DurableBase):
         finally:
             setattr(self, self.wait_argument, asked)
 
-    _failed_resume: Exception | None = None
+    _resumable_failed_resume: Exception | None = None
 
     def trigger(self, theirs: Any) -> Any:
         """The trigger to defer with, in place of the provider's."""
@@ -136,19 +143,19 @@ class ReplayMixin(DurableBase):
 
     def defer(self, *, trigger: Any, timeout: timedelta | float | None = None, **kwargs: Any) -> Any:
         """The provider's deferral, with our trigger, and ending in time for ``job_timeout``."""
-        if self.goes_on_undeferred and self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+        if self.goes_on_undeferred and self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
             return None
-        if self._failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
-            raise self._failed_resume
+        if self._resumable_failed_resume is not None:  # the job is done: to wait for it once more would go round for ever
+            raise self._resumable_failed_resume
         goes_on = kwargs.get("method_name") != "execute"  # else it starts anew: it has waited for something before its submit
-        if self._attempt is not None and self._is_durable and goes_on:
-            self.refuse_unseen(self._attempt)
-        remaining = self._attempt.remaining if self._attempt is not None else None
+        if self._resumable_attempt is not None and self._resumable_is_durable and goes_on:
+            self.refuse_unseen(self._resumable_attempt)
+        remaining = self._resumable_attempt.remaining if self._resumable_attempt is not None else None
         if remaining is not None:
             given = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
             timeout = timedelta(seconds=remaining if given is None else min(given, remaining))
         is_theirs = type(trigger).__module__.startswith("airflow.providers.")  # a subclass may defer with its own
-        ours = self.trigger(trigger) if self._is_durable and is_theirs else trigger
+        ours = self.trigger(trigger) if self._resumable_is_durable and is_theirs else trigger
         return super().defer(trigger=ours, timeout=timeout, **kwargs)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
@@ -159,40 +166,40 @@ class ReplayMixin(DurableBase):
         """
         next_kwargs = dict(next_kwargs or {})
         deferred_by = next_kwargs.pop(DEFERRED_BY, None)
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             return super(DurableBase, self).resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         given, context = context, compat.task_context(context, self)
-        if self._is_of_an_earlier_try(deferred_by, context):
+        if self._resumable_is_of_an_earlier_try(deferred_by, context):
             return self.execute(given)
-        self._take_over_on_kill()
+        self._resumable_take_over_on_kill()
         with compat.airflow_errors(context):
             try:
                 result = super(DurableBase, self).resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
             except Exception as e:
                 if compat.is_final(e):
-                    self._note_end(context, e)
+                    self._resumable_note_end(context, e)
                     raise
-                return self._resumed_badly(context, e, "\n".join((next_kwargs or {}).get("traceback") or ()))
-            self._note_success(context)
+                return self._resumable_resumed_badly(context, e, "\n".join((next_kwargs or {}).get("traceback") or ()))
+            self._resumable_note_success(context)
             return result
 
-    def _resumed_badly(self, context: Any, error: Exception, told: str) -> Any:
-        attempt = self._attempt = self._new_attempt(context)
+    def _resumable_resumed_badly(self, context: Any, error: Exception, told: str) -> Any:
+        attempt = self._resumable_attempt = self._resumable_new_attempt(context)
         attempt.resume()
         if attempt.record is None or attempt.record.handle is None:
             raise error
         seen = attempt.observe()
         if seen.state is not JobState.SUCCEEDED and compat.is_out_of_time(context, self, error):
-            self._timed_out(context, attempt, error)
+            self._resumable_timed_out(context, attempt, error)
             raise error
         if seen.state is JobState.SUCCEEDED:
             self.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
-            self._failed_resume = error
+            self._resumable_failed_resume = error
             return self.execute(compat.given_context(context))
         runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
         timed_out = compat.is_deferral_timeout(error)
-        if not attempt.is_overdue and self._is_at_limit(error, seen, told, timed_out=timed_out):
-            self._failed(context, attempt, seen, error)
+        if not attempt.is_overdue and self._resumable_is_at_limit(error, seen, told, timed_out=timed_out):
+            self._resumable_failed(context, attempt, seen, error)
             raise error
         if runs and not attempt.is_overdue:
             seconds = compat.hand_back_seconds()
@@ -205,32 +212,32 @@ class ReplayMixin(DurableBase):
             )
             raise compat.hand_back(seconds) from error
         if runs:
-            self._look_again_later(context, attempt, seen)
-        self._failed(context, attempt, seen, error)
+            self._resumable_look_again_later(context, attempt, seen)
+        self._resumable_failed(context, attempt, seen, error)
         raise error
 
-    def _note_end(self, context: Any, error: Exception) -> None:
+    def _resumable_note_end(self, context: Any, error: Exception) -> None:
         """A verdict of the provider's that no other try is to follow: note what is seen of the job."""
         try:
-            attempt = self._attempt = self._new_attempt(context)
+            attempt = self._resumable_attempt = self._resumable_new_attempt(context)
             attempt.resume()
             if attempt.handle is not None:
-                self._failed(context, attempt, attempt.look_once(), error)
+                self._resumable_failed(context, attempt, attempt.look_once(), error)
         except ResumableError as e:
             self.log.debug("resumable: the outcome was not noted: %s", e)
 
-    def _note_success(self, context: Any) -> None:
+    def _resumable_note_success(self, context: Any) -> None:
         try:
-            attempt = self._new_attempt(context)
+            attempt = self._resumable_new_attempt(context)
             attempt.resume()
-            self._succeeded(context, attempt)
+            self._resumable_succeeded(context, attempt)
         except ResumableError as e:
             self.log.debug("resumable: the outcome was not noted: %s", e)
 
-    def _job_adapter(self, context: Any) -> JobAdapter:  # noqa: ARG002
+    def _resumable_job_adapter(self, context: Any) -> JobAdapter:  # noqa: ARG002
         return self  # type: ignore[return-value]
 
-    def _has_own_on_kill(self) -> bool:
+    def _resumable_has_own_on_kill(self) -> bool:
         """An ``on_kill`` of a class below ours: the provider's own does what `cancel` does, if it has one."""
         classes = type(self).__mro__
         written = next(c for c in classes if "on_kill" in vars(c))

@@ -55,7 +55,7 @@ class StopGuard(SignalWatch):
         """
         operator = task.operator
         is_main = threading.current_thread() is threading.main_thread()
-        if (interrupts and not is_main) or getattr(operator, "_interruption", None) is not None:
+        if (interrupts and not is_main) or getattr(operator, "_resumable_interruption", None) is not None:
             return None
         guard = cls._of.get(id(operator))
         if guard is None:

@@ -364,7 +364,7 @@ def adapter_of(reach: Mapping[str, Any] | None) -> JobAdapter | None:
     found = found_at(path)
     if not isinstance(found, type) or not issubclass(found, DurableBase) or not _is_its_own(found, path):
         return None
-    return found.at_a_distance(reach)
+    return found._resumable_at_a_distance(reach)
 
 
 def cleanup_of(path: str) -> Callable[[Any], Any] | None:

@@ -178,18 +178,18 @@ class AwsReplay(ReplayMixin):
     reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name")
 
     @classmethod
-    def at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
+    def _resumable_at_a_distance(cls, reach: Mapping[str, Any]) -> JobAdapter:
         region = reach.get("region_name")
         if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
             raise ConfigurationError(f"The record names {region!r} as the job's region, which is none")
-        adapter = super().at_a_distance(reach)
+        adapter = super()._resumable_at_a_distance(reach)
         config = _FROM_AFAR.merge(Config(**_harmless(reach.get("botocore_config"))))
         # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
         vars(adapter)["hook"] = cls.aws_hook_class(aws_conn_id=reach.get("aws_conn_id"), region_name=region, config=config)
         return adapter
 
-    def _reach(self) -> dict[str, Any] | None:
-        reach, config = super()._reach(), _harmless(getattr(self, "botocore_config", None))
+    def _resumable_reach(self) -> dict[str, Any] | None:
+        reach, config = super()._resumable_reach(), _harmless(getattr(self, "botocore_config", None))
         return {**reach, "botocore_config": config} if reach and config else reach
 
     if TYPE_CHECKING:  # of the provider's operator
@@ -359,7 +359,7 @@ class AwsReplay(ReplayMixin):
         return seen.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.GONE) or self.is_stopping(seen)
 
     def trigger(self, theirs: Any) -> Any:
-        handle = self._attempt.handle if self._attempt is not None else None
+        handle = self._resumable_attempt.handle if self._resumable_attempt is not None else None
         if handle is None:
             return theirs
         path, kwargs = theirs.serialize()
@@ -376,13 +376,13 @@ class AwsReplay(ReplayMixin):
             },
         )
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return not self.wait_argument or bool(getattr(self, self.wait_argument)) or bool(getattr(self, "deferrable", False))
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[None]:
+    def _resumable_not_waiting(self) -> Iterator[None]:
         if self.wait_argument:
-            with super()._not_waiting():
+            with super()._resumable_not_waiting():
                 yield
             return
         self._leaves = True
@@ -429,7 +429,7 @@ class AwsReplay(ReplayMixin):
             for event, handler in hooks:
                 events.unregister(event, handler)
 
-    def _can_see(self) -> bool:
+    def _resumable_can_see(self) -> bool:
         return isinstance(self.hook.conn, BaseClient)
 
     @property
@@ -469,7 +469,7 @@ class AwsReplay(ReplayMixin):
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             return super().execute_resumable(context)  # type: ignore[misc]
         job_id = self.submit_job(context)
         self.poll_until_complete(job_id, context)

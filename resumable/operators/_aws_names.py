@@ -112,7 +112,7 @@ class AwsOwnNamedJob(AwsReplay):
 
     def may_be_ours(self, answer: Mapping[str, Any], began: datetime | None) -> bool:
         """Whether the job that ``answer`` says has the name already can be of this submission: it began no earlier."""
-        attempt = self._attempt
+        attempt = self._resumable_attempt
         if attempt is None or attempt.record is None or self._is_anothers(answer):
             return False
         ours = began is None or began >= self.oldest(attempt.record)
@@ -131,7 +131,7 @@ class AwsOwnNamedJob(AwsReplay):
     def _is_anothers(self, answer: Mapping[str, Any]) -> bool:
         """The very first request of a submission was answered with "taken": nothing of ours can have been there."""
         sent_again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-        return self._attempt is not None and self._attempt.is_first_submit and not sent_again
+        return self._resumable_attempt is not None and self._resumable_attempt.is_first_submit and not sent_again
 
     def is_rejection(self, error: BaseException) -> bool:
         cause: BaseException | None = error

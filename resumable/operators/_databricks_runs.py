@@ -61,7 +61,8 @@ class DatabricksRunReplay(ReplayMixin):
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        replaced = {self.submit_method: self._submitter(attempt), "get_run": self._looker(attempt), **self._guards(attempt)}
+        ours = {self.submit_method: self._resumable_submitter(attempt), "get_run": self._resumable_looker(attempt)}
+        replaced = {**ours, **self._guards(attempt)}
         own = self._hook.__dict__
         own.update(replaced)
         try:
@@ -74,7 +75,7 @@ class DatabricksRunReplay(ReplayMixin):
         """Other methods of the hook that must not do their work on a reattachment."""
         return {}
 
-    def _submitter(self, attempt: Attempt) -> Callable[[dict[str, Any]], int]:
+    def _resumable_submitter(self, attempt: Attempt) -> Callable[[dict[str, Any]], int]:
         send = getattr(self._hook, self.submit_method)
 
         def submit(json: dict[str, Any]) -> int:
@@ -96,7 +97,7 @@ class DatabricksRunReplay(ReplayMixin):
 
         return submit
 
-    def _looker(self, attempt: Attempt) -> Callable[[int], dict[str, Any]]:
+    def _resumable_looker(self, attempt: Attempt) -> Callable[[int], dict[str, Any]]:
         look: Callable[[int], dict[str, Any]] = self._hook.get_run
 
         def get_run(run_id: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class DatabricksRunReplay(ReplayMixin):
             ids["job_id"] = job_id
         return JobHandle(self.service, ids, self.place())
 
-    def _handle_of(self, external_id: Any) -> JobHandle:
+    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
         return self._handle(int(external_id), {})
 
     def observe(self, handle: JobHandle) -> Observation:
@@ -143,13 +144,13 @@ class DatabricksRunReplay(ReplayMixin):
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
 
-    def is_token_spent(self, error: BaseException) -> bool:
+    def _resumable_is_token_spent(self, error: BaseException) -> bool:
         """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""
         return self.is_rejection(error) and bool(_SPENT.search(str(error)))
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             return super().execute_resumable(context)  # type: ignore[misc]
         run_id = self.submit_job(context)
         self.poll_until_complete(run_id, context)

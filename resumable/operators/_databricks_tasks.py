@@ -48,26 +48,26 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         return self._databricks_workflow_task_group is not None
 
     def execute(self, context: Any, **_: Any) -> Any:
-        if self._is_durable and self._is_member:
+        if self._resumable_is_durable and self._is_member:
             if not self.workflow_run_metadata:
                 launch = next(task_id for task_id in self.upstream_task_ids if task_id.endswith(".launch"))
                 self.workflow_run_metadata = context["ti"].xcom_pull(task_ids=launch)
             self.databricks_conn_id = self.workflow_run_metadata["conn_id"]
         return super().execute(context)
 
-    def _records(self, context: Any) -> RecordStore:
-        return RecordStore(MemoryStore()) if self._is_member else super()._records(context)
+    def _resumable_records(self, context: Any) -> RecordStore:
+        return RecordStore(MemoryStore()) if self._is_member else super()._resumable_records(context)
 
-    def _new_attempt(self, context: Any) -> Attempt:
-        attempt = super()._new_attempt(context)
+    def _resumable_new_attempt(self, context: Any) -> Attempt:
+        attempt = super()._resumable_new_attempt(context)
         if self._is_member:
             attempt.policy = replace(attempt.policy, on_clear=OnClear.REATTACH)
         return attempt
 
-    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         if self._is_member and attempt.handle is None:
             self._watch(attempt)
-        return super()._execute_through_seam(context, attempt)
+        return super()._resumable_execute_through_seam(context, attempt)
 
     def _watch(self, attempt: Attempt) -> None:
         ids = {"run_id": self.workflow_run_metadata["run_id"], "task": self.databricks_task_key}

@@ -102,7 +102,7 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
     _shows_links_only = False
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[None]:
+    def _resumable_not_waiting(self) -> Iterator[None]:
         self._shows_links_only = True
         try:
             yield

@@ -46,7 +46,7 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
     if TYPE_CHECKING:  # of the provider's operator
         tasks_to_convert: Mapping[str, Any]
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return False  # the run goes on when launch is done
 
     def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
@@ -60,7 +60,7 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
 
     def _wait_for_job_to_start(self, run_id: int) -> None:
         """As the provider's, which takes a run that is queued, or has ended already, for one that could not start."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             super()._wait_for_job_to_start(run_id)
             return
         while (life := self._hook.get_run(run_id)["state"].get("life_cycle_state")) == "QUEUED":
@@ -69,13 +69,16 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
         if life not in _STARTED:
             super()._wait_for_job_to_start(run_id)
 
-    def _failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
+    def _resumable_failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
         if seen.state is JobState.FAILED and seen.detail.startswith(_NEVER_RAN):
             attempt.close(Outcome.FAILED)
-        super()._failed(context, attempt, seen, error)
+        super()._resumable_failed(context, attempt, seen, error)
 
-    def _spec_values(self) -> dict[str, Any]:
-        return {**super()._spec_values(), "tasks": {key: _written_of(task) for key, task in self.tasks_to_convert.items()}}
+    def _resumable_spec_values(self) -> dict[str, Any]:
+        return {
+            **super()._resumable_spec_values(),
+            "tasks": {key: _written_of(task) for key, task in self.tasks_to_convert.items()},
+        }
 
 
 def _written_of(task: Any) -> Any:

@@ -146,10 +146,10 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
             self.task_arn, self.wait_for_completion = task, waits
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[None]:
+    def _resumable_not_waiting(self) -> Iterator[None]:
         deletes, self.delete_task_after_execution = self.delete_task_after_execution, False
         try:
-            with super()._not_waiting():
+            with super()._resumable_not_waiting():
                 yield
         finally:
             self.delete_task_after_execution = deletes
@@ -159,14 +159,14 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
         try:
             return type(self.hook).wait_for_task_execution(self.hook, *args, **kwargs)
         except compat.task_timeout() as e:
-            is_asked_for = self._given_policy.on_timeout is not None and self.limits[0].of_author(self) is not None
+            is_asked_for = self._resumable_given_policy.on_timeout is not None and self.limits[0].of_author(self) is not None
             if tells_of_limit(e) and not is_asked_for:
                 raise RuntimeError(str(e)) from None
             raise
 
     def _cancel_datasync_task_execution(self) -> None:
         """The provider cancels on any exception of its wait, that of a status it could not get included."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             super()._cancel_datasync_task_execution()
 
 

@@ -78,8 +78,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
         "by `startedBy`"
     )
     window = (
-        "none within an hour of the submit; later, a task that has ended more than an hour before is not found and runs "
-        "again"
+        "none within an hour of the submit; later, a task that has ended more than an hour before is not found and runs again"
     )
 
     container_name: str | None
@@ -160,7 +159,11 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     # -- a task that has succeeded and may be forgotten by now: the provider's wait for it would not end ---------------
 
     def _has_succeeded(self) -> bool:
-        return self._is_durable and self._attempt is not None and isinstance(self._attempt.plan, Deliver)
+        return (
+            self._resumable_is_durable
+            and self._resumable_attempt is not None
+            and isinstance(self._resumable_attempt.plan, Deliver)
+        )
 
     def defer(self, **kwargs: Any) -> Any:
         if not self._has_succeeded():
@@ -175,6 +178,6 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
 
     def _check_success_task(self) -> None:
         """The provider's, which may skip the Airflow task; of a task that ECS has forgotten it is known that it ended well."""
-        handle = self._attempt.handle if self._attempt is not None else None
+        handle = self._resumable_attempt.handle if self._resumable_attempt is not None else None
         if not self._has_succeeded() or (handle is not None and self._described(handle) is not None):
             super()._check_success_task()

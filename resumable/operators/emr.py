@@ -183,14 +183,14 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         words = set(re.findall(r"[A-Z_]+", seen.detail))
         return "CANCEL_PENDING" in words and not words & {"PENDING", "RUNNING"}
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion or self.deferrable)
 
     def trigger(self, theirs: Any) -> ResumableEmrAddStepsTrigger:
         return ResumableEmrAddStepsTrigger(**theirs.serialize()[1])
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+        if self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
             return None  # nothing to wait for: the provider's execute goes on and returns the step ids
         return super().defer(trigger=trigger, **kwargs)
 
@@ -274,7 +274,7 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "terminate_job_flows", {"JobFlowIds": list(self.ids(handle, "cluster"))}
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)
 
     def trigger(self, theirs: Any) -> Any:
@@ -386,13 +386,13 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
         return self.config.get("clientToken") or compat.given(self).get("client_request_token")
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        if self._is_durable and next_method == "execute":  # the provider had deferred for the start of its application
+        if self._resumable_is_durable and next_method == "execute":  # the provider had deferred for the start of its application
             return self.execute(context)
         return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         """The provider's; where the trigger tells a failure, the provider's fails to read it."""
-        if self._is_durable and event is not None and event.get("status") != "success":
+        if self._resumable_is_durable and event is not None and event.get("status") != "success":
             msg = f"EMR Serverless job failed, or waiting for it did: {event}"
             raise RuntimeError(msg)
         return super().execute_complete(context, event)
@@ -413,7 +413,7 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
         application, run = self.ids(handle, "application", "run")
         return "cancel_job_run", {"applicationId": application, "jobRunId": run}
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)
 
 

@@ -69,7 +69,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         return {"job": str(params["JobName"]), "run": self.wanted(response.get("JobRunId"), "JobRunId")}
 
-    def _handle_of(self, external_id: Any) -> JobHandle:
+    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
         self.account()
         return self.handle({"job": str(self.job_name), "run": str(external_id)})
 
@@ -102,7 +102,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
     def submit_job(self, context: Any) -> Any:
         """The provider's, without its own search for a run of this task."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             return super().submit_job(context)
         with self._theirs_off():
             return super().submit_job(context)
@@ -123,7 +123,7 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
         The provider's, which uploads a local script whenever its hook is made: here only where a run is to be started. Where one
         is there already nothing is changed, neither the script nor the job's definition, which holds its place.
         """
-        if self._may_upload or not self._is_durable:
+        if self._may_upload or not self._resumable_is_durable:
             super().upload_etl_script_to_s3()
         else:
             self.s3_script_location = self.script_location

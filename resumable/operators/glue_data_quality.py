@@ -84,12 +84,13 @@ class ResumableGlueDataQualityRuleSetEvaluationRunOperator(_DataQuality, GlueDat
     look, stop = "get_data_quality_ruleset_evaluation_run", "cancel_data_quality_ruleset_evaluation_run"
 
     def validate_inputs(self) -> None:
-        if self._attempt is None or not self._attempt.replays:  # a run that exists needs its rule sets no longer
+        attempt = self._resumable_attempt
+        if attempt is None or not attempt.replays:  # a run that exists needs its rule sets no longer
             super().validate_inputs()
 
     def state_of(self, handle: JobHandle) -> str:
         state = super().state_of(handle)
-        if state != "SUCCEEDED" or not self.verify_result_status or not self._waits():
+        if state != "SUCCEEDED" or not self.verify_result_status or not self._resumable_waits():
             return state
         results = self.hook.get_evaluation_run_results(self.ids(handle, "run")[0])["Results"]
         rules = (rule.get("Result") for result in results for rule in result["RuleResults"])

@@ -206,7 +206,7 @@ class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperato
         member = "DBInstanceIdentifier" if self.db_type.value == "instance" else "DBClusterIdentifier"
         return bool(snapshot.get(member, "").lower() == params[member].lower())
 
-    def _can_stop(self) -> bool:
+    def _resumable_can_stop(self) -> bool:
         return False
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:

@@ -52,7 +52,7 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
         session = {"session": response["SessionId"]} if response.get("SessionId") else {}
         return {"statement": self.wanted(response.get("Id"), "Id"), **session}
 
-    def _handle_of(self, external_id: Any) -> JobHandle:
+    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
         self.account()
         return self.handle({"statement": str(external_id)})
 
@@ -70,5 +70,5 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_statement", {"Id": self.ids(handle, "statement")[0]}
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)

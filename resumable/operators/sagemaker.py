@@ -84,10 +84,10 @@ class _SageMaker(AwsReplay):
     def _note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
         self._last_status = parsed.get(self.status_key, self._last_status)
 
-    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         self._last_status = None
-        result = super()._execute_through_seam(context, attempt)
-        if self._waits() and self._last_status == "Stopped":  # the provider takes a job that was stopped for a success
+        result = super()._resumable_execute_through_seam(context, attempt)
+        if self._resumable_waits() and self._last_status == "Stopped":  # the provider takes a job that was stopped for a success
             raise RuntimeError(f"{attempt.handle} was stopped before it was complete.")
         return result
 
@@ -169,31 +169,33 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 
     def _get_unique_job_name(self, proposed_name: str, *args: Any, **kwargs: Any) -> Any:
         """The provider's, which renames or refuses a job that exists: once the service has said that one does, not ours."""
-        if self._is_durable and not self._is_taken:
+        if self._resumable_is_durable and not self._is_taken:
             return proposed_name
         return super()._get_unique_job_name(proposed_name, *args, **kwargs)  # type: ignore[misc]
 
     check_if_job_exists = False
     _is_taken = False
 
-    def _execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
+    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
         self._is_taken = False
         try:
-            return super()._execute_through_seam(context, attempt)
+            return super()._resumable_execute_through_seam(context, attempt)
         except ClientError as e:
             taken = e.response["Error"]["Code"] in self.conflicts and self._is_anothers(e.response)
             if not (taken and self.check_if_job_exists and attempt.in_doubt):
                 raise
         attempt.rejected()
         self._is_taken = True
-        return super()._execute_through_seam(context, attempt)
+        return super()._resumable_execute_through_seam(context, attempt)
 
     def execute(self, context: Any, **_: Any) -> Any:
         """The provider's; a job that exists is not failed because its input is gone by now."""
-        if not self._is_durable:
+        if not self._resumable_is_durable:
             return super().execute(context)
         check = self.hook.check_s3_url
-        self.hook.check_s3_url = lambda url: (self._attempt is not None and self._attempt.replays) or check(url)
+        self.hook.check_s3_url = lambda url: (
+            (self._resumable_attempt is not None and self._resumable_attempt.replays) or check(url)
+        )
         try:
             return super().execute(context)
         finally:
@@ -213,7 +215,7 @@ class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
     operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
     name_param, status_key = "TrainingJobName", "TrainingJobStatus"
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)
 
 
@@ -233,15 +235,15 @@ class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperato
     if TYPE_CHECKING:  # of the provider's operator
         output_files_to_xcom: Any
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[None]:
+    def _resumable_not_waiting(self) -> Iterator[None]:
         files = self.output_files_to_xcom
         self.output_files_to_xcom = None  # there are none yet, and the provider asks for a wait
         try:
-            with super()._not_waiting():
+            with super()._resumable_not_waiting():
                 yield
         finally:
             self.output_files_to_xcom = files
@@ -262,7 +264,7 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
     name_param, status_key = "TransformJobName", "TransformJobStatus"
     setup = ("CreateModel",)
 
-    def _waits(self) -> bool:
+    def _resumable_waits(self) -> bool:
         return bool(self.wait_for_completion)
 
     def job_config(self) -> dict[str, Any]:
@@ -288,7 +290,7 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
         return answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
 
     def _get_unique_model_name(self, proposed_name: str, *_: Any, **__: Any) -> str:
-        return proposed_name if self._attempt is not None else super()._get_unique_model_name(proposed_name, *_, **__)
+        return proposed_name if self._resumable_attempt is not None else super()._get_unique_model_name(proposed_name, *_, **__)
 
 
 class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
@@ -375,7 +377,7 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
         return "stop_pipeline_execution", {"PipelineExecutionArn": arn, "ClientRequestToken": token}
 
     def defer(self, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+        if self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
             return None  # nothing to wait for: the provider's execute goes on and returns the ARN
         return super().defer(**kwargs)
 

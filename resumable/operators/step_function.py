@@ -144,6 +144,6 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
         return super().trigger(ResumableStepFunctionsExecutionCompleteTrigger(**theirs.serialize()[1]))
 
     def defer(self, **kwargs: Any) -> Any:
-        if self._attempt is not None and isinstance(self._attempt.plan, Deliver):
+        if self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
             return None  # nothing to wait for: the provider's execute goes on and returns the ARN
         return super().defer(**kwargs)

@@ -572,7 +572,7 @@ def test_a_job_that_has_ended_is_seen_by_its_record_alone_as_at_its_task_and_a_c
     assert record.handle is not None
     seen = adapter.observe(record.handle)
     assert seen.state is (JobState.SUCCEEDED if ok else JobState.FAILED)
-    assert seen == instance.make()._job_adapter({}).observe(record.handle)
+    assert seen == instance.make()._resumable_job_adapter({}).observe(record.handle)
     if can_stop(bench):
         adapter.cancel(record.handle)
 

@@ -144,7 +144,7 @@ def spec_of(operator: Any, more: str = "") -> Any:
     path = new_path()
     in_file(operator, path, None)
     path.write_text(f"{more}\n{text_of(operator)}")
-    spec = operator._spec({"ti": mock.Mock(dag_id="dag", run_id="run", task_id="task", map_index=-1)})
+    spec = operator._resumable_spec({"ti": mock.Mock(dag_id="dag", run_id="run", task_id="task", map_index=-1)})
     assert spec.text, "the file was not read"
     return spec
 
@@ -198,7 +198,7 @@ def test_a_task_that_is_not_durable_reads_no_dag_file(operator: type[Any], monke
     case = next(case for case in CASES if case.ours is operator)
     with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
         plain = operator(task_id="task", durable=False, **bench.arguments())
-    monkeypatch.setattr(plain, "_spec_values", lambda: pytest.fail("asked for the spec"))
+    monkeypatch.setattr(plain, "_resumable_spec_values", lambda: pytest.fail("asked for the spec"))
     monkeypatch.setattr("resumable.compat._written.dag_text", lambda _: pytest.fail("read the file"))
     monkeypatch.setattr(operator, "template_fields", ())
     plain._do_render_template_fields(plain, (), {}, None, set())

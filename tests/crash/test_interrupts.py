@@ -141,13 +141,13 @@ class TrainOperator(ResumableMixin, BaseOperator):
     def execute(self, context: Any) -> Any:
         return self.execute_resumable(context)
 
-    def _take_over_on_kill(self) -> None:
-        super()._take_over_on_kill()
+    def _resumable_take_over_on_kill(self) -> None:
+        super()._resumable_take_over_on_kill()
         self.tell("begins")  # from here on a stop is the library's business
 
-    def _leave(self, attempt: Any, stop: Stop) -> Any:
+    def _resumable_leave(self, attempt: Any, stop: Stop) -> Any:
         self.tell("leaving", stop=stop.name)
-        super()._leave(attempt, stop)
+        super()._resumable_leave(attempt, stop)
 
     # the six methods and the optional ones
 
@@ -295,7 +295,7 @@ def task(case: Case, url: str, wire: socket.socket, report: socket.socket, log: 
     def on_term(signum: int, frame: Any) -> None:
         if not landed:
             landed.append(1)
-            early = operator._interruption is None
+            early = operator._resumable_interruption is None
             tell("landed", phase=operator.phase, doing=doing(operator, frame), early=early)
         operator.on_kill()
 

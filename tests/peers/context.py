@@ -49,7 +49,7 @@ def completed(context: Any, operator: Any) -> dict[str, Any]:
 @contextmanager
 def contexts_completed() -> Iterator[None]:
     """While it is open, an operator's own part runs on a completed context."""
-    execute, execute_theirs = ReplayMixin.execute, ReplayMixin._execute_theirs
+    execute, execute_theirs = ReplayMixin.execute, ReplayMixin._resumable_execute_theirs
     given: dict[int, Any] = {}
 
     def execute_completed(self: Any, context: Any = None, **kwargs: Any) -> Any:
@@ -64,11 +64,11 @@ def contexts_completed() -> Iterator[None]:
     def execute_theirs_as_given(self: Any, context: Any) -> Any:
         return execute_theirs(self, given.get(id(self), context))
 
-    ReplayMixin.execute, ReplayMixin._execute_theirs = execute_completed, execute_theirs_as_given
+    ReplayMixin.execute, ReplayMixin._resumable_execute_theirs = execute_completed, execute_theirs_as_given
     try:
         yield
     finally:
-        ReplayMixin.execute, ReplayMixin._execute_theirs = execute, execute_theirs
+        ReplayMixin.execute, ReplayMixin._resumable_execute_theirs = execute, execute_theirs
 
 
 @contextmanager

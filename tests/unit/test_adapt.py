@@ -248,7 +248,7 @@ def test_a_subclass_that_sends_the_token_may_repeat_a_submit(farm):
             self.scene = f"{self.scene}#{self.idempotency_token}"
             return super().submit_job(context)
 
-    assert Sending._certainty() is not ResumableRenderOperator._certainty()
+    assert Sending._resumable_certainty() is not ResumableRenderOperator._resumable_certainty()
     farm.on_look = farm.finish
     assert render(Sending).attempt() == {"job": "r-0"}
 

@@ -28,7 +28,7 @@ RULES = {"datasource": {}, "role": "r", "rule_set_names": ["r"]}
 
 def from_afar(operator: Any) -> Any:
     """The adapter that another process makes of the task's record."""
-    return adapter_of(json.loads(json.dumps(operator._reach())))
+    return adapter_of(json.loads(json.dumps(operator._resumable_reach())))
 
 
 @pytest.mark.parametrize(

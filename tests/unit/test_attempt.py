@@ -904,7 +904,7 @@ def test_a_zombie_whose_time_is_up_leaves_the_job_to_its_owner(pair):
     zombie = pair.start(store=pair.old)
     pair.hand_over()
     pair.start(store=pair.new)
-    DurableBase._timed_out(SimpleNamespace(log=pair.log), {}, zombie)
+    DurableBase._resumable_timed_out(SimpleNamespace(log=pair.log), {}, zombie)
     assert len(pair.service.active()) == 1
 
 

@@ -404,4 +404,4 @@ def test_a_task_of_the_workflow_that_cannot_tell_what_it_is_counts_by_its_templa
 
     operator = launch().make()
     operator.tasks_to_convert = {"a": Quacks(task_id="a", sql="select 1"), "b": Fails(task_id="b", sql="select 2")}
-    assert operator._spec_values()["tasks"] == {"a": {"sql": "select 1"}, "b": {"sql": "select 2"}}
+    assert operator._resumable_spec_values()["tasks"] == {"a": {"sql": "select 1"}, "b": {"sql": "select 2"}}

@@ -407,13 +407,13 @@ def test_a_file_that_is_gone_is_no_edit(tmp_path, name):
     operator.sql = "select 2"
     operator.dag.fileloc = str(tmp_path / "dags.zip" / "etl.py")
     ti = SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)
-    assert not edited_fields(operator._spec({"ti": ti}), instance.make()._spec({"ti": ti}))
+    assert not edited_fields(operator._resumable_spec({"ti": ti}), instance.make()._resumable_spec({"ti": ti}))
 
 
 @KINDS
 def test_what_cannot_be_told_is_no_edit_and_no_error(tmp_path, name):
     operator = custom(tmp_path, name).make()
-    assert not operator._spec({}).fields  # a context without a task instance
+    assert not operator._resumable_spec({}).fields  # a context without a task instance
 
     def broken(_):
         raise LookupError("needs a connection")
@@ -421,7 +421,7 @@ def test_what_cannot_be_told_is_no_edit_and_no_error(tmp_path, name):
     type(operator).template_fields = ("sql", "odd")
     type(operator).odd = property(broken)
     try:
-        spec = operator._spec({"ti": SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)})
+        spec = operator._resumable_spec({"ti": SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)})
     finally:
         type(operator).template_fields = Methods.template_fields
         del type(operator).odd
@@ -510,7 +510,7 @@ def test_what_upstream_gave_is_told_from_what_the_file_gives(tmp_path, expand):
     (task,) = (task for task in dag.tasks if task.task_id == "job")
     more = {"timeout_seconds": 60} if "timeout_seconds" in expand else {}
     ti = SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=0)
-    one, other = (task.unmap({"run_name": item, **more})._spec({"ti": ti}) for item in ("a", "b"))
+    one, other = (task.unmap({"run_name": item, **more})._resumable_spec({"ti": ti}) for item in ("a", "b"))
     assert set(one.items) == {"run_name"}
     assert edited_fields(one, other) == ("run_name (from upstream)",)
 

@@ -179,7 +179,9 @@ def test_glue_with_durable_false_the_script_is_uploaded_as_by_the_provider(uploa
 
 def test_ecs_a_task_is_seen_at_a_distance_too():
     """The sweep knows nothing of the author's exit codes: it only needs to know that the task has ended."""
-    operator = ResumableEcsRunTaskOperator.at_a_distance({"operator": "x", "aws_conn_id": None, "region_name": "us-east-1"})
+    operator = ResumableEcsRunTaskOperator._resumable_at_a_distance(
+        {"operator": "x", "aws_conn_id": None, "region_name": "us-east-1"}
+    )
     answer = {"tasks": [{"taskArn": "arn", "lastStatus": "STOPPED", "containers": [container(99)]}], "failures": []}
     vars(operator)["hook"] = types.SimpleNamespace(
         conn=types.SimpleNamespace(describe_tasks=lambda **_: answer), conn_region_name="us-east-1"
