@@ -10,16 +10,20 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from resumable.record import KEY
 from resumable.replay import ReplayMixin
 
 
 class MemoryTaskState:
-    """``context["task_state_store"]`` of one test."""
+    """``context["task_state_store"]`` for our own keys; for the provider's, what the test has put there, if anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, theirs: Any = None) -> None:
         self.data: dict[str, Any] = {}
+        self.theirs = theirs
 
     def get(self, key: str, default: Any = None) -> Any:
+        if self.theirs is not None and not key.startswith(KEY):
+            return self.theirs.get(key)
         return self.data.get(key, default)
 
     def set(self, key: str, value: Any, **_: Any) -> None:
@@ -30,19 +34,21 @@ class MemoryTaskState:
 
 
 def completed(context: Any, operator: Any) -> dict[str, Any]:
+    """``context`` with what our part needs; where the test has given a task state store, of a second try, which looks into it."""
+    given = context if isinstance(context, Mapping) else {}
+    theirs = given.get("task_state_store")
     ti = types.SimpleNamespace(
         dag_id="dag",
         run_id="run",
         task_id=operator.task_id,
         map_index=-1,
-        try_number=1,
+        try_number=1 if theirs is None else 2,
         max_tries=0,
         start_date=None,
         get_task_states=lambda **_: {"run": {operator.task_id: "running"}},
     )
     run = types.SimpleNamespace(run_id="run", clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
-    given = context if isinstance(context, Mapping) else {}
-    ours = {"ti": ti, "task_instance": ti, "dag_run": run, "task": operator, "task_state_store": MemoryTaskState()}
+    ours = {"ti": ti, "task_instance": ti, "dag_run": run, "task": operator, "task_state_store": MemoryTaskState(theirs)}
     return {**given, **ours}
 
 
