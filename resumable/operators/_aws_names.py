@@ -52,8 +52,9 @@ class AwsOwnNamedJob(AwsReplay):
         try:
             with super().seam(attempt):
                 yield
-        finally:
+        except BaseException:  # what is executed again starts from what the author gave; what has succeeded tells its job's name
             self.use_name(theirs)
+            raise
 
     def author_name(self) -> Any:
         return getattr(self, self.name_argument)

@@ -115,8 +115,9 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
         try:
             with super().seam(attempt):
                 yield
-        finally:
+        except BaseException:
             self.config = theirs
+            raise
 
     def author_name(self) -> Any:
         return self.job_config().get(self.name_param)

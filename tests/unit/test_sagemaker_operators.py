@@ -218,6 +218,19 @@ def test_the_authors_config_is_left_as_it_was(run):
     assert json.dumps(config) == before
 
 
+def test_the_config_of_an_operator_that_has_executed_is_what_was_asked_for(run):
+    """The provider's code parses the numbers in it and puts the job's name there, and a subclass reads that afterwards."""
+    config = aws_jobs._training("x")["config"]
+    config["ResourceConfig"]["InstanceCount"] = "2"
+    server, instance = run("sagemaker-training", config=config)
+    server.add(config["TrainingJobName"], {"TrainingJobName": config["TrainingJobName"]})  # somebody else's
+    server.duration = 0
+    operators = []
+    instance.attempt(render=lambda operator, context: operators.append(operator))
+    assert operators[0].config["ResourceConfig"]["InstanceCount"] == 2
+    assert operators[0].config["TrainingJobName"] == server.all[1].id != config["TrainingJobName"]
+
+
 def test_max_ingestion_time_fails_the_try_and_leaves_the_job(run):
     server, instance = run("sagemaker-processing", check_interval=2, max_ingestion_time=5)
     with pytest.raises(Exception, match="took more than 5 seconds"):
