@@ -6,6 +6,8 @@ the glue to Airflow whether another try can help; the ones that are not are rais
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class ResumableError(Exception):
     """Base of all errors of this library."""
@@ -90,3 +92,17 @@ class JobNotFound(Exception):
 
 class NotSubmitted(Exception):
     """Raise it in ``submit_job`` when it is certain that no job was made: the next try then submits, without a doubt left."""
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """
+    ``error`` and what it came of, each once.
+
+    ``except Wrapper as e: raise e.__cause__`` makes a circle of the two: each is what the other came of.
+    """
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from resumable.errors import chain
 
 _WORDS = re.compile(
     r"(?i)\bmax attempts (reached|exceeded)(?! due to)|exceeded max attempts|max tries of poll status exceeded"
@@ -55,14 +56,7 @@ class Limit:
 
 def tells_of_limit(error: BaseException, told: str = "") -> bool:
     """Whether a wait ended with ``error`` because it had lasted as long as it was to."""
-    return any(_WORDS.search(text) for text in (told, *map(str, _chain(error))))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    following: BaseException | None = error
-    while following is not None:
-        yield following
-        following = following.__cause__ or following.__context__
+    return any(_WORDS.search(text) for text in (told, *map(str, chain(error))))
 
 
 def _number(value: Any) -> int | None:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from resumable import compat
-from resumable.errors import NotSubmitted
+from resumable.errors import NotSubmitted, chain
 
 _UNSURE = frozenset({408, 409, 429, 499})
 """Refusals that do not prove it: timed out, in conflict with what is there, too many (perhaps after a repetition), hung up."""
@@ -99,10 +99,7 @@ def refuses_repetition(error: BaseException) -> bool:
     Whether ``error``, raised by the repetition of a submit, is the service's answer that it will not repeat it: a 4xx, a conflict
     (409) included, that has nothing to do with who asks (401, 403), when (429) or how long (408).
     """
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause in chain(error):
         status = status_of(cause)
         words = re.search(r"Status Code: (4\d\d)", str(cause))
         if status is None and words is not None:
@@ -111,7 +108,6 @@ def refuses_repetition(error: BaseException) -> bool:
             return 400 <= status < 500 and status not in {401, 403, 407, 408, 429, 499} and not _ASKER.search(_error_code(cause))
         if (code := _grpc_code(cause)) is not None:
             return code in _GRPC_REFUSALS - {"PERMISSION_DENIED", "UNAUTHENTICATED"} or code in {"ALREADY_EXISTS", "ABORTED"}
-        cause = cause.__cause__ or cause.__context__
     return False
 
 

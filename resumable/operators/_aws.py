@@ -29,7 +29,7 @@ from botocore.exceptions import (
 
 from resumable import compat
 from resumable.attempt import Attempt
-from resumable.errors import ConfigurationError, ForeignJobError, InvalidAnswerError, RecordError, ResumableError
+from resumable.errors import ConfigurationError, ForeignJobError, InvalidAnswerError, RecordError, ResumableError, chain
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
 from resumable.rejection import proves_nothing_made
@@ -439,13 +439,11 @@ class AwsReplay(ReplayMixin):
 
     def is_rejection(self, error: BaseException) -> bool:
         """A 4xx answer to the submit, or an error before anything was sent. Provider code may have wrapped it."""
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in chain(error):
             if isinstance(cause, ClientError) and cause.operation_name in self.operations:
                 return not self.is_conflict(cause.response["Error"]) and proves_nothing_made(cause)
             if isinstance(cause, BotoCoreError):
                 return proves_nothing_made(cause)
-            cause = cause.__cause__ or cause.__context__
         return proves_nothing_made(error)
 
     def account(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from botocore.exceptions import ClientError
 
 from resumable.attempt import Attempt
+from resumable.errors import chain
 from resumable.lifecycle import Submit
 from resumable.operators._aws import AwsReplay
 from resumable.record import JobHandle, JobRecord, Outcome
@@ -135,11 +136,9 @@ class AwsOwnNamedJob(AwsReplay):
         return self._resumable_attempt is not None and self._resumable_attempt.is_first_submit and not sent_again
 
     def is_rejection(self, error: BaseException) -> bool:
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in chain(error):
             if isinstance(cause, ClientError) and self.is_conflict(cause.response["Error"]):
                 return self._is_anothers(cause.response)
-            cause = cause.__cause__ or cause.__context__
         return super().is_rejection(error)
 
 

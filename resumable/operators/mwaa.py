@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
+from resumable.errors import chain
 from resumable.limits import Limit
 from resumable.record import JobHandle
 from resumable.rejection import is_refusal
@@ -137,14 +138,12 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         return environment, f"/dags/{dag}/dagRuns/{run}"
 
     def is_rejection(self, error: BaseException) -> bool:
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in chain(error):
             if isinstance(cause, ClientError):
                 code = str(cause.response.get("Error", {}).get("Code"))
                 return code in _REFUSALS or (code.isdigit() and is_refusal(int(code)))
             if (status := _remote_status(cause)) is not None:
                 return status == _CONFLICT or is_refusal(status)
-            cause = cause.__cause__ or cause.__context__
         return super().is_rejection(error)
 
     def state_of(self, handle: JobHandle) -> str | None:

@@ -27,7 +27,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ParamValidationError
 
 from resumable import NotSubmitted, ResumableMixin, make_resumable
-from resumable.rejection import is_only_of_the_wait, proves_nothing_made
+from resumable.errors import chain
+from resumable.limits import tells_of_limit
+from resumable.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
+from tests.peers.swap import ours_of_theirs
 from tests.support.names import AirflowException, AirflowFailException, AirflowNotFoundException, BaseOperator
 from tests.support.runner import TaskInstance
 
@@ -687,3 +690,28 @@ def test_a_verdict_that_was_reached_while_a_missing_key_was_handled_is_not_overr
 
     with pytest.raises(AirflowException, match="no rows"):
         TaskInstance(lambda: Train(task_id="task"), retries=0).attempt()
+
+
+def _unwrapped() -> Exception:
+    try:
+        try:
+            try:
+                raise ValueError("the real one")
+            except ValueError as e:
+                raise RuntimeError("a wrapper") from e
+        except RuntimeError as e:
+            raise e.__cause__  # noqa: B904
+    except ValueError as e:
+        return e
+
+
+@pytest.mark.timeout(60)
+def test_errors_that_are_causes_of_each_other_are_read_to_an_end():
+    error = _unwrapped()
+    assert error.__context__.__cause__ is error
+    assert [*chain(error)] == [error, error.__context__]
+    for read in (proves_nothing_made, refuses_repetition, is_only_of_the_wait, tells_of_limit):
+        assert not read(error)
+    for operator in ours_of_theirs().values():
+        if hasattr(operator, "is_rejection"):
+            assert not operator.__new__(operator).is_rejection(error)
