@@ -53,9 +53,6 @@ class HookReplay(ReplayMixin):
     ``observe`` and ``cancel``, and ``find`` with ``settle`` for `Certainty.FIND`.
     """
 
-    hook_name: ClassVar[str] = "hook"
-    """The attribute under which the operator keeps its hook: the same object each time it is asked for."""
-
     submit_method: ClassVar[str]
     """The hook's method that submits. It must send once: a hook that repeats a submit by itself makes a second job, unless the
     service knows the token."""

@@ -449,11 +449,7 @@ class Attempt:
         self._note(closed, self._log.debug)
 
     def _stops(self, handle: JobHandle) -> bool:
-        try:
-            seen = self.adapter.observe(handle)
-        except Exception as e:
-            self._log.debug("resumable: whether %s stops cannot be seen: %r", handle, e)
-            return False
+        seen = self._remote.observe(handle)
         return has_ended(seen) or bool(getattr(self.adapter, "is_stopping", lambda _: False)(seen))
 
     def note_failing(self) -> None:
@@ -509,7 +505,7 @@ class Attempt:
             self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
             return False
         try:
-            self.adapter.cancel(handle)
+            self._remote.cancel(handle)
         except Exception as e:
             self.cannot_cancel = isinstance(e, NotImplementedError)
             self._log.warning("resumable: could not cancel %s (%s), it may run on: %r. Stop it there.", handle, why, e)

@@ -70,6 +70,9 @@ class JobAdapter(Protocol):
     def cancel(self, handle: JobHandle) -> None:
         """Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that ended."""
 
+    # An adapter may have a `renew(error) -> bool` as well: whether the error says that the credentials have expired, and what
+    # holds them was dropped, so that the next request reads the connection again.
+
 
 class Remote:
     """
@@ -84,7 +87,7 @@ class Remote:
 
     def __init__(self, adapter: JobAdapter, *, log: Any, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self.adapter, self._log, self._clock, self._sleep = adapter, log, clock, sleep
-        self._has_warned = False
+        self._has_warned = self._has_renewed = False
 
     def elsewhere(self, record: JobRecord | None) -> Observation | None:
         """FOREIGN, if ``record``'s job is open and lives where the connection does not point."""
@@ -131,10 +134,10 @@ class Remote:
         )
         absence = self._absence(self.adapter.settle, since)
         try:
-            found: JobHandle | None = ask(self.adapter.find, record)
+            found: JobHandle | None = ask(self._renewing, self.adapter.find, record)
             while found is None and not absence.is_believed():
                 absence.wait(absence.pause)
-                found = ask(self.adapter.find, record)
+                found = ask(self._renewing, self.adapter.find, record)
             return found
         except Exception as e:
             raise LostSightError(
@@ -156,7 +159,7 @@ class Remote:
                 wait=BACK_OFF,
                 sleep=self._sleep,
                 reraise=True,
-            )(self.adapter.cancel, handle)
+            )(self.cancel, handle)
         except NotImplementedError:
             raise RefusedError(
                 f"{handle} runs and had to be cancelled ({reason}), and this operator has no cancel_job. Nothing was "
@@ -174,9 +177,28 @@ class Remote:
                 "submitted beside it. The next try goes on from there."
             )
 
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the service to stop the job, once. Raises: what the adapter's raises."""
+        self._renewing(self.adapter.cancel, handle)
+
+    def _renewing(self, ask: Callable[[Any], Any], about: Any) -> Any:
+        """``ask``, and once more where the credentials have expired since the last answer."""
+        try:
+            answer = ask(about)
+        except Exception as e:
+            renew = getattr(self.adapter, "renew", None)
+            if self._has_renewed or renew is None or not renew(e):
+                raise
+            self._has_renewed = True
+            self._log.warning("resumable: the credentials have expired, the connection is read again: %r", e)
+            answer = ask(about)
+        self._has_renewed = False
+        return answer
+
     def _ask(self, handle: JobHandle) -> Observation:
         try:
-            return self.adapter.observe(handle)
+            seen: Observation = self._renewing(self.adapter.observe, handle)
+            return seen
         except ResumableError:
             raise
         except Exception as e:

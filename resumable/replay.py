@@ -44,6 +44,17 @@ class ReplayMixin(DurableBase):
     goes_on_undeferred: ClassVar[bool] = False
     """The provider's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
 
+    hook_name: ClassVar[str] = "hook"
+    """The attribute under which the operator keeps its hook: the same object each time it is asked for."""
+
+    def is_expired(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error says that the credentials of the hook are no longer good."""
+        return False
+
+    def renew(self, error: BaseException) -> bool:
+        """Drop a hook whose credentials have expired: the operator makes another, which reads the connection again."""
+        return self.is_expired(error) and vars(self).pop(self.hook_name, None) is not None
+
     limits: ClassVar[Sequence[Limit]] = ()
     """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
 

@@ -24,7 +24,10 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    NoCredentialsError,
+    SSOError,
 )
 
 from resumable import compat
@@ -41,6 +44,21 @@ HOUR = 3600.0
 
 TAG = "resumable-token"
 """The tag that carries the token where a job can be tagged."""
+
+EXPIRED = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "RequestExpired",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+"""Error codes of credentials that are no longer good (common errors of the services' API references, and S3's)."""
 
 _NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError)
 _TIMED_OUT = 408
@@ -185,7 +203,8 @@ class AwsReplay(ReplayMixin):
         adapter = super()._resumable_at_a_distance(reach)
         config = _FROM_AFAR.merge(Config(**_harmless(reach.get("botocore_config"))))
         # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
-        vars(adapter)["hook"] = cls.aws_hook_class(aws_conn_id=reach.get("aws_conn_id"), region_name=region, config=config)
+        hook = cls.aws_hook_class(aws_conn_id=reach.get("aws_conn_id"), region_name=region, config=config)
+        vars(adapter).update(hook=hook, _is_at_a_distance=True)
         return adapter
 
     def _resumable_reach(self) -> dict[str, Any] | None:
@@ -436,6 +455,21 @@ class AwsReplay(ReplayMixin):
     def service_event(self) -> str:
         """The service's name in botocore's events, e.g. ``redshift-data``."""
         return str(self.hook.conn.meta.service_model.service_id.hyphenize())
+
+    def is_expired(self, error: BaseException) -> bool:
+        """An answer that the credentials have expired, or botocore's own news that there are none. Provider code may wrap it."""
+        if self._is_at_a_distance:
+            return False
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ClientError):
+                return cause.response.get("Error", {}).get("Code") in EXPIRED
+            if isinstance(cause, CredentialRetrievalError | SSOError | NoCredentialsError):
+                return True
+            cause = cause.__cause__ or cause.__context__
+        return False
+
+    _is_at_a_distance = False
 
     def is_rejection(self, error: BaseException) -> bool:
         """A 4xx answer to the submit, or an error before anything was sent. Provider code may have wrapped it."""

@@ -31,6 +31,8 @@ _ENDED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
 _ELSE = re.compile(r"(?i)\b(workspace|endpoint|path|warehouse|cluster|job|user|principal|account|host)\b")
 _SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
 REFUSED = re.compile(r"Status Code: 4(?!08|09|29)\d\d")
+EXPIRED = re.compile(r"Status Code: 40[13]|\b40[13] Client Error")
+"""A token that was replaced in the connection, say. The hook itself renews OAuth tokens, as long as their secret holds."""
 
 
 class ResumableDatabricksExecutionTrigger(StopGuard, DatabricksExecutionTrigger):
@@ -45,6 +47,7 @@ class DatabricksRunReplay(ReplayMixin):
     doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
     window = "none known, as long as the service honours the token"
     wait_argument = "wait_for_termination"
+    hook_name = "_hook"
     reach_fields: ClassVar[tuple[str, ...]] = ("databricks_conn_id",)
     databricks_retry_args: Any = None
     caller = "Resumable"
@@ -143,6 +146,9 @@ class DatabricksRunReplay(ReplayMixin):
 
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
+
+    def is_expired(self, error: BaseException) -> bool:
+        return bool(EXPIRED.search(str(error)))
 
     def _resumable_is_token_spent(self, error: BaseException) -> bool:
         """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""

@@ -30,7 +30,7 @@ with provider_import("databricks"):
     from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
     from airflow.providers.databricks.triggers.databricks import DatabricksSQLStatementExecutionTrigger
 
-    from resumable.operators._databricks_runs import REFUSED, is_missing
+    from resumable.operators._databricks_runs import EXPIRED, REFUSED, is_missing
 
 HISTORY = ("GET", "2.0/sql/history/queries")
 PAGE = 100
@@ -174,6 +174,9 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
 
     def trigger(self, theirs: Any) -> ResumableDatabricksSQLStatementExecutionTrigger:
         return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1])
+
+    def is_expired(self, error: BaseException) -> bool:
+        return bool(EXPIRED.search(str(error)))
 
     def is_rejection(self, error: BaseException) -> bool:
         return bool(REFUSED.search(str(error))) or proves_nothing_made(error)

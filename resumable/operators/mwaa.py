@@ -69,7 +69,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs, call = self.trigger_run_id, self.hook.invoke_rest_api
+        theirs, hook, call = self.trigger_run_id, self.hook, self.hook.invoke_rest_api
         self.trigger_run_id = self.name_for(attempt, theirs)
 
         def trigger_once(*args: Any, **given: Any) -> Any:
@@ -78,11 +78,11 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
             attempt.flush()
             return call(*args, **given)
 
-        self.hook.invoke_rest_api = trigger_once
+        hook.invoke_rest_api = trigger_once
         try:
             yield
         finally:
-            del self.hook.invoke_rest_api
+            del hook.invoke_rest_api
             self.trigger_run_id = theirs
 
     def new_name(self, attempt: Attempt, given: Any) -> str:

@@ -62,14 +62,14 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        look = self.hook.get_export_task_state
+        hook, look = self.hook, self.hook.get_export_task_state
         self._account = account_of(self.source_arn) or self._account
-        self.hook.get_export_task_state = lambda name: self._unless_failed(name, look(name))
+        hook.get_export_task_state = lambda name: self._unless_failed(name, look(name))
         try:
             with super().seam(attempt):
                 yield
         finally:
-            del self.hook.get_export_task_state
+            del hook.get_export_task_state
 
     @staticmethod
     def _unless_failed(name: str, state: str) -> str:

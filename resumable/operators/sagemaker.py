@@ -110,14 +110,17 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs = self.config
+        theirs, hook, check = self.config, self.hook, self.hook.check_s3_url
         self.config = copy.deepcopy(theirs)  # what is put into it is this attempt's
+        hook.check_s3_url = lambda url: attempt.replays or check(url)  # a job that exists does not fail because its input is gone
         try:
             with super().seam(attempt):
                 yield
         except BaseException:
             self.config = theirs
             raise
+        finally:
+            del hook.check_s3_url
 
     def author_name(self) -> Any:
         return self.job_config().get(self.name_param)
@@ -188,19 +191,6 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
         attempt.rejected()
         self._is_taken = True
         return super()._resumable_execute_through_seam(context, attempt)
-
-    def execute(self, context: Any, **_: Any) -> Any:
-        """The provider's; a job that exists is not failed because its input is gone by now."""
-        if not self._resumable_is_durable:
-            return super().execute(context)
-        check = self.hook.check_s3_url
-        self.hook.check_s3_url = lambda url: (
-            (self._resumable_attempt is not None and self._resumable_attempt.replays) or check(url)
-        )
-        try:
-            return super().execute(context)
-        finally:
-            del self.hook.check_s3_url
 
 
 class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
