@@ -96,8 +96,15 @@ class Remote:
         if record.service != self.adapter.service:
             return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
         then = record.handle.place if record.handle else record.place
-        moved = {k: v for k, v in self.adapter.place().items() if k in then and then[k] != v}
+        here = {**self.adapter.place(), **self._account(then)}
+        moved = {k: v for k, v in here.items() if k in then and then[k] != v}
         return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
+
+    def _account(self, then: Mapping[str, str]) -> Mapping[str, str]:
+        """The account that the connection points at, where the record names one and the adapter can tell; perhaps a request."""
+        ask = getattr(self.adapter, "account", None) if "account" in then else None
+        known = ask() if callable(ask) else None
+        return {"account": known} if known else {}
 
     def observe(self, handle: JobHandle) -> Observation:
         """One look; UNKNOWN if the service does not answer, and also where it answers that there is no such job: see `look`."""

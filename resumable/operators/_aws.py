@@ -189,9 +189,9 @@ class AwsReplay(ReplayMixin):
 
     wait_argument: ClassVar[str] = ""
 
-    asks_account: ClassVar[bool] = False
-    """Whether STS is asked for the account before the submit, where neither request nor answer names it: a token or an id means
-    nothing in another account."""
+    asks_account: ClassVar[bool] = True
+    """Whether STS is asked for the account that the connection points at, before the submit and before a look at an earlier job:
+    a token, a name or an id means nothing in another account. Where STS does not answer they are told apart by region alone."""
 
     reach_fields: ClassVar[tuple[str, ...]] = ("aws_conn_id", "region_name")
 
@@ -485,7 +485,7 @@ class AwsReplay(ReplayMixin):
         if self._account is None:
             hook = self.hook
             try:
-                self._account = (
+                vars(self)["_account"] = (
                     hook.get_session(region_name=hook.conn_region_name)
                     .client(
                         "sts",

@@ -44,7 +44,6 @@ class _AppflowRun(AwsReplay):
     operation = "StartFlow"
     token_member = "clientToken"
     setup = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
-    asks_account = True
     wait_argument = "wait_for_completion"
     limits = (Limit("max_attempts", "poll_interval"),)
     token_lifetime = 7 * 3600.0

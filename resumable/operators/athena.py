@@ -37,7 +37,6 @@ class ResumableAthenaOperator(AwsReplay, AthenaOperator):
     token_member = "ClientRequestToken"
     looks = ("GetQueryExecution",)
     limits = (Limit("max_polling_attempts", "sleep_time", default=999999),)
-    asks_account = True
     token_lifetime = HOUR
     active = frozenset({"QUEUED", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})

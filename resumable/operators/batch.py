@@ -45,7 +45,6 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
     settle = 30.0
     wait_argument = "wait_for_completion"
     limits = (Limit("max_retries", "poll_interval"),)
-    asks_account = True
     active = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset({"FAILED"})

@@ -41,7 +41,6 @@ class _Bedrock(AwsReplay):
     service = "bedrock"
     token_member = "clientRequestToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
-    asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
 

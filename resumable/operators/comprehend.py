@@ -31,7 +31,6 @@ class _Comprehend(AwsReplay):
     service = "comprehend"
     token_member = "ClientRequestToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
-    asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
     token_lifetime = 3600.0

@@ -66,7 +66,6 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     looks = ("DescribeTasks",)
     conflicts = frozenset({"ConflictException"})
     wait_argument = "wait_for_completion"
-    asks_account = True
     token_lifetime = HOUR
     visible_after = 300.0
     finds_expired = True

@@ -217,7 +217,6 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
     settle = 30.0
     wait_argument = "wait_for_completion"
     reach_fields = (*AwsReplay.reach_fields, "wait_policy")
-    asks_account = True
     doubt = "the token is a tag of the cluster (`resumable-token`) and is looked up among the clusters created since"
     window = "the submit reaches EMR, or `ListClusters` shows it, later than 30 seconds after it was sent or its answer was lost"
     active = frozenset({"STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"})

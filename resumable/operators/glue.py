@@ -47,7 +47,6 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     certainty = Certainty.FIND
     settle = 30.0
     wait_argument = "wait_for_completion"
-    asks_account = True
     active = frozenset({"STARTING", "RUNNING", "STOPPING", "WAITING"})
     stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})

@@ -36,7 +36,6 @@ class _DataQuality(AwsReplay):
     service = "glue-data-quality"
     token_member = "ClientToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
-    asks_account = True
     wait_argument = "wait_for_completion"
     token_lifetime = 3600.0
     doubt = "the start is repeated with the same `ClientToken`; Glue answers with the run it has"

@@ -44,6 +44,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
     """
 
     service = "mwaa"
+    asks_account = False  # the seam is its own, and asks
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     operation = "InvokeRestApi"
     reach_fields = (*AwsReplay.reach_fields, "airflow_version")
@@ -92,7 +93,8 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         if attempt.handle is not None:
             return self._described(attempt.handle)
         run = given["body"]["dag_run_id"]
-        token, body = attempt.intend(given["body"], where={"name": run})
+        account = {"account": known} if (known := self.account()) else {}
+        token, body = attempt.intend(given["body"], where={"name": run, **account})
         handle = self.handle({"environment": self.env_name, "dag": self.trigger_dag_id, "run": run})
         try:
             answer = call(*args, **{**given, "body": body})

@@ -35,7 +35,6 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
     operation = "CreateIngestion"
     limits = (Limit("waiter_max_attempts", ("check_interval", "waiter_delay")),)
     spec_fields = ("data_set_id", "ingestion_id", "ingestion_type")  # not how it is waited for, which is templated too
-    asks_account = True
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
     name_argument, name_param, name_id, name_length = "ingestion_id", "IngestionId", "ingestion", 128

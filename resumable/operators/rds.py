@@ -112,7 +112,6 @@ class _Snapshot(AwsOwnNamedJob):
     """Snapshots of an instance or of a cluster: two sets of API calls, told apart by ``db_type``, and in a handle by ``type``."""
 
     service = "rds-snapshot"
-    asks_account = True
     wait_argument = "wait_for_completion"
     name_id = "snapshot"
     doubt = (

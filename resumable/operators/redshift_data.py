@@ -38,7 +38,6 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     operation = ("ExecuteStatement", "BatchExecuteStatement")
     looks = ("DescribeStatement",)
     wait_argument = "wait_for_completion"
-    asks_account = True
     token_lifetime = 7.5 * HOUR
     active = frozenset({"SUBMITTED", "PICKED", "STARTED"})
     succeeded = frozenset({"FINISHED"})

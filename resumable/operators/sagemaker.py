@@ -54,7 +54,6 @@ class _SageMaker(AwsReplay):
     """What jobs and pipelines share."""
 
     service = "sagemaker"
-    asks_account = True
     wait_argument = "wait_for_completion"
     active = frozenset({"InProgress", "Stopping"})
     stopping = frozenset({"Stopping"})

@@ -44,12 +44,33 @@ def test_a_job_that_another_account_does_not_know_is_not_taken_for_gone(case: Ca
     assert bench.server.count(bench.submit) == 1
 
 
-@pytest.mark.parametrize("case", [case for case in AWS if case.ours.asks_account], ids=str)
+@pytest.mark.parametrize("policy", [{}, {"on_clear": "reattach"}], ids=["restart", "reattach"])
+@pytest.mark.parametrize("case", AWS, ids=str)
+def test_a_job_of_another_account_is_not_looked_at_delivered_cancelled_or_replaced(
+    case: Case, bench: Bench, policy: dict[str, str]
+) -> None:
+    instance = task(case, bench, resume_policy=policy)
+    die_in_the_wait(instance, bench)
+    assert instance.record["place"]["account"]
+    instance.record["place"]["account"] = ELSEWHERE
+    looks = [bench.server.count(operation) for operation in bench.status]
+    with pytest.raises(ForeignJobError, match=ELSEWHERE):
+        instance.attempt()
+    instance.clear()
+    bench.finish()  # a job that has the same name there, and has succeeded
+    with pytest.raises(ForeignJobError, match=ELSEWHERE):
+        instance.attempt()
+    assert [bench.server.count(operation) for operation in bench.status] == looks
+    assert (bench.server.count(bench.submit), bench.cancels()) == (1, 0)
+
+
+@pytest.mark.parametrize("case", AWS, ids=str)
 def test_a_doubt_of_another_account_submits_nothing_here(case: Case, bench: Bench) -> None:
     instance = task(case, bench)
 
     def listen(effect: str) -> None:
-        instance.effects.dead = effect == f"http {bench.submit}"
+        submit = "InvokeRestApi" if "dagRuns" in bench.submit else bench.submit
+        instance.effects.dead = effect == f"http {submit}"
 
     with pytest.raises(WorkerDied):
         instance.attempt(listener=listen)
