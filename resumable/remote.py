@@ -96,7 +96,8 @@ class Remote:
         if record.service != self.adapter.service:
             return Observation(JobState.FOREIGN, f"service {self.adapter.service}")
         then = record.handle.place if record.handle else record.place
-        here = {**self.adapter.place(), **self._account(then)}
+        is_looked_up = record.handle is None and self.adapter.certainty is Certainty.FIND  # finds nothing there, and then asks
+        here = {**self.adapter.place(), **({} if is_looked_up else self._account(then))}
         moved = {k: v for k, v in here.items() if k in then and then[k] != v}
         return Observation(JobState.FOREIGN, " ".join(f"{k} {v}" for k, v in moved.items())) if moved else None
 

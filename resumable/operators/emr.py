@@ -97,6 +97,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
 
     service = "emr"
     operation = "AddJobFlowSteps"
+    asks_account = False  # the provider's DescribeCluster tells it
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     certainty = Certainty.FIND
     settle = 20.0
