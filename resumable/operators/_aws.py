@@ -594,8 +594,8 @@ class _Submit:
     def _check_account(self) -> None:
         """A token means nothing in another account: repeated there, it makes a second job."""
         operator, record = self._operator, self._attempt.record
-        here = operator.account() if operator.asks_account else None
         there = record.place.get("account") if record is not None and record.in_doubt else None
+        here = operator.account() if operator.asks_account or there else None
         if here and there and here != there:
             raise ForeignJobError(
                 f"An earlier submit to {operator.service} in account {there} was left unanswered, and the connection points at "
