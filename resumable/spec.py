@@ -3,20 +3,22 @@ What a job is made from, as far as a retry has to know it: whether the author ed
 
 An operator's arguments differ from one attempt to the next for many reasons, and only one is an edit. So a value counts if
 its author wrote it: it stands in the text of the DAG file as a constant. All else was computed when the file was parsed
-(``now()``, ``uuid4()``, the environment, a file, a helper's result) and counts by its type. No Airflow in here, and no I/O.
+(``now()``, ``uuid4()``, the environment, a file, a helper's result) and counts by its type. A number or a flag has to stand at
+its place, under its own name: a small one stands somewhere in almost every file. No Airflow in here, and no I/O.
 """
 
 from __future__ import annotations
 
 import ast
 import base64
+import builtins
 import fnmatch
 import hashlib
 import itertools
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import Any
@@ -74,8 +76,8 @@ class Spec:
 
     Args:
         text: digest of the DAG file's text; empty if that could not be read, and then no field is comparable.
-        fields: two short hashes of each field that is not at its default, and of each entry of a dict (``json.run_name``): by
-            what the author wrote, and by the whole value.
+        fields: three short hashes of each field that is not at its default, and of each entry of a dict (``json.run_name``): by
+            what the author wrote of it, by what he wrote at its place, and by the whole value.
         items: a short hash of each argument that a mapped task was given by upstream tasks.
     """
 
@@ -101,18 +103,18 @@ class Spec:
             given: what the operator was called with. A field may hold a number of it as text, as Databricks' does.
             items: what upstream tasks gave a mapped task, by argument.
         """
-        hashes = {name: _hash(_Form.of(value, _nothing_is_written).whole) for name, value in (items or {}).items()}
+        hashes = {name: _hash(_Form.of(value).whole) for name, value in (items or {}).items()}
         if len(hashes) > _ITEMS:
             hashes = {_ALL: _hash(hashes)}
         if text is None or (written := _written_in(text)) is None:
             return cls(items=hashes)
-        is_written = _with_texts_of_numbers(written, given)
+        source = _Source(written, given)
         fields: dict[str, str] = {}
         for name, value in values.items():
             if value is _UNKNOWN:
                 fields[name] = _UNKNOWN_CODE
             elif not _is_default(value, (defaults or {}).get(name, _NOTHING)):
-                fields.update(_codes(name, value, is_written, written))
+                fields.update(_codes(name, value, source))
         return cls(_hash(text), fields, hashes)
 
     @cached_property
@@ -126,7 +128,8 @@ class Spec:
             return self.fields[_ALL]
         tops = {name: code for name, code in sorted(self.fields.items()) if "." not in name}
         literal = {name: _by_literals(code) for name, code in tops.items() if _has_literal(code)}
-        return _code(_hash(literal), _hash(tops), bool(literal))
+        places = {name: _by_places(code) for name, code in tops.items()}
+        return _code(_hash(literal), _hash(places), _hash(tops), bool(literal))
 
     @property
     def marks(self) -> frozenset[str]:
@@ -155,7 +158,7 @@ class Spec:
             if data["v"] != VERSION:
                 return cls()
             fields, items = ({str(k): str(v) for k, v in data.get(name, {}).items()} for name in ("fields", "items"))
-            is_whole = all(len(code) == _CODE for code in fields.values())
+            is_whole = all(len(code) == _CODE or code == _UNKNOWN_CODE for code in fields.values())
             return cls(str(data["text"]), fields, items) if is_whole else cls(items=items)
         except (KeyError, TypeError, AttributeError, ValueError):
             return cls()
@@ -250,10 +253,10 @@ def named(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-# -- codes: five characters by literals, "=" or "~" for a literal in it or none, five characters by value -----------------------
+# -- codes: five characters by literals, five by places, "=" or "~" for a literal in it or none, five by value -------------------
 
 _DIGEST = 5
-_CODE = 2 * _DIGEST + 1
+_CODE = 3 * _DIGEST + 1
 _UNKNOWN_CODE = "?????~?????"
 
 
@@ -262,20 +265,28 @@ def _hash(value: Any) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode()[:_DIGEST]
 
 
-def _code(by_literals: str, by_value: str, literal: bool) -> str:
-    return f"{by_literals}{'=' if literal else '~'}{by_value}"
+def _code(by_literals: str, by_places: str, by_value: str, literal: bool) -> str:
+    return f"{by_literals}{by_places}{'=' if literal else '~'}{by_value}"
 
 
 def _by_literals(code: str) -> str:
     return code[:_DIGEST]
 
 
+def _by_places(code: str) -> str:
+    return code[_DIGEST : 2 * _DIGEST]
+
+
 def _by_value(code: str) -> str:
-    return code[_DIGEST + 1 :]
+    return code[2 * _DIGEST + 1 :]
+
+
+def _is_edit(one: str, other: str) -> bool:
+    return all(part(one) != part(other) for part in (_by_literals, _by_places, _by_value))
 
 
 def _has_literal(code: str) -> bool:
-    return code[_DIGEST] == "="
+    return code[2 * _DIGEST] == "="
 
 
 def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = "") -> list[str]:
@@ -290,7 +301,7 @@ def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = ""
         if one is None or other is None:
             if _has_literal(one or other or ""):
                 edited.append(name)
-        elif _by_literals(one) != _by_literals(other) and _by_value(one) != _by_value(other):
+        elif _is_edit(one, other):
             if not depth and _are_split(name, earlier, now):
                 edited += _edited(earlier, now, f"{name}.")
             else:
@@ -300,17 +311,15 @@ def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = ""
 
 def _edited_folded(earlier: Spec, now: Spec) -> list[str]:
     one, other = earlier._folded, now._folded
-    return [_ALL_NAMED] if _by_literals(one) != _by_literals(other) and _by_value(one) != _by_value(other) else []
+    return [_ALL_NAMED] if _is_edit(one, other) else []
 
 
-def _codes(name: str, value: Any, is_written: Callable[[Any], bool], written: _Written) -> dict[str, str]:
-    form = _Form.of(value, is_written, written.keys)
-    codes = {name: form.code}
+def _codes(name: str, value: Any, source: _Source) -> dict[str, str]:
+    codes = {name: _Form.of(value, source, name).code}
     if isinstance(value, dict) and len(value) <= _SPLIT:
         for key, entry in sorted(value.items(), key=lambda pair: str(pair[0])):
-            inner = _Form.of(entry, is_written, written.keys)
-            is_literal = inner.is_literal or str(key) in written.keys
-            codes[f"{name}.{key}"] = _code(_hash(inner.literal), _hash(inner.whole), is_literal)
+            inner = _Form.of(entry, source, str(key))
+            codes[f"{name}.{key}"] = replace(inner, is_literal=inner.is_literal or source.has_key(str(key))).code
     return codes
 
 
@@ -320,57 +329,83 @@ def _is_default(value: Any, default: Any) -> bool:
         return True
     if default is _NOTHING or type(value) is not type(default):
         return False
-    return bool(_Form.of(value, _nothing_is_written).whole == _Form.of(default, _nothing_is_written).whole)
+    return bool(_Form.of(value).whole == _Form.of(default).whole)
 
 
 def _is_empty(value: Any) -> bool:
     return any(type(value) is type(empty) and value == empty for empty in _EMPTY)
 
 
-# -- the two forms of a value --------------------------------------------------------------------------------------------------
-
-
-def _nothing_is_written(_: Any) -> bool:
-    return False
+# -- the forms of a value ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A value as JSON, twice: what the author wrote of it, and the whole."""
+    """
+    A value as JSON, three times: what the author wrote of it; the same, but with all numbers that stand at the place of a number
+    instead of that one, which says whether something at its place was edited; and the whole.
+    """
 
     literal: Any
+    places: Any
     whole: Any
     is_literal: bool
+    has_place: bool
 
     @property
     def code(self) -> str:
-        return _code(_hash(self.literal), _hash(self.whole), self.is_literal)
+        return _code(_hash(self.literal), _hash(self.places), _hash(self.whole), self.is_literal)
 
     @classmethod
-    def of(cls, value: Any, is_written: Callable[[Any], bool], keys: frozenset[str] = frozenset()) -> _Form:
+    def of(cls, value: Any, source: _Source | None = None, key: str = "") -> _Form:
+        """
+        Args:
+            value: of a field, or in one.
+            source: the file; None: only the whole is asked for.
+            key: the name that the value stands under: of the field, or in the innermost dict.
+        """
         if isinstance(value, Enum):
             value = value.value
         if isinstance(value, dict):
-            return cls._of_dict(value, is_written, keys)
+            return cls._of_dict(value, source)
         if isinstance(value, list | tuple | set | frozenset):
-            forms = [cls.of(element, is_written, keys) for element in value]
-            if isinstance(value, set | frozenset):
-                forms.sort(key=lambda form: json.dumps(form.whole, sort_keys=True))
-            # What was computed is left out, and what follows on its like: their number may be computed, too.
-            literal = [form for form, _ in itertools.groupby(form.literal for form in forms if form.is_literal)]
-            return cls(["[", *literal], ["[", *(form.whole for form in forms)], bool(literal))
+            return cls._of_elements(value, source, key)
         kind = type(value).__name__
         if value is None or isinstance(value, bool | int | float | str):
             whole = [kind, value if isinstance(value, str) else repr(value)]
-            return cls(["=", *whole], whole, True) if is_written(value) else cls(["~", kind], whole, False)
-        return cls(["~", kind], [kind, _text_of(value)], False)
+            is_written = source is not None and source.is_written(value, key)
+            literal = ["=", *whole] if is_written else ["~", kind]
+            if source is not None and source.is_number(value, key):
+                numbers = source.numbers(key)
+                return cls(literal, ["#", *numbers], whole, is_written, bool(numbers))
+            return cls(literal, literal, whole, is_written, is_written)
+        return cls(["~", kind], ["~", kind], [kind, _text_of(value)], False, False)
 
     @classmethod
-    def _of_dict(cls, value: dict[Any, Any], is_written: Callable[[Any], bool], keys: frozenset[str]) -> _Form:
-        entries = {str(key): cls.of(entry, is_written, keys) for key, entry in value.items()}
-        written = [[key if key in keys else "", form.literal] for key, form in entries.items() if key in keys or form.is_literal]
-        literal = [entry for entry, _ in itertools.groupby(sorted(written, key=json.dumps))]
-        return cls(["{", *literal], ["{", {key: form.whole for key, form in entries.items()}], bool(literal))
+    def _of_elements(cls, value: Iterable[Any], source: _Source | None, key: str) -> _Form:
+        forms = [cls.of(element, source, key) for element in value]
+        if isinstance(value, set | frozenset):
+            forms.sort(key=lambda form: json.dumps(form.whole, sort_keys=True))
+        # What was computed is left out, and what follows on its like: their number may be computed, too.
+        literal = _without_repeats(form.literal for form in forms if form.is_literal)
+        places = _without_repeats(form.places for form in forms if form.has_place and form.places[0] != "#")
+        numbers = source.numbers(key) if source else ()
+        whole = ["[", *(form.whole for form in forms)]
+        return cls(["[", *literal], ["[", numbers, *places], whole, bool(literal), bool(numbers or places))
+
+    @classmethod
+    def _of_dict(cls, value: dict[Any, Any], source: _Source | None) -> _Form:
+        entries = {str(key): cls.of(entry, source, str(key)) for key, entry in value.items()}
+        names = {key: key if source is not None and source.has_key(key) else "" for key in entries}
+        literal = [[names[key], form.literal] for key, form in entries.items() if names[key] or form.is_literal]
+        places = [[names[key], form.places] for key, form in entries.items() if names[key] or form.has_place]
+        literal, places = (_without_repeats(sorted(each, key=json.dumps)) for each in (literal, places))
+        whole = ["{", {key: form.whole for key, form in entries.items()}]
+        return cls(["{", *literal], ["{", *places], whole, bool(literal), bool(places))
+
+
+def _without_repeats(forms: Iterable[Any]) -> list[Any]:
+    return [form for form, _ in itertools.groupby(forms)]
 
 
 def _text_of(value: Any) -> str:
@@ -387,18 +422,12 @@ def _text_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Written:
-    """The constants of a file: those that an argument can be, and all that a key of a dict can be."""
+    """The constants of a file: those that an argument can be, all that a key of a dict can be, and what stands where."""
 
     values: frozenset[tuple[str, str]]
     texts: frozenset[str]
     keys: frozenset[str]
-
-    def __call__(self, value: Any) -> bool:
-        if value is None:
-            return False  # its type says all of it
-        if (type(value).__name__, repr(value)) in self.values:
-            return True
-        return isinstance(value, str) and _unindented(value) in self.texts  # dedent("..."), "...".strip()
+    places: _Places
 
 
 def _unindented(text: str) -> str:
@@ -410,17 +439,295 @@ def _written_in(text: str) -> _Written | None:
     """None if the text is no Python."""
     try:
         tree = ast.parse(text)
+        values = _constants(tree)
+        places = _Places(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    collector = _Constants()
-    collector.visit(tree)
-    values = collector.values
     texts = (_unindented(value) for value in values if isinstance(value, str) and "\n" in value)
-    keys = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    keys |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    keys = {value for value in values if isinstance(value, str)} | places.keys
     return _Written(
-        frozenset((type(value).__name__, repr(value)) for value in values), frozenset(t for t in texts if t), frozenset(keys)
+        frozenset((type(value).__name__, repr(value)) for value in values),
+        frozenset(t for t in texts if t),
+        frozenset(keys),
+        places,
     )
+
+
+class _Source:
+    """
+    What a file says of the values of one operator.
+
+    Args:
+        written: in the file.
+        given: what the operator was called with. Its ``__init__`` may have made a text of a number which the author wrote.
+    """
+
+    def __init__(self, written: _Written, given: Any) -> None:
+        self._written = written
+        self._as_texts: dict[str, int | float] = {}
+        _collect_numbers(given, self._as_texts)
+
+    def has_key(self, key: str) -> bool:
+        return key in self._written.keys
+
+    def is_written(self, value: Any, key: str) -> bool:
+        if value is None:
+            return False  # its type says all of it
+        if isinstance(value, bool | int | float):
+            return _coded(value) in self._written.places.numbers(key)
+        if not self._written.places.is_text_computed(key) and (
+            _coded(value) in self._written.values or _unindented(value) in self._written.texts  # dedent("..."), "...".strip()
+        ):
+            return True
+        return value in self._as_texts and self.is_written(self._as_texts[value], key)
+
+    def is_number(self, value: Any, key: str) -> bool:
+        """Also a flag, and a text that was a number."""
+        was_number = isinstance(value, str) and value in self._as_texts and bool(self.numbers(key))
+        return was_number or isinstance(value, bool | int | float)
+
+    def numbers(self, key: str) -> tuple[tuple[str, str], ...]:
+        return self._written.places.numbers(key)
+
+
+def _coded(value: Any) -> tuple[str, str]:
+    return type(value).__name__, repr(value)
+
+
+class _Places:
+    """
+    What stands in a file under a name: of a keyword, of a key of a dict, of a variable, of a parameter, of a function (what it
+    returns). Where one name leads to another (``max_retries=RETRIES``), what stands under that one, too.
+    """
+
+    def __init__(self, tree: ast.AST) -> None:
+        reader = _Reader(tree)
+        self.keys = frozenset(reader.keys)
+        self._at, self._variables, self._known = reader.at, reader.variables, reader.known
+        self._looks: dict[int, _Look] = {}
+        self._behind: dict[str, _Look] = {}
+        self._numbers: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._computed_texts: dict[str, bool] = {}
+
+    def numbers(self, key: str) -> tuple[tuple[str, str], ...]:
+        """
+        The numbers and flags at a place, in the order of the file. None if one task's is computed where another one's is
+        written: which of them a value belongs to cannot be told.
+        """
+        if key not in self._numbers:
+            found: list[tuple[str, str]] = []
+            places = self._places(key)
+            for place in places:
+                numbers = [_coded(value) for value in place.constants if isinstance(value, bool | int | float)]
+                if place.is_computed and (len(places) > 1 or not numbers):
+                    found.clear()
+                    break
+                found += numbers
+            self._numbers[key] = tuple(found)
+        return self._numbers[key]
+
+    def is_text_computed(self, key: str) -> bool:
+        """Whether all that stands at a place is computed, from no text of the file."""
+        if key not in self._computed_texts:
+            places = self._places(key)
+            self._computed_texts[key] = bool(places) and all(
+                place.is_computed and not place.unknown and not any(isinstance(value, str) for value in place.constants)
+                for place in places
+            )
+        return self._computed_texts[key]
+
+    def _places(self, key: str) -> list[_Look]:
+        """What stands at each place of a name, but for those that only pass it on (``size=size``)."""
+        found = [self._look(expr) for expr in self._at.get(key, ())]
+        itself = {key, f".{key}"}
+        return [self._with_names(place, itself) for place in found if not (place.names & itself) or place.constants]
+
+    def _with_names(self, place: _Look, but: set[str]) -> _Look:
+        for name in sorted(place.names - but):
+            place = place.and_(self._all_behind(name))
+        return place
+
+    def _all_behind(self, name: str) -> _Look:
+        if name not in self._behind:
+            found, seen, todo = _Look(), {name}, [name]
+            while todo:
+                at = todo.pop()
+                under = self._at if at.startswith(".") else self._variables
+                name = at.removeprefix(".")
+                if name not in under:
+                    found = found.and_(_Look(is_computed=True, unknown=name not in self._known))
+                for expr in under.get(name, ()):
+                    inner = self._look(expr)
+                    found = found.and_(inner)
+                    todo += sorted(inner.names - seen)
+                    seen |= inner.names
+            self._behind[name] = found
+        return self._behind[name]
+
+    def _look(self, expr: ast.expr) -> _Look:
+        if id(expr) not in self._looks:
+            is_computed = any(isinstance(node, _COMPUTED) for node in ast.walk(expr))
+            self._looks[id(expr)] = _Look(tuple(_constants(expr)), frozenset(self._names(expr)), is_computed)
+        return self._looks[id(expr)]
+
+    def _names(self, expr: ast.AST) -> set[str]:
+        """The names of variables in an expression, and after a dot those of attributes and keys."""
+        match expr:
+            case ast.Name(id=name):
+                return {name}
+            case ast.Call(func=ast.Attribute(value=receiver)):
+                children: list[ast.AST] = [receiver, *expr.args, *expr.keywords]
+            case ast.Attribute(attr=name) if name in self._at:
+                return {f".{name}"}
+            case ast.Subscript(slice=ast.Constant(value=key)) if str(key) in self._at:
+                return {"." + str(key)}
+            case ast.Dict():
+                children = [*expr.values]
+            case _:
+                children = [*ast.iter_child_nodes(expr)]
+        return {name for child in children for name in self._names(child)}
+
+
+class _Reader(ast.NodeVisitor):
+    """Reads which expressions of a file stand under which name."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        self.keys: set[str] = set()
+        self.at: dict[str, list[ast.expr]] = {}
+        self.variables: dict[str, list[ast.expr]] = {}
+        self.known = set(dir(builtins))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        self._parameters = {node.name: [each.arg for each in _positional(node)] for node in functions}
+        self._named = {each.arg for node in functions for each in (*_positional(node), *node.args.kwonlyargs)}
+        self.visit(tree)
+
+    def visit_Dict(self, node: ast.Dict) -> None:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant):
+                self._put(str(key.value), value, is_variable=False)
+                self.keys.add(str(key.value))
+        self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg:
+            self._put(node.arg, node.value, is_variable=node.arg in self._named)
+            self.keys.add(node.arg)
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._assign(target, node.value)
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign | ast.AugAssign | ast.NamedExpr) -> None:
+        if node.value is not None:
+            self._assign(node.target, node.value)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self.visit_AnnAssign(node)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self.visit_AnnAssign(node)
+
+    def visit_For(self, node: ast.For | ast.AsyncFor | ast.comprehension) -> None:
+        for element in node.iter.elts if isinstance(node.iter, ast.Tuple | ast.List) else (node.iter,):
+            self._assign(node.target, element)
+        self.generic_visit(node)
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> None:
+        self.visit_For(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        self.visit_For(node)
+
+    def visit_withitem(self, node: ast.withitem) -> None:
+        if node.optional_vars is not None:
+            self._assign(node.optional_vars, node.context_expr)
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        named, defaults = _positional(node), node.args.defaults
+        for parameter, default in zip(named[len(named) - len(defaults) :], defaults, strict=True):
+            self._put(parameter.arg, default)
+        for parameter, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+            if value is not None:
+                self._put(parameter.arg, value)
+        self.variables.setdefault(node.name, [])
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Return) and inner.value is not None:
+                self._put(node.name, inner.value)
+        self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.visit_FunctionDef(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name):
+            for parameter, value in zip(self._parameters.get(node.func.id, ()), node.args, strict=False):
+                self._put(parameter, value)
+        self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.known.add(node.name)
+        self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        self.known |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.visit_Import(node)
+
+    def _put(self, name: str, value: ast.expr, *, is_variable: bool = True) -> None:
+        self.at.setdefault(name, []).append(value)
+        if is_variable:
+            self.variables.setdefault(name, []).append(value)
+
+    def _assign(self, target: ast.expr, value: ast.expr) -> None:
+        match target:
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                self._put(name, value)
+            case ast.Subscript(slice=ast.Constant(value=key)):
+                self._put(str(key), value, is_variable=False)
+                self.keys.add(str(key))
+            case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                is_split = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(targets)
+                values = value.elts if is_split and isinstance(value, ast.Tuple | ast.List) else [value] * len(targets)
+                for element, each in zip(targets, values, strict=True):
+                    self._assign(element, each)
+            case ast.Starred():
+                self._assign(target.value, value)
+
+
+def _positional(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    return [*node.args.posonlyargs, *node.args.args]
+
+
+_COMPUTED = (ast.Call, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Await, ast.Compare, ast.FormattedValue)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is in an expression: constants, names, whether something is computed, and whether a name is nowhere set."""
+
+    constants: tuple[Any, ...] = ()
+    names: frozenset[str] = frozenset()
+    is_computed: bool = False
+    unknown: bool = False
+
+    def and_(self, other: _Look) -> _Look:
+        return replace(
+            self,
+            constants=self.constants + other.constants,
+            is_computed=self.is_computed or other.is_computed,
+            unknown=self.unknown or other.unknown,
+        )
+
+
+def _constants(node: ast.AST) -> list[Any]:
+    collector = _Constants()
+    collector.visit(node)
+    return collector.values
 
 
 class _Constants(ast.NodeVisitor):
@@ -506,19 +813,6 @@ def _folded_pair(left: Any, op: ast.operator, right: Any) -> Any:
         return _ARITHMETIC[type(op)](left, right)
     except (KeyError, ArithmeticError, ValueError, TypeError):
         return _NOTHING
-
-
-def _with_texts_of_numbers(written: _Written, given: Any) -> Callable[[Any], bool]:
-    """Also a text counts that an operator's ``__init__`` has made of a number which the author wrote."""
-    numbers: dict[str, int | float] = {}
-    _collect_numbers(given, numbers)
-
-    def is_written(value: Any) -> bool:
-        if written(value):
-            return True
-        return isinstance(value, str) and value in numbers and written(numbers[value])
-
-    return is_written
 
 
 def _collect_numbers(value: Any, into: dict[str, int | float]) -> None:

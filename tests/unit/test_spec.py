@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import textwrap
@@ -117,6 +118,127 @@ def test_that_holds_for_two_entries_of_one_dict_of_which_the_other_has_moved():
     one = Spec.of({"json": {"size": 4, "at": "t-1"}}, "json = {'size': int(env('N')), 'at': now()}")
     other = Spec.of({"json": {"size": 4, "at": "t-2"}}, "json = {'size': int(env('N')), 'at': now()}; Other(workers=4)")
     assert not edited_fields(one, other)
+
+
+NUMBERS = """
+DAG("etl", description="one", default_args={"retries": 3, "depends": False}, tags=["a", "4"])
+Other(task_id="other", workers=2, share=0.5, n_of_others=4)
+Job(json={"notebook_params": {"n": len(files), "is_full": is_sunday(), "part": share(), "ids": [*ids()]}}, workers=cpus())
+"""
+
+
+def job_of(n, text=NUMBERS, **more):
+    """The spec of the last task of the file; all that is computed there comes from ``n``."""
+    params = {"n": n, "is_full": bool(n % 2), "part": n / 4, "ids": list(range(n))}
+    return Spec.of({"json": {"notebook_params": params}, "workers": n, **more}, text)
+
+
+@pytest.mark.parametrize(("n", "later"), [(3, 4), (4, 3), (2, 1), (2, 4), (0, 1), (1, 4)])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ('"one"', '"two"'),
+        ('"retries": 3', '"retries": 4'),
+        ("share=0.5", "share=0.25"),
+        ("n_of_others=4", "n_of_others=3"),
+        ("workers=2", "workers=1"),
+        ("False", "True"),
+        ('["a", "4"]', "[3]"),
+        ("\nJob", "\nOther(x=1, y=True, z=(4, 3))\nJob"),
+    ],
+    ids=str,
+)
+def test_a_computed_number_that_also_stands_elsewhere_in_the_file_is_no_edit_and_the_log_names_it(n, later, edit):
+    text = NUMBERS.replace(*edit)
+    assert text != NUMBERS
+    for one, other in ((job_of(n), job_of(later, text)), (job_of(n, text), job_of(later))):
+        assert not edited_fields(one, other)
+        assert moved_fields(one, other) == ("json.notebook_params", "workers")
+
+
+def test_a_number_computed_elsewhere_than_in_the_file_is_no_edit_although_the_file_has_its_like_under_the_same_name():
+    text = "job = Job(json=load_yaml()); Other(n=3)"
+    for n, later in ((3, 4), (4, 3), (4, 5)):
+        assert not edited_fields(Spec.of({"json": {"n": n}}, text), Spec.of({"json": {"n": later}}, f"{text}; x = 4"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Job(n=3 if IS_PROD else 4)", "SIZES = {'dev': 3, 'prod': 4}\nJob(n=SIZES[os.environ['ENV']])", "Job(n=min(4, len(files)))"],
+)
+def test_a_choice_among_numbers_of_the_file_is_an_edit_only_if_one_of_them_was_edited(text):
+    assert not edited_fields(Spec.of({"n": 3}, text), Spec.of({"n": 4}, f"{text}\nx = 1"))
+    assert edited_fields(Spec.of({"n": 4}, text), Spec.of({"n": 8}, text.replace("4", "8"))) == ("n",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RETRIES = 3\nJob(n=RETRIES)",
+        "class Config:\n    RETRIES = 3\nJob(n=Config.RETRIES)",
+        "ONE = 3\nTWO = ONE\nJob(n=TWO)",
+        "CONF = {'retries': 3}\nJob(n=CONF['retries'])",
+        "def job(size):\n    return Job(n=size)\njob(3)",
+        "def job(size=3):\n    return Job(n=size)\njob()",
+        "def size():\n    return 3\nJob(n=size())",
+        "for size in (3, 5):\n    Job(n=size)",
+        "for name, size in [('a', 3), ('b', 5)]:\n    Job(n=size)",
+        "job = {}\njob['n'] = 3\nJob(**job)",
+        "Job(n=3)\nOther(n=3)",
+        "each.expand(n=[3, 5])",
+    ],
+)
+def test_an_edited_number_is_found_by_the_names_that_lead_to_it(text):
+    assert edited_fields(Spec.of({"n": 3}, text), Spec.of({"n": 4}, text.replace("3", "4"))) == ("n",)
+
+
+def test_a_key_that_is_computed_is_no_edit_although_it_is_a_number_of_the_file():
+    one = Spec.of({"json": {"1": "x-1", "2": "x-2"}}, "json = parts(); x = 3")
+    assert not edited_fields(one, Spec.of({"json": {"1": "x-1", "2": "x-2", "3": "x-3"}}, "json = parts(); x = 3; y = 1"))
+
+
+def test_a_text_of_which_the_file_says_that_it_is_computed_is_no_edit_although_it_stands_elsewhere():
+    text = "import os\nJob(json={'env': os.environ['ENV']}, tags=['prod', 'dev'])"
+    one, other = (Spec.of({"json": {"env": env}}, text + more) for env, more in (("prod", ""), ("dev", "\nx = 1")))
+    assert not edited_fields(one, other)
+
+
+NUMBER = st.booleans() | st.integers(-2, 9) | st.sampled_from([0.0, 0.5, 1.0, 2.5])
+OF_THE_JOB = ("n", "ids", "is_full", "json", "params")
+A_LINE = st.tuples(st.sampled_from(["retries", "size", "x", "workers", "wait"]), NUMBER | st.lists(NUMBER, max_size=3)).map(
+    lambda pair: f"Other({pair[0]}={pair[1]!r}, **{{{pair[0]!r}: {pair[1]!r}}}); {pair[0]} = {pair[1]!r}"
+)
+LINES = st.lists(A_LINE, max_size=5)
+MADE = st.recursive(
+    NUMBER,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(OF_THE_JOB), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def made_anew(value, numbers, keep):
+    """A value of the same shape with other numbers, and lists of another length."""
+    if isinstance(value, dict):
+        return {key: made_anew(entry, numbers, keep) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [made_anew(element, numbers, keep) for element in (value[:1] if keep else value)]
+    return next(numbers)
+
+
+@UNHURRIED
+@given(LINES, LINES, MADE, st.lists(NUMBER, min_size=1, max_size=4), st.booleans(), st.booleans(), st.integers(0, 400))
+def test_computed_numbers_and_flags_never_are_an_edit_whatever_numbers_stand_elsewhere(
+    before, after, value, numbers, keep, is_there, room
+):
+    job = "Job(json={'params': {'n': len(files), 'ids': ids()}, 'is_full': is_full()}, n=n())" if is_there else "Job(**load())"
+    later = made_anew(value, itertools.cycle(numbers), keep)
+    one, other = (
+        Spec.of({"json": {"n": made, "is_full": made}, "n": made}, "\n".join([*lines, job]))
+        for lines, made in ((before, value), (after, later))
+    )
+    assert not edited_fields(one, other)
+    assert not edited_fields(other, one)
+    assert not edited_fields(Spec.from_json(one.to_json(room)), other)
 
 
 @pytest.mark.parametrize(
