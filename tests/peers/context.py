@@ -79,9 +79,13 @@ def contexts_completed() -> Iterator[None]:
 
 @contextmanager
 def without_pauses() -> Iterator[None]:
-    """While it is open, our own modules sleep for a moment only: a mock has no state that could be waited for."""
+    """While it is open, our own modules, and botocore's repetitions, sleep for a moment only: a mock has no state to wait for."""
     hasty = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, 0.001))})
-    ours = [vars(module) for name, module in sys.modules.items() if name.partition(".")[0] == "resumable"]
+    ours = [
+        vars(module)
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] == "resumable" or name == "botocore.endpoint"
+    ]
     sleepers = [names for names in ours if names.get("time") is time]
     for names in sleepers:
         names["time"] = hasty
