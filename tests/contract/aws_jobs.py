@@ -104,6 +104,8 @@ class JobsBench:
         """What comes next is another task, with a name of its own: let the one that all have here be free for it."""
         if self.server.author_names:
             self.server.forget()
+            for job in self.server.all:
+                job.token = ""  # and it has tokens of its own
 
     def cancels(self) -> int:
         return self.server.count(self.stop)

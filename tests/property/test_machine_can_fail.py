@@ -74,8 +74,8 @@ def success_is_not_noticed(patch):
     """Run a job again that ended well while nobody watched."""
 
     def mutant(record, observation, policy, claim):
-        if observation is not None and observation.state is JobState.SUCCEEDED:
-            observation = replace(observation, state=JobState.FAILED)
+        if record is not None and observation is not None and observation.state is JobState.SUCCEEDED:
+            return Submit(record.submission + 1, "it has ended")
         return decide(record, observation, policy, claim)
 
     patch.setattr("resumable.attempt.decide", mutant)
