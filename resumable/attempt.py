@@ -728,7 +728,12 @@ class Attempt:
         self._records.save(self.record)
         self._log.info("resumable: cancelling %s: %s", self._named(), decision.reason)
         self._count("cancelled")
-        self._remote.stop(self._known_handle(), decision.reason, self._submitted_at)
+        try:
+            self._remote.stop(self._known_handle(), decision.reason, self._submitted_at)
+        except ResumableError:
+            if self._remote.cancel_was_refused:  # it was not told to stop: whoever comes next decides anew
+                self._note(replace(self._known_record(), stopping=None), self._log.warning)
+            raise
 
     def _known_record(self) -> JobRecord:
         assert self.record is not None

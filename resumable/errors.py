@@ -94,6 +94,10 @@ class NotSubmitted(Exception):
     """Raise it in ``submit_job`` when it is certain that no job was made: the next try then submits, without a doubt left."""
 
 
+class StopNotTaken(RuntimeError):
+    """A cancel was answered with HTTP 200, and the answer says that the job was not told to stop."""
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """
     ``error`` and what it came of, each once.

@@ -740,7 +740,8 @@ class ResumableMixin(DurableBase):
         what speaks of a request or its answer (no connection, a time-out, a status of HTTP or gRPC, an answer that cannot be
         read), whatever the client library; what you raise for a job that failed is none.
         """
-        return is_only_of_the_wait(error) and super().is_wait_trouble(error)
+        is_trouble = isinstance(error, JobNotFound) or is_only_of_the_wait(error)  # one answer of a list that lags, or of a proxy
+        return is_trouble and super().is_wait_trouble(error)
 
     # -- given --------------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from tenacity import (
     wait_random,
 )
 
-from resumable.errors import LostSightError, RefusedError, ResumableError
+from resumable.errors import LostSightError, RefusedError, ResumableError, StopNotTaken
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.rejection import proves_nothing_made
 
 REQUESTS = 14
 """Tries of a cancel, or of a lookup by token, before the attempt gives up: about five minutes."""
@@ -88,6 +89,8 @@ class Remote:
     def __init__(self, adapter: JobAdapter, *, log: Any, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self.adapter, self._log, self._clock, self._sleep = adapter, log, clock, sleep
         self._has_warned = self._has_renewed = False
+        self.cancel_was_refused = False
+        """The service, or the operator, said no to every request of `stop`: the job was not told to stop."""
 
     def elsewhere(self, record: JobRecord | None) -> Observation | None:
         """FOREIGN, if ``record``'s job is open and lives where the connection does not point."""
@@ -160,6 +163,7 @@ class Remote:
         Raises:
             RefusedError: the operator cannot cancel. LostSightError: the service did not take it, or the job has not ended yet.
         """
+        self.cancel_was_refused = True
         try:
             Retrying(
                 retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, NotImplementedError)),
@@ -167,7 +171,7 @@ class Remote:
                 wait=BACK_OFF,
                 sleep=self._sleep,
                 reraise=True,
-            )(self.cancel, handle)
+            )(self._cancel, handle)
         except NotImplementedError:
             raise RefusedError(
                 f"{handle} runs and had to be cancelled ({reason}), and this operator has no cancel_job. Nothing was "
@@ -202,6 +206,16 @@ class Remote:
             answer = ask(about)
         self._has_renewed = False
         return answer
+
+    def _cancel(self, handle: JobHandle) -> None:
+        try:
+            self.cancel(handle)
+        except NotImplementedError:
+            raise
+        except Exception as e:
+            self.cancel_was_refused &= isinstance(e, StopNotTaken) or proves_nothing_made(e)
+            raise
+        self.cancel_was_refused = False
 
     def _ask(self, handle: JobHandle) -> Observation:
         try:

@@ -32,7 +32,15 @@ from botocore.exceptions import (
 
 from resumable import compat
 from resumable.attempt import Attempt
-from resumable.errors import ConfigurationError, ForeignJobError, InvalidAnswerError, RecordError, ResumableError, chain
+from resumable.errors import (
+    ConfigurationError,
+    ForeignJobError,
+    InvalidAnswerError,
+    RecordError,
+    ResumableError,
+    StopNotTaken,
+    chain,
+)
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
 from resumable.rejection import proves_nothing_made
@@ -76,10 +84,6 @@ def _harmless(config: Any) -> dict[str, bool]:
     """What of a ``botocore_config`` may stand in a record: nothing that says where requests go, or by which way."""
     given = config if isinstance(config, Mapping) else {}
     return {name: value for name, value in given.items() if name == "inject_host_prefix" and isinstance(value, bool)}
-
-
-class StopNotTaken(RuntimeError):
-    """A cancel was answered with HTTP 200, and the answer says that the job was not told to stop."""
 
 
 _NOT_TAKEN: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {

@@ -161,9 +161,11 @@ def test_the_custom_operator_reattaches_to_its_running_job(service: JobService, 
 def test_the_custom_operator_submits_again_what_failed_or_is_gone(service: JobService, train: TaskInstance) -> None:
     die_after(train, "http GET")
     service.end("FAILED")
-    die_after(train, "http GET", times=2)
+    train.failing_attempt()
+    die_after(train, "http GET")
     assert len(service.jobs) == 2
     service.jobs.popitem()
+    train.failing_attempt()
     service.fault("POST /jobs", Drop(before_effect=True))
     with pytest.raises(requests.ConnectionError):
         train.attempt()

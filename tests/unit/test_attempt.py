@@ -25,6 +25,7 @@ from resumable.errors import (
     RefusedError,
     ResumableError,
     StateStoreError,
+    StopNotTaken,
 )
 from resumable.identity import Generation
 from resumable.interruption import HANDLE_PATIENCE, Interrupted, Interruption, Stop, cancels, why
@@ -586,6 +587,33 @@ def test_a_worker_that_dies_while_it_stops_a_job_does_not_have_the_stop_taken_fo
     bench.service.finish(0, JobState.FAILED)
     bench.start(spec=written("spec-b"))
     assert len(bench.service.jobs) == 2
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError("no"), StopNotTaken("not done")], ids=["no cancel", "refused"])
+@pytest.mark.parametrize("then", [JobState.ACTIVE, JobState.SUCCEEDED], ids=["runs", "has succeeded"])
+def test_a_job_whose_cancel_was_refused_was_not_told_to_stop(bench, refusal, then):
+    """The author takes the edit back: the job is reattached to, or its result delivered."""
+    bench.start()
+    adapter = FakeAdapter(bench.service)
+
+    def refuse(handle):
+        raise refusal
+
+    adapter.cancel = refuse
+    with pytest.raises((RefusedError, LostSightError)):
+        bench.start(spec=written("spec-b"), adapter=adapter)
+    bench.service.finish(0, then)
+    assert bench.start().handle.ids == 0
+    assert len(bench.service.jobs) == 1
+
+
+def test_a_job_whose_cancel_may_have_been_taken_was_told_to_stop(bench):
+    bench.start()
+    bench.service.faults.arm("cancel", Fault.LOST_ANSWER, times=99)
+    with contextlib.suppress(LostSightError):
+        bench.start(spec=written("spec-b"))
+    bench.service.faults.heal()
+    assert bench.start().handle.ids == 1
 
 
 class _Died(BaseException):

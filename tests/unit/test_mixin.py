@@ -597,6 +597,19 @@ def test_job_not_found_follows_on_missing(service, policy, submits):
     assert len(service.tokens) == submits
 
 
+def test_one_answer_in_the_wait_that_the_job_is_not_there_fails_no_try(service):
+    instance = task(Plain, service, retries=0)
+    lies = [JobNotFound("404 of a proxy")]
+
+    def lie():
+        service.on_poll = service.finish
+        raise lies.pop()
+
+    service.on_poll = lie
+    assert instance.attempt()["of"] == 0
+    assert (len(service.tokens), instance.try_number, lies) == (1, 1, [])
+
+
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 METHODS = ["submit_job", "get_job_status", "is_job_active", "is_job_succeeded", "poll_until_complete", "get_job_result"]
