@@ -102,7 +102,12 @@ def test_the_wait_goes_on_with_new_credentials_and_is_not_held_up(
         if looks[0] > 12:
             bench.finish()
 
+    def expire_while_deferred(_trigger: Any) -> None:
+        expire()
+        bench.finish()
+
     instance = task(case, bench)
+    instance.on_defer = expire_while_deferred
     try:
         instance.attempt(listener=listen)
     except AirflowRescheduleException:  # a trigger with old credentials fails, and the task is started again
