@@ -252,6 +252,8 @@ class Attempt:
         else:
             record = self._intent(plan, params, token, where or {})
         self._records.save(record)
+        if self.record is None or self.record.token != record.token:
+            self.is_perhaps_made = False
         self.record, self._intended = record, True
         if self.is_halted:
             self._intended = False  # nothing goes out under this intent
@@ -365,6 +367,13 @@ class Attempt:
         else:
             self._say("submitted", plan.reason)
 
+    def perhaps_made(self) -> None:
+        """
+        A request of this submit went out, and nobody knows what came of it. To be told by a seam whose client repeats requests by
+        itself: whatever the last one comes to, the submit was not rejected.
+        """
+        self.is_perhaps_made = True
+
     def rejected(self, *, used_up: bool = False) -> None:
         """
         The service refused the submit for certain: there is no job of it, and no doubt unless this was a repetition.
@@ -415,7 +424,7 @@ class Attempt:
             self.adapter.service,
             error,
         )
-        self._intended = False
+        self._intended = self.is_perhaps_made = False
         self._lost_at = self._clock()
         self._settle()
         return True
@@ -557,6 +566,9 @@ class Attempt:
 
     is_halted = False
     """Set by the signal handler: whatever the reason of the stop, this attempt submits nothing any more."""
+
+    is_perhaps_made = False
+    """See `perhaps_made`."""
 
     _intended = False
     _is_next_look = False  # of a task that waits by being rescheduled: no reconnect

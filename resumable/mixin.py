@@ -335,9 +335,10 @@ class DurableBase(_StartedAgainInTime, ABC):
         if attempt.in_doubt:
             if self._resumable_is_token_spent(error):
                 return attempt.token_spent()
-            if attempt.repeats_after_clear and refuses_repetition(error):
+            is_last_word = not attempt.is_perhaps_made
+            if is_last_word and attempt.repeats_after_clear and refuses_repetition(error):
                 return attempt.give_up_doubt(error)
-            if self.is_rejection(error):
+            if is_last_word and self.is_rejection(error):
                 attempt.rejected()
                 return False
             goes_on = attempt.recover(error)

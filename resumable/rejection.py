@@ -239,6 +239,8 @@ def _was_sent_again(error: BaseException) -> bool:
 
 def _gave_up_after_several(error: BaseException) -> bool:
     """A library, or tenacity, has repeated the request, and what became of the earlier ones is not known."""
+    if any(_times_sent(frame) > 1 for frame in _frames(error)):
+        return True
     names = {name for _, name in _named(error)}
     if "RetryError" in names:
         return getattr(getattr(error, "last_attempt", None), "attempt_number", None) != 1
@@ -247,6 +249,14 @@ def _gave_up_after_several(error: BaseException) -> bool:
     frame = next((f for f in _frames(error) if f.f_code.co_name == "increment"), None)
     history = frame.f_locals.get("history", ()) if frame is not None else ()  # urllib3 keeps it nowhere else
     return any(sent.error is None or not proves_nothing_made(sent.error) for sent in history[:-1])
+
+
+def _times_sent(frame: FrameType) -> int:
+    """How often tenacity has made the call that failed, if ``frame`` is its own: with ``reraise`` nothing else says so."""
+    if str(frame.f_globals.get("__name__")).partition(".")[0] != "tenacity":
+        return 0
+    count = getattr(frame.f_locals.get("retry_state"), "attempt_number", 0)
+    return count if isinstance(count, int) else 0
 
 
 def _grpc_code(error: BaseException) -> str | None:

@@ -43,7 +43,7 @@ from resumable.errors import (
 )
 from resumable.lifecycle import Certainty, JobState, Observation
 from resumable.record import JobHandle, JobRecord
-from resumable.rejection import proves_nothing_made
+from resumable.rejection import is_refusal, proves_nothing_made
 from resumable.remote import JobAdapter
 from resumable.replay import ReplayMixin
 from resumable.triggers import StopGuard
@@ -422,7 +422,7 @@ class AwsReplay(ReplayMixin):
     def seam(self, attempt: Attempt) -> Iterator[None]:
         self.before_execute(attempt)
         events = self.hook.conn.meta.events
-        call = _Submit(self, attempt)
+        call = SubmitEvents(self, attempt)
         service = f"{self.service_event}."
         hooks: list[tuple[str, Callable[..., Any]]] = [(f"after-call.{self.service_event}", call.see)]
         for operation in self.operations:
@@ -558,7 +558,7 @@ class _Answered:
         self.status_code = status_code
 
 
-class _Submit:
+class SubmitEvents:
     """The event handlers of one attempt."""
 
     def __init__(self, operator: AwsReplay, attempt: Attempt) -> None:
@@ -620,8 +620,18 @@ class _Submit:
 
     def send_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         """Hold botocore back, which re-sends on time-outs and 5xx: without a token in the request, that makes a second job."""
+        self.note_loss(response, caught_exception)
         if self._operator.certainty is Certainty.FIND:
             self.make_once(response, caught_exception, operation=operation)
+
+    def note_loss(self, response: Any = None, caught_exception: Any = None, **_: Any) -> None:
+        """Of each request that botocore sends for the submit: the error of the last one says nothing of those before."""
+        if caught_exception is not None:
+            is_lost = not proves_nothing_made(caught_exception)
+        else:
+            is_lost = response is not None and response[0].status_code >= 300 and not is_refusal(response[0].status_code)
+        if is_lost:
+            self._attempt.perhaps_made()
 
     def make_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):

@@ -132,8 +132,9 @@ class AwsOwnNamedJob(AwsReplay):
 
     def _is_anothers(self, answer: Mapping[str, Any]) -> bool:
         """The very first request of a submission was answered with "taken": nothing of ours can have been there."""
+        attempt = self._resumable_attempt
         sent_again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-        return self._resumable_attempt is not None and self._resumable_attempt.is_first_submit and not sent_again
+        return attempt is not None and attempt.is_first_submit and not attempt.is_perhaps_made and not sent_again
 
     def is_rejection(self, error: BaseException) -> bool:
         for cause in chain(error):

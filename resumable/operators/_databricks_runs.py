@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tenacity import RetryCallState, retry_if_exception_type
+
 from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
@@ -92,13 +94,32 @@ class DatabricksRunReplay(ReplayMixin):
                     own,
                 )
             token, sent = attempt.intend(json, token=own)
-            run_id = send({**sent, "idempotency_token": token})
+            with self._resumable_noting_losses(attempt):
+                run_id = send({**sent, "idempotency_token": token})
             attempt.submitted(self._handle(run_id, sent))
             if attempt.handle is None:
                 raise RuntimeError("a submit without a handle: a bug in resumable")
             return run_id_of(attempt.handle)
 
         return submit
+
+    @contextmanager
+    def _resumable_noting_losses(self, attempt: Attempt) -> Iterator[None]:
+        """The hook repeats a POST by itself: the answer to the last one says nothing of those before."""
+        hook, asked = self._hook, self._hook.retry_args
+        is_repeated = asked.get("retry") or retry_if_exception_type()
+
+        def note(sent: RetryCallState) -> bool:
+            error = sent.outcome.exception() if sent.outcome is not None else None
+            if error is not None and not proves_nothing_made(error):
+                attempt.perhaps_made()
+            return bool(is_repeated(sent))
+
+        hook.retry_args = {**asked, "retry": note}
+        try:
+            yield
+        finally:
+            hook.retry_args = asked
 
     def _resumable_looker(self, attempt: Attempt) -> Callable[[int], dict[str, Any]]:
         look: Callable[[int], dict[str, Any]] = self._hook.get_run

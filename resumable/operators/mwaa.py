@@ -18,13 +18,14 @@ from resumable.attempt import Attempt
 from resumable.errors import chain
 from resumable.limits import Limit
 from resumable.record import JobHandle
-from resumable.rejection import is_refusal
+from resumable.rejection import is_refusal, proves_nothing_made
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
     from botocore.exceptions import ClientError
+    from requests import RequestException
 
-    from resumable.operators._aws import AwsReplay, require_taken
+    from resumable.operators._aws import AwsReplay, SubmitEvents, require_taken
     from resumable.operators._aws_names import AwsOwnNamedJob, named
 
 __all__ = ["ResumableMwaaTriggerDagRunOperator"]
@@ -97,18 +98,29 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         token, body = attempt.intend(given["body"], where={"name": run, **account})
         handle = self.handle({"environment": self.env_name, "dag": self.trigger_dag_id, "run": run})
         try:
-            answer = call(*args, **{**given, "body": body})
+            with self._resumable_noting_losses(attempt):
+                answer = call(*args, **{**given, "body": body})
         except Exception as e:
             if _remote_status(e) != _CONFLICT or not self._exists(handle):
                 raise
             if not self.is_named_by(run, token) and not self.may_be_ours(getattr(e, "response", {}), self._began(handle)):
-                if attempt.is_first_submit:
+                if attempt.is_first_submit and not attempt.is_perhaps_made:
                     attempt.rejected()  # it is somebody else's
                 raise
             attempt.submitted(handle)
             return self._described(handle)
         attempt.submitted(handle)
         return answer
+
+    @contextmanager
+    def _resumable_noting_losses(self, attempt: Attempt) -> Iterator[None]:
+        events, event = self.hook.conn.meta.events, f"needs-retry.{self.service_event}.{self.operation}"
+        note = SubmitEvents(self, attempt).note_loss
+        events.register_first(event, note)
+        try:
+            yield
+        finally:
+            events.unregister(event, note)
 
     def _exists(self, handle: JobHandle) -> bool:
         try:
@@ -141,6 +153,8 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
     def is_rejection(self, error: BaseException) -> bool:
         for cause in chain(error):
+            if isinstance(cause, RequestException) and cause.response is None:
+                return proves_nothing_made(cause)  # of the other way, which is taken while the no of the first is handled
             if isinstance(cause, ClientError):
                 code = str(cause.response.get("Error", {}).get("Code"))
                 return code in _REFUSALS or (code.isdigit() and is_refusal(int(code)))

@@ -62,6 +62,7 @@ IN_FULL = ("databricks-submit-run", "databricks-run-now", "emr-steps", "athena")
 FOR_ALL = (
     "test_a_retry_reattaches_to_the_active_job_and_gives_the_same",
     "test_a_lost_answer_makes_no_second_job",
+    "test_a_repetition_that_finds_the_network_down_does_not_hide_the_job_of_the_first_request",
     "test_a_clear_while_the_job_runs_cancels_it_before_the_next_is_submitted",
     "test_a_stop_reaches_the_job_by_its_record_alone",
     "test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 import resumable.operators
 from resumable import JobGoneError, LostSightError, StateStoreError
@@ -362,6 +364,54 @@ def test_a_lost_answer_makes_no_second_job(case: Case, bench: Bench, fault: Any)
     result = instance.attempt()
     assert bench.jobs() == 1
     assert shape(result) == shape(undisturbed(case, bench)[0])
+
+
+def sends_again_in_vain(case: Case, bench: Bench, *, clears: bool, is_up: Any) -> None:
+    """The first request is served and its answer lost; what the client sends after it fails until ``is_up`` is called."""
+    instance = task(case, bench)
+    most = [0]
+
+    def note(_: str) -> None:
+        most[0] = max(most[0], bench.active())
+        if instance.data.get("resumable", {}).get("job"):
+            bench.finish()
+
+    with contextlib.suppress(Exception):  # one that looks its job up may have found it
+        instance.attempt(listener=note)
+    assert bench.jobs() == 1
+    assert instance.record["state"] != "rejected"
+    is_up()
+    if clears and can_stop(bench):
+        instance.clear()
+    instance.attempt(listener=note)
+    assert most[0] <= 1
+    assert bench.jobs() == 1 or clears
+
+
+@pytest.mark.parametrize("clears", [True, False], ids=["clear", "retry"])
+def test_a_repetition_that_finds_the_network_down_does_not_hide_the_job_of_the_first_request(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch, clears: bool
+) -> None:
+    connect, is_down = urllib3.util.connection.create_connection, [True]
+
+    def connect_while_up(*args: Any, **kwargs: Any) -> Any:
+        if is_down and bench.server.count(bench.submit):
+            raise ConnectionRefusedError(111, "Connection refused")
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect_while_up)
+    bench.server.fault(bench.submit, DROP_ANSWER)
+    sends_again_in_vain(case, bench, clears=clears, is_up=is_down.clear)
+
+
+@pytest.mark.parametrize("clears", [True, False], ids=["clear", "retry"])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_repetition_that_is_refused_does_not_hide_the_job_of_the_first_request(
+    case: Case, bench: Bench, status: int, clears: bool
+) -> None:
+    bench.server.fault(bench.submit, DROP_ANSWER)
+    bench.server.fault(bench.submit, type(SERVER_ERROR_AFTER_EFFECT)(status=status, body={"message": "no"}))
+    sends_again_in_vain(case, bench, clears=clears, is_up=bench.server.clear_faults)
 
 
 def test_a_refused_submit_is_tried_again_by_the_next_try(case: Case, bench: Bench) -> None:

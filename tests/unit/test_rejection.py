@@ -25,6 +25,7 @@ import requests.adapters
 import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ParamValidationError
+from tenacity import AsyncRetrying, Retrying, retry, stop_after_attempt, wait_none
 
 from resumable import NotSubmitted, ResumableMixin, make_resumable
 from resumable.errors import chain
@@ -307,6 +308,48 @@ def test_a_certificate_that_is_not_trusted_ends_it_before_anything_is_sent(serve
     assert server.taken == 0
 
 
+def by_a_call(send, attempts):
+    return Retrying(stop=stop_after_attempt(attempts), wait=wait_none(), reraise=True)(send)
+
+
+def by_a_decorator(send, attempts):
+    return retry(stop=stop_after_attempt(attempts), wait=wait_none(), reraise=True)(send)()
+
+
+def by_a_loop(send, attempts):
+    for attempt in Retrying(stop=stop_after_attempt(attempts), wait=wait_none(), reraise=True):
+        with attempt:
+            return send()
+
+
+def by_a_coroutine(send, attempts):
+    async def submit():
+        return send()
+
+    async def repeat():
+        return await AsyncRetrying(stop=stop_after_attempt(attempts), wait=wait_none(), reraise=True)(submit)
+
+    return asyncio.run(repeat())
+
+
+@pytest.mark.parametrize("repeat", [by_a_call, by_a_decorator, by_a_loop, by_a_coroutine], ids=lambda repeat: repeat.__name__)
+@pytest.mark.parametrize("client", [with_requests, with_httpx, with_urllib, with_boto3], ids=lambda client: client.__name__)
+def test_a_refused_connection_says_nothing_of_what_tenacity_had_sent_before(serve, client, repeat):
+    server = serve(None)
+
+    def send():
+        try:
+            return client(UNUSED if server.taken else server.url)
+        finally:
+            server.close()
+
+    error = error_of(lambda: repeat(send, 2))
+    assert server.taken == 1
+    assert "refused" in str(error) or "connect" in str(error)
+    assert not proves_nothing_made(error)
+    assert proves_nothing_made(error_of(lambda: repeat(lambda: client(UNUSED), 1)))
+
+
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
 def test_a_server_that_speaks_no_tls_was_sent_nothing(client):
     with socket.create_server(("127.0.0.1", 0)) as plain:
@@ -392,8 +435,6 @@ def test_boto3_that_was_refused_after_repetitions_is_a_doubt(serve):
 
 
 def test_tenacity_that_gave_up_after_several_tries_is_a_doubt_and_after_one_is_what_it_was():
-    from tenacity import Retrying, stop_after_attempt
-
     def refused():
         raise ConnectionRefusedError
 
