@@ -233,18 +233,6 @@ def overdue_wait(monkeypatch):
     return service
 
 
-def test_a_job_timeout_of_the_deployment_ends_a_task_that_cannot_stop_its_job_and_says_that_it_runs_on(
-    overdue_wait, monkeypatch
-):
-    configured = compat.configured_policy()
-    monkeypatch.setattr(compat, "configured_policy", lambda: {**configured, "job_timeout": "0.2"})
-    instance = task(Plain, overdue_wait)
-    with pytest.raises(AirflowFailException, match="it runs on. Stop it in the service"):
-        instance.attempt()
-    assert overdue_wait.active == [0]
-    assert instance.record["left"].startswith("job_timeout")
-
-
 def test_a_job_timeout_uses_on_kill_where_there_is_no_cancel_job(overdue_wait):
     instance = task(WithOnKill, overdue_wait, resume_policy={"job_timeout": 0.2})
     with pytest.raises(AirflowFailException, match="It was told to stop") as caught:
