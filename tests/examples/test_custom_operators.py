@@ -189,6 +189,7 @@ def test_a_failed_job_is_followed_by_one(farm, block):
     instance = task(block)
     die(instance, farm)
     farm.finish("BROKEN")
+    instance.failing_attempt()
     farm.on_look = farm.finish
     assert instance.attempt() == "film-1.mp4"
     assert len(farm.jobs) == 2

@@ -599,6 +599,7 @@ def test_a_connection_that_moved_after_the_run_was_seen_to_end_submits_there(wor
 def spoil_in_doubt(workspace):
     """A task whose first submit was never served and whose repetition the service refuses for what the author wrote."""
     instance = submit_run(json={**NOTEBOOK, "run_name": "bad"})
+    instance.is_all_written = True
     workspace.fault("runs/submit", Refuse(503), times=3)
     with pytest.raises(Exception, match="(?i)503|retries|refused"):
         instance.attempt()
