@@ -158,7 +158,7 @@ class Spec:
             if data["v"] != VERSION:
                 return cls()
             fields, items = ({str(k): str(v) for k, v in data.get(name, {}).items()} for name in ("fields", "items"))
-            is_whole = all(len(code) == _CODE or code == _UNKNOWN_CODE for code in fields.values())
+            is_whole = all(len(code) in (_CODE, _CODE + _DIGEST) for code in fields.values())
             return cls(str(data["text"]), fields, items) if is_whole else cls(items=items)
         except (KeyError, TypeError, AttributeError, ValueError):
             return cls()
@@ -253,10 +253,10 @@ def named(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-# -- codes: five characters by literals, five by places, "=" or "~" for a literal in it or none, five by value -------------------
+# -- codes: five characters by literals, "=" or "~" for a literal in it or none, five by value; five by places, if they differ ---
 
 _DIGEST = 5
-_CODE = 3 * _DIGEST + 1
+_CODE = 2 * _DIGEST + 1
 _UNKNOWN_CODE = "?????~?????"
 
 
@@ -266,7 +266,7 @@ def _hash(value: Any) -> str:
 
 
 def _code(by_literals: str, by_places: str, by_value: str, literal: bool) -> str:
-    return f"{by_literals}{by_places}{'=' if literal else '~'}{by_value}"
+    return f"{by_literals}{'=' if literal else '~'}{by_value}{by_places if by_places != by_literals else ''}"
 
 
 def _by_literals(code: str) -> str:
@@ -274,11 +274,11 @@ def _by_literals(code: str) -> str:
 
 
 def _by_places(code: str) -> str:
-    return code[_DIGEST : 2 * _DIGEST]
+    return code[_CODE:] or _by_literals(code)
 
 
 def _by_value(code: str) -> str:
-    return code[2 * _DIGEST + 1 :]
+    return code[_DIGEST + 1 : _CODE]
 
 
 def _is_edit(one: str, other: str) -> bool:
@@ -286,7 +286,7 @@ def _is_edit(one: str, other: str) -> bool:
 
 
 def _has_literal(code: str) -> bool:
-    return code[2 * _DIGEST] == "="
+    return code[_DIGEST] == "="
 
 
 def _edited(earlier: Mapping[str, str], now: Mapping[str, str], prefix: str = "") -> list[str]:
@@ -540,6 +540,8 @@ class _Places:
         """What stands at each place of a name, but for those that only pass it on (``size=size``)."""
         found = [self._look(expr) for expr in self._at.get(key, ())]
         itself = {key, f".{key}"}
+        # What only names something, and the same as another one, adds nothing: a file may hold a thousand tasks of one shape.
+        found = [*dict.fromkeys(place for place in found if not place.constants), *(place for place in found if place.constants)]
         return [self._with_names(place, itself) for place in found if not (place.names & itself) or place.constants]
 
     def _with_names(self, place: _Look, but: set[str]) -> _Look:
@@ -549,19 +551,23 @@ class _Places:
 
     def _all_behind(self, name: str) -> _Look:
         if name not in self._behind:
-            found, seen, todo = _Look(), {name}, [name]
+            found, seen, todo = [_Look()], {name}, [name]
             while todo:
                 at = todo.pop()
                 under = self._at if at.startswith(".") else self._variables
-                name = at.removeprefix(".")
-                if name not in under:
-                    found = found.and_(_Look(is_computed=True, unknown=name not in self._known))
-                for expr in under.get(name, ()):
+                bare = at.removeprefix(".")
+                if bare not in under:
+                    found.append(_Look(is_computed=True, unknown=bare not in self._known))
+                for expr in under.get(bare, ()):
                     inner = self._look(expr)
-                    found = found.and_(inner)
+                    found.append(inner)
                     todo += sorted(inner.names - seen)
                     seen |= inner.names
-            self._behind[name] = found
+            self._behind[name] = _Look(
+                tuple(constant for look in found for constant in look.constants),
+                is_computed=any(look.is_computed for look in found),
+                unknown=any(look.unknown for look in found),
+            )
         return self._behind[name]
 
     def _look(self, expr: ast.expr) -> _Look:

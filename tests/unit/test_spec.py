@@ -216,12 +216,16 @@ MADE = st.recursive(
 )
 
 
+def has_keys(value):
+    return any(map(has_keys, value)) if isinstance(value, list) else isinstance(value, dict)
+
+
 def made_anew(value, numbers, keep):
-    """A value of the same shape with other numbers, and lists of another length."""
+    """A value of the same shape with other numbers, and lists of another length: but no key less, which would be an edit."""
     if isinstance(value, dict):
         return {key: made_anew(entry, numbers, keep) for key, entry in value.items()}
     if isinstance(value, list):
-        return [made_anew(element, numbers, keep) for element in (value[:1] if keep else value)]
+        return [made_anew(element, numbers, keep) for element in (value[:1] if keep and not has_keys(value) else value)]
     return next(numbers)
 
 
