@@ -463,8 +463,9 @@ class Attempt:
 
     def note_failing(self) -> None:
         """Note that this try fails because its job is failing while parts of it still run. Never fails the task."""
-        if self.record is not None and self.record.outcome is None:
-            self._note(replace(self.record, failing_try=self._try), self._log.warning)
+        record = self.record
+        if record is not None and record.outcome is None and record.failing_try != self._try:
+            self._note(replace(record, failing_try=self._try), self._log.warning)
 
     def leave(self, why: str) -> None:
         """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""

@@ -38,7 +38,26 @@ class Done(int):
         return int, (int(self),)
 
 
-class Items(Generic[T]):
+class Watched(Generic[T]):
+    """A loop whose consumer is looked at, for whether it reads ahead of its work."""
+
+    _watch: Watch
+
+    def __iter__(self) -> Generator[T, None, None]:
+        self._watch = watch = Watch()
+        generator = self._each(watch)
+        watch.is_of(generator)
+        return generator
+
+    def __length_hint__(self) -> int:
+        self._watch.hinted(sys._getframe(1))
+        return cast("int", NotImplemented)
+
+    def _each(self, watch: Watch) -> Generator[T, None, None]:
+        raise NotImplementedError
+
+
+class Items(Watched[T]):
     """What `Checkpoint.items` and `batches` return: to be looped over once."""
 
     def __init__(
@@ -52,16 +71,6 @@ class Items(Generic[T]):
     ) -> None:
         self._checkpoint, self._items, self._key, self._size, self._is_manual = checkpoint, items, key, size, is_manual
         self._watch = Watch()
-
-    def __iter__(self) -> Generator[T, None, None]:
-        self._watch = watch = Watch()
-        generator = self._each(watch)
-        watch.is_of(generator)
-        return generator
-
-    def __length_hint__(self) -> int:
-        self._watch.hinted(sys._getframe(1))
-        return cast("int", NotImplemented)
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
         checkpoint = self._checkpoint
@@ -141,23 +150,13 @@ class Items(Generic[T]):
         return listed[positions[0]] if self._size is None else [listed[position] for position in positions]
 
 
-class Pages:
+class Pages(Watched[Any]):
     """What `Checkpoint.pages` returns: to be looped over once."""
 
     def __init__(self, checkpoint: Checkpoint, fetch: Callable[[Any], Any], start: Any) -> None:
         self._checkpoint, self._fetch, self._start = checkpoint, fetch, start
         self._watch = Watch()
         self._has_warned = False
-
-    def __iter__(self) -> Generator[Any, None, None]:
-        self._watch = watch = Watch()
-        generator = self._each(watch)
-        watch.is_of(generator)
-        return generator
-
-    def __length_hint__(self) -> int:
-        self._watch.hinted(sys._getframe(1))
-        return cast("int", NotImplemented)
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
         checkpoint = self._checkpoint

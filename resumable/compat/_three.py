@@ -86,17 +86,11 @@ class TaskStateRows:
         self._ti_id = ti_id
 
     def get(self, key: str) -> Any:
-        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-        from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStateStore, TaskStateStoreResult
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import GetTaskStateStore, TaskStateStoreResult
 
         answer = _comms().send(GetTaskStateStore(ti_id=self._ti_id, key=key))
-        if isinstance(answer, TaskStateStoreResult):
-            return answer.value
-        if isinstance(answer, ErrorResponse) and answer.error is ErrorType.TASK_STORE_NOT_FOUND:
-            return None
-        if isinstance(answer, ErrorResponse):
-            raise AirflowRuntimeError(answer)
-        raise RuntimeError(f"asked for the task state {key}, got an answer to something else: {type(answer).__name__}")
+        return _value_of(answer, TaskStateStoreResult, ErrorType.TASK_STORE_NOT_FOUND, f"the task state {key}")
 
     def set(self, key: str, value: Any, *, forever: bool) -> None:
         from airflow.sdk.configuration import conf
@@ -107,6 +101,28 @@ class TaskStateRows:
         _comms().send(SetTaskStateStore(ti_id=self._ti_id, key=key, value=value, expires_at=expires))
 
 
+def _value_of(answer: Any, found: type, nothing: Any, what: str) -> Any:
+    """
+    The value in the supervisor's answer, None if there is none.
+
+    Args:
+        answer: to a question for ``what``.
+        found: the class of an answer that has a value.
+        nothing: the error that says that there is none.
+        what: was asked for, in words.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    if isinstance(answer, found):
+        return answer.value  # type: ignore[attr-defined]
+    if isinstance(answer, ErrorResponse) and answer.error is nothing:
+        return None
+    if isinstance(answer, ErrorResponse):
+        raise AirflowRuntimeError(answer)
+    raise RuntimeError(f"asked for {what}, got an answer to something else: {type(answer).__name__}")
+
+
 class AssetStateRows:
     """The same of an asset's state."""
 
@@ -114,17 +130,11 @@ class AssetStateRows:
         self._accessor = accessor
 
     def get(self, key: str) -> Any:
-        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-        from airflow.sdk.execution_time.comms import AssetStateStoreResult, ErrorResponse
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import AssetStateStoreResult
 
         answer = _comms().send(self._accessor._build_get_message(key))
-        if isinstance(answer, AssetStateStoreResult):
-            return answer.value
-        if isinstance(answer, ErrorResponse) and answer.error is ErrorType.ASSET_STORE_NOT_FOUND:
-            return None
-        if isinstance(answer, ErrorResponse):
-            raise AirflowRuntimeError(answer)
-        raise RuntimeError(f"asked for the asset state {key}, got an answer to something else: {type(answer).__name__}")
+        return _value_of(answer, AssetStateStoreResult, ErrorType.ASSET_STORE_NOT_FOUND, f"the asset state {key}")
 
     def set(self, key: str, value: Any, *, forever: bool) -> None:  # noqa: ARG002 - an asset's values have no end
         from airflow.sdk.execution_time.comms import SetAssetStateStoreByName, SetAssetStateStoreByUri

@@ -629,9 +629,13 @@ class SubmitEvents:
         if caught_exception is not None:
             is_lost = not proves_nothing_made(caught_exception)
         else:
-            is_lost = response is not None and response[0].status_code >= 300 and not is_refusal(response[0].status_code)
+            is_lost = response is not None and response[0].status_code >= 300 and not self._tells_what_came_of_it(*response)
         if is_lost:
             self._attempt.perhaps_made()
+
+    def _tells_what_came_of_it(self, answer: Any, parsed: Mapping[str, Any]) -> bool:
+        """A name that is taken is judged by itself (some services say it with status 409, which can mean anything elsewhere)."""
+        return is_refusal(answer.status_code) or self._operator.is_conflict(parsed.get("Error", {}))
 
     def make_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):

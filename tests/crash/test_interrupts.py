@@ -455,7 +455,9 @@ class Supervisor:
 
     def _answer(self, ask: Any) -> Any:
         match ask:
-            case comms.GetVariable(key=key) if key.startswith("resumable."):  # none is left of an older Airflow
+            case comms.GetVariableKeys():  # none is left of an older Airflow
+                return comms.VariableKeysResult(keys=[], total_entries=0)
+            case comms.GetVariable(key=key) if key.startswith("resumable."):
                 return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": key})
             case comms.GetVariable(key=key):
                 return comms.VariableResult(key=key, value=f"value of {key}")

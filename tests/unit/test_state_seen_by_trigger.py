@@ -54,9 +54,9 @@ def test_it_asks_for_its_own_task_instance(supervisor, index, asked, found):
     assert (message.dag_id, message.run_ids, message.task_ids, message.map_index) == ("dag", ["run"], ["task"], asked)
 
 
-def test_a_task_instance_that_is_not_there_has_no_state(supervisor):
+def test_a_task_instance_that_is_not_there_is_told_of_as_deleted(supervisor):
     supervisor(states())
-    assert asyncio.run(compat.state_seen_by_trigger(TI)) is None
+    assert asyncio.run(compat.state_seen_by_trigger(TI)) == compat.DELETED
 
 
 def test_an_error_of_the_server_is_no_state(supervisor):

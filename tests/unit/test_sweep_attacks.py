@@ -119,7 +119,7 @@ def test_no_host_proxy_role_or_verify_comes_from_a_record(is_guarded: bool, monk
 
 
 def test_none_of_them_is_kept_in_a_record_either() -> None:
-    assert ByHost(task_id="t", conn_id="trainer")._reach() == {
+    assert ByHost(task_id="t", conn_id="trainer")._resumable_reach() == {
         "operator": f"{__name__}:ByHost",
         "conn_id": "trainer",
         "target": "prod",
