@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -28,3 +29,13 @@ def log_locks() -> Iterator[None]:
     for of in list(logging._handlerList):
         if (handler := of()) is not None:
             handler.createLock()
+
+
+@pytest.fixture(autouse=True)
+def no_watch_outlives_its_process() -> Iterator[None]:
+    """A process that ``once`` watches for signals has one such thread to its end. Here each ends with its test."""
+    yield
+    if (stopping := sys.modules.get("resumable.stopping")) is not None:
+        for guard in list(stopping.StopGuard._of.values()):
+            for told in list(guard._members):
+                guard.leave(told)
