@@ -12,6 +12,7 @@ import time
 import types
 import urllib.request
 from concurrent import futures
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 
@@ -83,6 +84,9 @@ class Server:
             body += client.recv(65536)
 
     def close(self):
+        """A connection from now on is refused: a close alone would leave the one that ``accept`` waits for."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
