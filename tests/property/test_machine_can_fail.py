@@ -13,10 +13,11 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import JobState, Submit, decide
 from resumable.remote import Remote
 from resumable.stores.base import RecordStore
-from tests.property.test_state_machine import SETTINGS, TaskLife, TaskLifeFind, TaskLifeFindUnfenced
+from tests.life.script import budget
+from tests.property.test_state_machine import TaskLife, TaskLifeFind, TaskLifeFindUnfenced
 
 QUICK = settings(
-    SETTINGS,
+    budget(3000, 30),
     max_examples=3000,
     derandomize=True,
     database=None,

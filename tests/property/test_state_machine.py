@@ -21,7 +21,9 @@ What the claims leave out, in full:
   test_attempt.py).
 - Under on_clear=reattach, a job of an earlier generation may be of an earlier spec, and its result is then
   delivered.
-- The author's edits go forward: a spec does not come back within one history.
+- The author's edits go forward: a spec does not come back within one history. Beside them values move that nobody edited
+  (one is computed at each parse), and a provider gains a field.
+- One answer, or two in a row, may be wrong ("no such job", an empty list); three in a row are taken for the truth.
 - Nobody stops the task here (marks it failed, times it out): see test_attempt.py for a job that is told to
   stop.
 - Parameters can be recorded (no secret in them, small).
@@ -30,20 +32,21 @@ What the claims leave out, in full:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from resumable import errors
 from resumable.attempt import Attempt
 from resumable.errors import JobGoneError, LostSightError, StateStoreError
 from resumable.identity import Generation
 from resumable.lifecycle import Certainty, JobState
-from resumable.policy import OnClear
+from resumable.policy import OnChange, OnClear, OnFailed
+from resumable.record import KEY, JobRecord
+from resumable.spec import Spec
 from resumable.stores import SupersededError
+from tests.life import invariants
+from tests.life.script import Told, as_test, step
 from tests.support.fake_service import (
     Clock,
     FakeService,
@@ -58,7 +61,6 @@ from tests.support.fake_service import (
     start,
     watch,
 )
-from tests.support.specs import written
 
 SETTLE = 20.0
 RETRIES = 1
@@ -71,6 +73,7 @@ ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 EXPECTED = (
     *(LostAnswerError, RefusedSubmitError, JobFailedError),
     *(errors.JobFailedError, JobGoneError, StateStoreError, LostSightError),
+    errors.RefusedError,
 )
 """What a try may fail with in this world; another try helps with each."""
 
@@ -82,8 +85,8 @@ class DiedError(BaseException):
 class Process:
     """One attempt in a thread of its own, that stops before each of its calls until it is told to go on."""
 
-    def __init__(self, world: World, number: int) -> None:
-        self.world, self.number = world, number
+    def __init__(self, world: World, number: int, of_try: int) -> None:
+        self.world, self.number, self.of_try = world, number, of_try
         self.spec, self.generation = world.spec, world.generation
         self.at, self.done, self.dead = "birth", False, False
         self.error: BaseException | None = None
@@ -153,10 +156,10 @@ class Process:
             ServiceOf(self),
             StoreOf(self) if world.fenced else UnfencedStoreOf(self),
             generation=self.generation,
-            spec=written(f"spec-{self.spec}"),
+            spec=world.written(self.spec, self.number),
             sleep=self.sleep,
-            try_number=self.number,
-            on_clear=world.on_clear,
+            try_number=self.of_try,
+            **world.policy,
         )
 
 
@@ -184,6 +187,7 @@ class ServiceOf:
         finally:
             for job in self._service.jobs[known:]:
                 job.notes.update(generation=intent.generation.max_tries, spec=params["spec"], ours=True)
+                self._process.world.submitted(job)
 
     def observe(self, job_id: int) -> Any:
         self._process.stop_before("observe")
@@ -195,8 +199,9 @@ class ServiceOf:
 
     def cancel(self, job_id: int) -> None:
         self._process.stop_before("cancel")
+        was = self._service.jobs[job_id].verdict
         self._service.cancel(job_id)
-        self._process.world.cancelled_by(self._process, job_id)
+        self._process.world.cancelled_by(self._process, self._service.jobs[job_id], was)
 
 
 class Polled(ServiceOf):
@@ -253,15 +258,21 @@ class UnfencedStoreOf:
 class World:
     """The task instance as Airflow has it, its processes, store and service; and what must hold of them."""
 
-    def __init__(self, certainty: Certainty, *, fenced: bool, on_clear: str, lag: float, looks_to_stop: int) -> None:
+    def __init__(
+        self, certainty: Certainty, *, fenced: bool, policy: dict[str, str], lag: float, looks_to_stop: int, moves: bool
+    ) -> None:
         self.clock = Clock()
         self.service = FakeService(certainty, self.clock, lag=lag, looks_to_stop=looks_to_stop)
         self.store = FaultyStore()
-        self.fenced, self.on_clear = fenced, on_clear
+        self.fenced, self.policy, self.moves = fenced, policy, moves
+        self.on_clear = policy["on_clear"]
         self.processes: list[Process] = []
         self.current: Process | None = None
         self.wants_run, self.tries, self.spec = True, 0, 0
         self.max_tries, self.clear_number = RETRIES, 0
+        self.has_gained_a_field = False
+        self.tries_before, self.edits = 0, 0  # the clear
+        self.is_refused = False
         self.lost_results: set[int] = set()
         for token in ("0" * 48, "f" * 48):
             self.service.submit(token, {"spec": -1})
@@ -274,23 +285,46 @@ class World:
     def generation(self) -> Generation:
         return Generation(self.max_tries, self.clear_number, "2026-01-01T00:00:00+00:00", RETRIES)
 
+    def written(self, spec: int, number: int) -> Spec:
+        """As the DAG file has it: one field a constant, one computed at each parse, one that the provider has of late."""
+        fields: dict[str, Any] = {"job": f"spec-{spec}"}
+        if self.moves:
+            fields["stamp"] = f"parsed at {number}"
+        if self.has_gained_a_field:
+            fields["environments"] = []
+        return Spec.of(fields, f"job = 'spec-{spec}'")
+
     def start(self) -> None:
-        self.tries += 1
-        self.wants_run = False
+        self.tries += not self.is_handed_back
+        self.wants_run = self.is_handed_back = False
         # set before it is born: a process may reach for the store at once
         self.current = None
-        self.current = process = Process(self, self.tries)
+        self.current = process = Process(self, len(self.processes) + 1, self.tries)
         self.processes.append(process)
         if not self.fenced:
             self.step(process)  # past its first read, see above
 
+    is_handed_back = False
+
+    def hand_back(self) -> None:
+        """Its worker is evicted, or it waits by being rescheduled: it leaves, and another start of the same try follows."""
+        assert self.current is not None
+        self.current.die()
+        self.current, self.wants_run, self.is_handed_back = None, True, True
+        self.check()
+
     def clear(self) -> None:
         self.max_tries, self.clear_number = self.tries + RETRIES, self.clear_number + 1
-        self.current, self.wants_run = None, True
+        self.current, self.wants_run, self.is_handed_back, self.is_refused = None, True, False, False
+        self.tries_before, self.edits = self.tries, 0
 
     def give_up_on_current(self) -> None:
         """The heartbeat stopped: the process lives on as a zombie."""
         self.current, self.wants_run = None, True
+
+    def edit(self) -> None:
+        self.spec += 1
+        self.edits += 1
 
     @property
     def alive(self) -> list[Process]:
@@ -308,7 +342,7 @@ class World:
             if process.done or (process.is_watching and self._shows_no_end(process)):
                 return
             self.step(process)
-        raise AssertionError(f"{process.number} does not come to an end: {process.at}")
+        invariants.NEVER_ENDS.holds(False, f"process {process.number} goes on without end, at {process.at}")
 
     def kill(self, process: Process) -> None:
         process.die()
@@ -321,41 +355,62 @@ class World:
         if process.result is not None:
             self._check_result(process)
         elif not isinstance(process.error, (*EXPECTED, DiedError)):
-            assert isinstance(process.error, SupersededError), f"unexpected: {process.error!r}"
+            is_told = isinstance(process.error, SupersededError)
+            invariants.ERROR_UNREADABLE.holds(is_told, f"{process.error!r}")
             # Without a fence an old process may write once more, before the new one's first write.
-            assert zombie or not self.fenced, f"the owner was taken for a zombie: {process.error!r}"
+            invariants.TRY_FOR_NOTHING.holds(zombie or not self.fenced, f"the owner was taken for a zombie: {process.error!r}")
         if not zombie:
             self.current = None
-            self.wants_run = process.result is None
+            self.is_refused = isinstance(process.error, errors.RefusedError)  # Airflow starts no other try
+            self.wants_run = process.result is None and not self.is_refused
 
     # -- what must hold
 
     def check(self) -> None:
-        active = self.active
-        assert len(active) <= 1, f"{len(active)} jobs at once: {active}"
+        invariants.one_at_once(self.active)
         self._check_nothing_is_run_twice()
         for process in self.processes:
             handle = process.attempt.handle
-            assert handle is None or self.service.jobs[handle.ids].notes["ours"], f"a stranger's job: {handle}"
+            ours = handle is None or self.service.jobs[handle.ids].notes["ours"]
+            invariants.RESULT_STRANGE.holds(ours, f"a stranger's job is watched: {handle}")
+
+    def submitted(self, job: Job) -> None:
+        mine = [j for j in self.service.jobs if j.notes["ours"] and j.notes["generation"] == job.notes["generation"]]
+        if job.notes["generation"] == self.max_tries:
+            invariants.jobs_per_try(len(mine), self.tries - self.tries_before, self.edits)
+        if self.policy["on_failed"] == OnFailed.FAIL.value:
+            failed = [j for j in mine if j.notes["spec"] == job.notes["spec"] and j.notes.get("failed_by_itself")]
+            invariants.POLICY.holds(not failed, f"on_failed=fail, and after {failed} {job} was submitted")
 
     def _check_nothing_is_run_twice(self) -> None:
         ours = [job for job in self.service.jobs if job.notes["ours"] and job.verdict is JobState.SUCCEEDED]
         seen = [(job.notes["generation"], job.notes["spec"]) for job in ours if job.id not in self.lost_results]
-        assert len(seen) == len(set(seen)), f"a job that had succeeded was run again: {ours}"
+        invariants.RESULT_LOST.holds(len(seen) == len(set(seen)), f"a job that had succeeded was run again: {ours}")
 
     def _check_result(self, process: Process) -> None:
         assert process.result is not None
         job = self.service.jobs[process.result]
-        assert job.verdict is JobState.SUCCEEDED, f"delivered {job}"
-        if self.on_clear == OnClear.REATTACH.value and job.notes["generation"] != process.generation.max_tries:
+        invariants.SUCCESS_FALSE.holds(job.verdict is JobState.SUCCEEDED, f"delivered {job}")
+        stale = invariants.RESULT_STALE
+        if self.on_clear != OnClear.REATTACH.value:
+            stale.holds(job.notes["generation"] == process.generation.max_tries, f"{process.generation} got the result of {job}")
+        elif job.notes["generation"] != process.generation.max_tries:
             return
-        assert job.notes["spec"] == process.spec, f"spec {process.spec} got the result of {job}"
-        assert job.notes["generation"] == process.generation.max_tries, f"{process.generation} got the result of {job}"
+        if self.policy["on_change"] != OnChange.REATTACH.value:
+            of_this_try = [p.spec for p in self.processes if p.of_try == process.of_try]  # within one, an edit is none
+            stale.holds(job.notes["spec"] in of_this_try, f"spec {process.spec} got the result of {job}")
 
-    def cancelled_by(self, process: Process, job_id: int) -> None:
+    def cancelled_by(self, process: Process, job: Job, was: JobState) -> None:
         current = self.current
         if current is not None and current is not process and current.attempt.handle is not None:
-            assert current.attempt.handle.ids != job_id, f"a zombie cancelled the job that is watched: {job_id}"
+            watched = current.attempt.handle.ids
+            invariants.GIVEN_UP_ACTS.holds(watched != job.id, f"a zombie cancelled the job that is watched: {job}")
+        if was is not JobState.ACTIVE or job.notes.get("told"):
+            return
+        cleared = job.notes["generation"] != process.generation.max_tries and self.on_clear == OnClear.RESTART.value
+        edited = job.notes["spec"] != process.spec and self.policy["on_change"] == OnChange.RESTART.value
+        invariants.none_cancelled_for_nobody([job], [job] if cleared or edited else [])
+        job.notes["told"] = True
 
     @property
     def active(self) -> list[Job]:
@@ -387,7 +442,13 @@ class World:
                 self.kill(process)
         for _ in range(6):
             if self.current is None:
+                if self.is_refused:
+                    self._check_left()
+                    for job in self.active:  # what the refusal advises
+                        job.verdict = JobState.FAILED
+                    self.clear()
                 if not self.wants_run:
+                    self._check_left()
                     return
                 self.start()
             process = self.current
@@ -396,7 +457,15 @@ class World:
             if not process.done:
                 self._job_of(process).verdict = JobState.SUCCEEDED
                 self.run(process)
-        assert not self.wants_run, f"no try ends well: {[p.error for p in self.processes]}"
+        told = [repr(p.error) for p in self.processes]
+        invariants.NO_TRY_HELPS.holds(not self.wants_run and not self.is_refused, f"no try ends well: {told}")
+
+    def _check_left(self) -> None:
+        """The task is over: what runs on is no job that nobody knows of."""
+        known = JobRecord.from_json(self.store.memory.get(KEY) or {}) if self.store.memory.get(KEY) else None
+        for job in self.active:
+            said = known is not None and (known.in_doubt or (known.handle is not None and known.handle.ids == job.id))
+            invariants.LEFT_UNSAID.holds(said, f"{job} runs, the record is {known}")
 
     def bury(self) -> None:
         for process in self.alive:
@@ -404,33 +473,40 @@ class World:
 
 
 FAULTS = {
-    "submit": (Fault.LOST_ANSWER, Fault.UNREACHABLE, Fault.REFUSED),
-    "observe": (Fault.UNREACHABLE,),
-    "find": (Fault.UNREACHABLE,),
-    "cancel": (Fault.LOST_ANSWER, Fault.UNREACHABLE),
-    "get": (Fault.UNREACHABLE,),
-    "set": (Fault.LOST_ANSWER, Fault.UNREACHABLE),
+    "submit": ("LOST_ANSWER", "UNREACHABLE", "REFUSED"),
+    "observe": ("UNREACHABLE", "ABSENT"),
+    "find": ("UNREACHABLE", "ABSENT"),
+    "cancel": ("LOST_ANSWER", "UNREACHABLE"),
+    "get": ("UNREACHABLE",),
+    "set": ("LOST_ANSWER", "UNREACHABLE"),
 }
 ARMED = [(call, fault) for call, faults in FAULTS.items() for fault in faults]
+WHICH = st.integers(0, 5)
 
 
-class TaskLife(RuleBasedStateMachine):
+class TaskLife(Told):
     """One task instance through crashes, retries, clears and zombies."""
 
     certainty = Certainty.RESEND
     fenced = True
-    world: World | None = None
+    world: World = None  # type: ignore[assignment]
 
-    @initialize(
+    @step(
+        first=True,
         on_clear=st.sampled_from([policy.value for policy in OnClear]),
+        on_change=st.sampled_from(["restart", "restart", "reattach", "fail"]),
+        on_failed=st.sampled_from(["resubmit", "resubmit", "fail"]),
         lag=st.sampled_from([0.0, 15.0]),
         looks_to_stop=st.sampled_from([0, 1, 5]),
+        moves=st.booleans(),
     )
-    def begin(self, on_clear: str, lag: float, looks_to_stop: int) -> None:
-        self.world = World(self.certainty, fenced=self.fenced, on_clear=on_clear, lag=lag, looks_to_stop=looks_to_stop)
+    def begin(self, on_clear: str, on_change: str, on_failed: str, lag: float, looks_to_stop: int, moves: bool) -> None:
+        """A task, its author's policies and its service."""
+        policy = {"on_clear": on_clear, "on_change": on_change, "on_failed": on_failed}
+        setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves}
+        self.world = World(self.certainty, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
 
-    @precondition(lambda self: self.world.wants_run)
-    @rule(steps=st.none() | st.integers(0, 12))
+    @step(lambda self: self.world.wants_run, steps=st.none() | st.integers(0, 12))
     def start(self, steps: int | None) -> None:
         self.world.start()
         if steps is None:
@@ -438,8 +514,7 @@ class TaskLife(RuleBasedStateMachine):
         else:
             self._step(self.world.current, steps)
 
-    @precondition(lambda self: self.world.current)
-    @rule(zombie=st.booleans())
+    @step(lambda self: self.world.current, zombie=st.booleans())
     def retry_on_another_worker(self, zombie: bool) -> None:
         if zombie:
             self.world.give_up_on_current()
@@ -448,77 +523,79 @@ class TaskLife(RuleBasedStateMachine):
         self.world.start()
         self.world.run(self.world.current)
 
-    @precondition(lambda self: self.world.alive)
-    @rule(data=st.data(), steps=st.integers(1, 6))
-    def go_on(self, data: st.DataObject, steps: int) -> None:
-        self._step(data.draw(st.sampled_from(self.world.alive), label="process"), steps)
+    @step(lambda self: self.world.alive, which=WHICH, steps=st.integers(1, 6))
+    def go_on(self, which: int, steps: int) -> None:
+        self._step(_one(self.world.alive, which), steps)
 
-    @precondition(lambda self: self.world.alive)
-    @rule(data=st.data())
-    def run(self, data: st.DataObject) -> None:
-        self.world.run(data.draw(st.sampled_from(self.world.alive), label="process"))
+    @step(lambda self: self.world.alive, which=WHICH)
+    def run(self, which: int) -> None:
+        self.world.run(_one(self.world.alive, which))
 
-    @precondition(lambda self: self.world.alive)
-    @rule(data=st.data())
-    def crash(self, data: st.DataObject) -> None:
-        self.world.kill(data.draw(st.sampled_from(self.world.alive), label="process"))
+    @step(lambda self: self.world.alive, which=WHICH)
+    def crash(self, which: int) -> None:
+        self.world.kill(_one(self.world.alive, which))
 
-    @precondition(lambda self: self.world.current)
-    @rule()
+    @step(lambda self: self.world.current)
     def lose_the_heartbeat(self) -> None:
         self.world.give_up_on_current()
 
-    @precondition(lambda self: self.world.tries)
-    @rule()
+    @step(lambda self: self.world.current and self.world.current.is_watching)
+    def hand_back(self) -> None:
+        self.world.hand_back()
+
+    @step(lambda self: self.world.tries)
     def clear(self) -> None:
         self.world.clear()
 
-    @rule()
+    @step()
     def clear_a_sibling(self) -> None:
         self.world.clear_number += 1
 
-    @rule()
+    @step()
     def edit_the_spec(self) -> None:
-        self.world.spec += 1
+        self.world.edit()
 
-    @precondition(lambda self: self.world.active)
-    @rule(data=st.data(), verdict=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.FAILING]))
-    def job_ends(self, data: st.DataObject, verdict: JobState) -> None:
-        job = data.draw(st.sampled_from(self.world.active), label="job")
-        job.verdict = verdict if job.verdict is JobState.ACTIVE else JobState.FAILED
+    @step(lambda self: not self.world.has_gained_a_field)
+    def upgrade_the_provider(self) -> None:
+        self.world.has_gained_a_field = True
 
-    @precondition(lambda self: self._forgettable())
-    @rule(data=st.data())
-    def job_is_forgotten(self, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from(self._forgettable()), label="job")
+    @step(lambda self: self.world.active, which=WHICH, verdict=st.sampled_from(["SUCCEEDED", "FAILED", "FAILING"]))
+    def job_ends(self, which: int, verdict: str) -> None:
+        job = _one(self.world.active, which)
+        job.notes["failed_by_itself"] = not job.notes.get("told") and verdict != "SUCCEEDED"
+        job.verdict = JobState[verdict] if job.verdict is JobState.ACTIVE else JobState.FAILED
+
+    @step(lambda self: self._forgettable(), which=WHICH)
+    def job_is_forgotten(self, which: int) -> None:
+        job = _one(self._forgettable(), which)
         job.forgotten = True
         self.world.lost_results.add(job.id)
 
-    @precondition(lambda self: self.world.active)
-    @rule(data=st.data())
-    def job_goes_out_of_sight(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.world.active), label="job").unseen = True
+    @step(lambda self: self.world.active, which=WHICH)
+    def job_goes_out_of_sight(self, which: int) -> None:
+        _one(self.world.active, which).unseen = True
 
-    @rule(armed=st.sampled_from(ARMED), times=st.sampled_from([1, 1, 2, 5, 14]))
-    def break_something(self, armed: tuple[str, Fault], times: int) -> None:
+    @step(armed=st.sampled_from(ARMED), times=st.sampled_from([1, 1, 2, 5, 14]))
+    def break_something(self, armed: tuple[str, str], times: int) -> None:
         call, fault = armed
         side = self.world.store if call in ("get", "set") else self.world.service
-        side.faults.arm(call, fault, times)
+        side.faults.arm(call, Fault[fault], times)
 
-    @rule()
+    @step()
     def mend_everything(self) -> None:
         self.world.mend()
 
-    @rule(seconds=st.sampled_from([1.0, 10.0, 60.0]))
+    @step(seconds=st.sampled_from([1.0, 10.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
 
-    def teardown(self) -> None:
+    def end(self) -> None:
         if self.world is not None:
-            try:
-                self.world.bring_to_an_end()
-            finally:
-                self.world.bury()
+            self.world.bring_to_an_end()
+
+    def clean_up(self) -> None:
+        if self.world is not None:
+            self.world.bury()
 
     def _step(self, process: Process, steps: int) -> None:
         for _ in range(steps):
@@ -528,6 +605,10 @@ class TaskLife(RuleBasedStateMachine):
 
     def _forgettable(self) -> list[Job]:
         return [job for job in self.world.service.jobs if job.verdict in ENDED and not job.forgotten]
+
+
+def _one(of: list[Any], which: int) -> Any:
+    return of[which % len(of)]
 
 
 class TaskLifeUnfenced(TaskLife):
@@ -548,21 +629,8 @@ class TaskLifeFindUnfenced(TaskLifeFind):
     fenced = False
 
 
-SETTINGS = settings(
-    max_examples=150,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-
-
-def _case(machine: type[TaskLife]) -> Callable[..., Any]:
-    case = machine.TestCase
-    case.settings = SETTINGS
-    return case
-
-
-TestOneJobResend = _case(TaskLife)
-TestOneJobResendUnfenced = _case(TaskLifeUnfenced)
-TestOneJobFind = _case(TaskLifeFind)
-TestOneJobFindUnfenced = _case(TaskLifeFindUnfenced)
+CASES = 150
+test_one_job_resend = as_test(TaskLife, examples=CASES)
+test_one_job_resend_unfenced = as_test(TaskLifeUnfenced, examples=CASES)
+test_one_job_find = as_test(TaskLifeFind, examples=CASES)
+test_one_job_find_unfenced = as_test(TaskLifeFindUnfenced, examples=CASES)

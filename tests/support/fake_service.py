@@ -17,6 +17,7 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import Certainty, Claim, Conclude, JobState, Observation, Reattach
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.remote import ABSENT_ANSWERS
 from resumable.spec import Spec
 from resumable.stores import MemoryStore, RecordStore, SupersededError
 from tests.support.specs import written
@@ -81,6 +82,7 @@ class Fault(Enum):
     LOST_ANSWER = "done, and the answer is lost"
     UNREACHABLE = "not done"
     REFUSED = "not done, and the service says so"
+    ABSENT = "answered as if there were nothing"
 
     @property
     def error(self) -> Exception:
@@ -92,6 +94,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._armed: dict[str, list[Fault]] = {}
+        self._lies: dict[str, int] = {}
 
     def arm(self, call: str, fault: Fault = Fault.UNREACHABLE, times: int = 1) -> None:
         self._armed.setdefault(call, []).extend([fault] * times)
@@ -106,6 +109,11 @@ class Faults:
     def strike(self, call: str, effect: Callable[[], Any]) -> Any:
         armed = self._armed.get(call)
         fault = armed.pop(0) if armed else None
+        self._lies[call] = self._lies.get(call, 0) + 1 if fault is Fault.ABSENT else 0
+        if fault is Fault.ABSENT and self._lies[call] < ABSENT_ANSWERS:
+            return None
+        if fault is Fault.ABSENT:  # so many in a row would be the truth
+            self._lies[call], fault = 0, None
         result = effect() if fault in (None, Fault.LOST_ANSWER) else None
         if fault is not None:
             raise fault.error
@@ -149,7 +157,8 @@ class FakeService:
         return self._call("submit", lambda: self._start(token, params).id)
 
     def observe(self, job_id: int) -> Observation:
-        return self._call("observe", lambda: self._seen(job_id))
+        seen = self._call("observe", lambda: self._seen(job_id))
+        return Observation(JobState.GONE, "no such job, says a server that is behind") if seen is None else seen
 
     def find(self, token: str) -> int | None:
         return self._call("find", lambda: self._listed(token))

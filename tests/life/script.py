@@ -1,0 +1,307 @@
+"""
+A history as a script: what a machine was made to do, one step a line, in words that a person can read and that run by themselves.
+
+A machine is a `Told`, and its rules are `step`s. When something that must hold is broken, the shrunk history is added to the
+error and written to a file; `keep` makes a test of that file (``python3 dev.py night --keep FILE``)::
+
+    # a job more than tries: 3 jobs in 2 tries
+    tests.property.test_state_machine:TaskLife
+    begin(on_clear='restart', lag=0.0)
+    start(steps=3)
+    job_ends(which=0, verdict='FAILED')
+
+How much is drawn is said by the environment, so that one set of generators serves the tests, the mutants and the night:
+
+- ``LIFE_SEED``: a number. Without it each run draws the same; a test run is to say the same of the same code.
+- ``LIFE_TIMES``: so many times the default number of cases.
+- ``LIFE_SHRINK=0``: the first history that breaks something will do.
+- ``LIFE_REPORT``: a file. Each generator adds a line of JSON, see `Report`.
+- ``LIFE_SCRIPTS``: the folder of the files; by default one below that of temporary files.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import json
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.life.invariants import Broken
+
+ROOT = Path(__file__).resolve().parents[2]
+REGRESSIONS = ROOT / "tests" / "regressions"
+
+
+@dataclass
+class Report:
+    """
+    What one run of one generator came to.
+
+    Attributes:
+        machine: its class, as ``module:Class``.
+        seed: `LIFE_SEED`, None for the default draw.
+        cases: histories that were played, the failing one included.
+        seconds: of the clock.
+        covered: how often each step was taken, and what the machine counted by `Told.cover`.
+        broken: the name of the invariant, or of the error, that ended it; None if all held.
+        script: the file of the (shrunk) history that broke it.
+    """
+
+    machine: str
+    seed: int | None = None
+    cases: int = 0
+    seconds: float = 0.0
+    covered: dict[str, int] = field(default_factory=dict)
+    broken: str | None = None
+    script: str | None = None
+
+    def write(self) -> None:
+        if path := os.environ.get("LIFE_REPORT"):
+            with Path(path).open("a") as lines:
+                lines.write(json.dumps(asdict(self)) + "\n")
+
+
+class Told(RuleBasedStateMachine):
+    """A machine whose history is a script. Its rules are `step`s; what is to be done at the end of each history is `end`."""
+
+    cases = 0
+    covered: Counter[str] = Counter()
+    first_broken: tuple[int, str] | None = None
+    """After how many cases, and what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[tuple[str, dict[str, Any]]] = []
+        type(self).cases += 1
+
+    def end(self) -> None:
+        """Bring the history to an end; what must hold in the end is checked here."""
+
+    def clean_up(self) -> None:
+        """Called after `end`, whatever came of it."""
+
+    def cover(self, what: str) -> None:
+        """Count that something was drawn, for a report of what was covered."""
+        type(self).covered[what] += 1
+
+    def teardown(self) -> None:
+        try:
+            self.tell(self.end)
+        finally:
+            self.clean_up()
+
+    def tell(self, act: Callable[[], Any]) -> Any:
+        """Call ``act``; what it raises is told with the history that led there."""
+        try:
+            return act()
+        except Exception as e:
+            if not getattr(e, "is_told", False):
+                e.is_told = True  # type: ignore[attr-defined]
+                self._tell(e)
+            raise
+
+    def _tell(self, error: Exception) -> None:
+        broken = error.invariant.name if isinstance(error, Broken) else type(error).__name__
+        cls = type(self)
+        cls.first_broken = cls.first_broken or (cls.cases, broken)
+        text = written(cls, self.history, f"{error}")
+        folder = Path(os.environ.get("LIFE_SCRIPTS") or Path(tempfile.gettempdir()) / "resumable-scripts")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{cls.__name__}-{_slug(broken)}.script"
+        path.write_text(text)
+        cls.script = str(path)
+        if hasattr(error, "add_note"):
+            error.add_note(f"\n{text}\nA test of it: python3 dev.py night --keep {path}")
+
+    script: str | None = None
+
+
+def step(when: Callable[[Any], Any] | None = None, *, first: bool = False, **arguments: Any) -> Callable[[Any], Any]:
+    """
+    A rule of a `Told`.
+
+    Args:
+        when: given the machine, whether the step can be taken now.
+        first: it is the first step of each history.
+        arguments: a strategy each; the values must be literals (numbers, strings, None, lists, tuples, dicts of such).
+    """
+
+    def make(act: Callable[..., Any]) -> Any:
+        @functools.wraps(act)
+        def told(self: Told, **given: Any) -> Any:
+            self.history.append((act.__name__, given))
+            type(self).covered[act.__name__] += 1
+            return self.tell(lambda: act(self, **given))
+
+        told.can_be_taken = when  # type: ignore[attr-defined]
+        ruled = (initialize if first else rule)(**arguments)(told)
+        return ruled if when is None or first else precondition(when)(ruled)
+
+    return make
+
+
+# -- a script as text
+
+
+def written(machine: type[Any], history: list[tuple[str, dict[str, Any]]], why: str = "") -> str:
+    """The script of a history."""
+    lines = [f"# {line[:300]}" for line in why.strip().splitlines()[:3]]
+    lines.append(f"{machine.__module__}:{machine.__qualname__}")
+    lines += [f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})" for name, given in history]
+    return "\n".join(lines) + "\n"
+
+
+def read(text: str) -> tuple[type[Any], list[tuple[str, dict[str, Any]]]]:
+    """The machine and the steps of a script."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    module, _, name = lines[0].partition(":")
+    return getattr(import_module(module), name), [_call(line) for line in lines[1:]]
+
+
+def _call(line: str) -> tuple[str, dict[str, Any]]:
+    call = ast.parse(line, mode="eval").body
+    assert isinstance(call, ast.Call), f"no step: {line}"
+    assert isinstance(call.func, ast.Name), f"no step: {line}"
+    return call.func.id, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+
+
+def play(text: str) -> None:
+    """
+    Play a script. A step that can no longer be taken, because the code took another way by then, is left out.
+
+    Raises: what the machine raises, `Broken` for what must hold.
+    """
+    made, steps = read(text)
+    machine = made()
+    try:
+        for name, given in steps:
+            act = getattr(machine, name)
+            when = getattr(inspect.unwrap(act, stop=lambda f: hasattr(f, "can_be_taken")), "can_be_taken", None)
+            if when is None or when(machine):
+                act(**given)
+    except BaseException:
+        machine.clean_up()
+        raise
+    machine.teardown()
+
+
+def keep(file: str | Path, name: str | None = None, folder: Path = REGRESSIONS) -> Path:
+    """
+    Make a test of a script's file.
+
+    Args:
+        file: the script.
+        name: of the test; by default what is broken.
+        folder: where to.
+    """
+    text = Path(file).read_text()
+    read(text)
+    why = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#")) or "Something was broken"
+    script = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    wanted = _slug(name or why.partition(":")[0])
+    taken = {path.stem for path in folder.glob("test_*.py")}
+    names = (wanted if n == 1 else f"{wanted}_{n}" for n in range(1, 1000))
+    stem = next(name for name in names if f"test_{name}" not in taken)
+    path = folder / f"test_{stem}.py"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(_TEST.format(why=_wrapped(why), script=script.strip(), name=stem))
+    return path
+
+
+_TEST = '''\
+"""
+{why}
+
+Found by a generator, and shrunk by it.
+"""
+
+from __future__ import annotations
+
+from tests.life.script import play
+
+SCRIPT = r"""
+{script}
+"""
+
+
+def test_{name}() -> None:
+    play(SCRIPT)
+'''
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "_", text.lower()).strip("_")[:70]
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text.replace('"""', "'''").replace("\\", "/"), 120))
+
+
+# -- a test of a machine
+
+
+def budget(examples: int, steps: int) -> settings:
+    """How much is drawn, see this module's environment."""
+    return settings(
+        max_examples=max(1, int(examples * float(os.environ.get("LIFE_TIMES", "1")))),
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize="LIFE_SEED" not in os.environ,
+        database=None,
+        phases=[Phase.generate] if os.environ.get("LIFE_SHRINK") == "0" else [Phase.generate, Phase.shrink],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def as_test(machine: type[Told], *, examples: int, steps: int = 30) -> Callable[[], None]:
+    """
+    A test that draws histories of ``machine``.
+
+    Args:
+        machine: a class; what it counts is its own.
+        examples: histories, by default.
+        steps: of each, at most.
+    """
+
+    def test() -> None:
+        run(machine, examples=examples, steps=steps)
+
+    return test
+
+
+def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
+    """Draw histories of ``machine`` until one breaks something, or the budget is used up; a line for the report."""
+    machine.cases, machine.covered, machine.first_broken, machine.script = 0, Counter(), None, None
+    chosen = os.environ.get("LIFE_SEED")
+    if chosen is not None:
+        seed(int(chosen))(machine)
+    began = time.monotonic()
+    try:
+        run_state_machine_as_test(machine, settings=budget(examples, steps))
+    finally:
+        cases, broken = machine.first_broken or (machine.cases, None)
+        Report(
+            f"{machine.__module__}:{machine.__qualname__}",
+            None if chosen is None else int(chosen),
+            cases,
+            round(time.monotonic() - began, 1),
+            dict(machine.covered),
+            broken,
+            machine.script,
+        ).write()

@@ -1,0 +1,164 @@
+"""Plant each fault in a copy of the tree and see which generator finds it, after how many cases; see `tests.mutants`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutants.catalog import GENERATORS, MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "node_modules")
+LONGEST = 900
+"""Seconds of one generator with one seed; a mutant that makes it hang longer counts as caught by that."""
+
+
+def main(*arguments: str) -> int:
+    parser = argparse.ArgumentParser(prog="dev.py mutants", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these alone, by name or a part of it")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="fresh seeds for each (default: 3)")
+    parser.add_argument("--seed", type=int, help="the first of the seeds, to run the same again")
+    parser.add_argument("--by", help="this generator instead of those of the list")
+    parser.add_argument("--list", action="store_true", help="print the list and run nothing")
+    parser.add_argument("--healthy", action="store_true", help="first run each generator on the tree as it is")
+    given = parser.parse_args(arguments)
+    chosen = [m for m in MUTANTS if not given.only or any(part in m.name for part in given.only)]
+    if given.list:
+        for mutant in chosen:
+            print(f"{mutant.name:42} {mutant.file}: {mutant.breaks} [{', '.join(mutant.by)}]")
+        return 0
+    first = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
+    seeds = [first + n for n in range(given.seeds)]
+    print(f"{len(chosen)} mutants, seeds {', '.join(map(str, seeds))}\n", flush=True)
+    if given.healthy and not _all_healthy(chosen, seeds):
+        return 1
+    missed = []
+    for mutant in chosen:
+        found = [hunt(mutant, seed, (given.by,) if given.by else mutant.by) for seed in seeds]
+        print(_row(mutant, found), flush=True)
+        if not all(one.by for one in found):
+            missed.append(mutant.name)
+    print(f"\n{len(chosen) - len(missed)} of {len(chosen)} caught with every seed", flush=True)
+    if missed:
+        print(f"not caught with every seed: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+def _all_healthy(chosen: Sequence[Mutant], seeds: Sequence[int]) -> bool:
+    names = sorted({name for mutant in chosen for name in mutant.by})
+    well = True
+    with tree() as copy:
+        for name in names:
+            for seed in seeds:
+                ended = generate(copy, name, seed)
+                print(f"as it is, {name}, seed {seed}: {'fails: ' + ended.broken if ended.by else 'holds'}", flush=True)
+                well &= not ended.by
+    return well
+
+
+@dataclass
+class Found:
+    """By which generator, what was broken, after how many cases, in how many seconds. ``by`` is None if nothing was."""
+
+    by: str | None
+    broken: str = ""
+    cases: int = 0
+    seconds: float = 0.0
+
+
+def _row(mutant: Mutant, found: Sequence[Found]) -> str:
+    told = []
+    for one in found:
+        told.append(f"{one.by}: {one.broken}, case {one.cases or '?'} ({one.seconds:.0f} s)" if one.by else "NOT CAUGHT")
+    return f"| {mutant.name} | {mutant.breaks} | {' | '.join(told)} |"
+
+
+def hunt(mutant: Mutant, seed: int, generators: Sequence[str]) -> Found:
+    """The first of the generators that fails on the mutant."""
+    with tree() as copy:
+        plant(mutant, copy)
+        for name in generators:
+            found = generate(copy, name, seed)
+            if found.by:
+                return found
+    return Found(None)
+
+
+@contextmanager
+def tree() -> Iterator[Path]:
+    """A copy of the tree, without what is hidden."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(ROOT, copy, symlinks=True, ignore=LEFT_OUT)
+        yield copy
+
+
+def plant(mutant: Mutant, copy: Path) -> None:
+    path = copy / mutant.file
+    path.write_text(planted(mutant, path.read_text()))
+
+
+def planted(mutant: Mutant, text: str) -> str:
+    """
+    The text of its file with the fault in it.
+
+    Raises:
+        ValueError: what it replaces is not there, or not once.
+    """
+    if (found := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: what it replaces stands {found} times in {mutant.file}, not once. Write it anew.")
+    return text.replace(mutant.old, mutant.new)
+
+
+def generate(copy: Path, generator: str, seed: int) -> Found:
+    """One generator on a tree, at its default budget, until something is broken."""
+    name, _, word = generator.partition(":")
+    report = copy / "report.jsonl"
+    report.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "LIFE_SEED": str(seed),
+        "LIFE_SHRINK": "0",
+        "LIFE_REPORT": str(report),
+        "LIFE_SCRIPTS": str(copy / "scripts"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(copy),
+    }
+    environment.pop("AIRFLOW_HOME", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", "--timeout=0"]
+    command += [*GENERATORS[name], *(["-k", word] if word else [])]
+    began = time.monotonic()
+    try:
+        ended = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False)
+    except subprocess.TimeoutExpired:
+        return Found(generator, f"does not end within {LONGEST} s", 0, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if ended.returncode == 0:
+        return Found(None, seconds=seconds)
+    lines = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
+    told = next((line for line in lines if line["broken"]), None)
+    if ended.returncode != 1 or (told is None and "failed" not in ended.stdout):
+        sys.exit(f"{generator} could not be run (exit code {ended.returncode}):\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}")
+    if told is None:
+        return Found(generator, _first_error(ended.stdout), 0, seconds)
+    before = sum(line["cases"] for line in lines[: lines.index(told)])
+    return Found(generator, told["broken"], before + told["cases"], seconds)
+
+
+def _first_error(output: str) -> str:
+    return next((line[2:].strip()[:120] for line in output.splitlines() if line.startswith("E  ")), "a test failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
