@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from resumable import compat
 from resumable.errors import ConfigurationError
 from resumable.mixin import DurableBase, ResumableMixin, _undeferred, reached_from
+from resumable.record import JobRecord
 
 T = TypeVar("T")
 
@@ -122,6 +123,22 @@ class _Adapted(ResumableMixin):
 
     def _resumable_waits(self) -> bool:
         return all(getattr(self, name, True) for name in _WAIT_ARGUMENTS)
+
+    def _resumable_own_token(self) -> str | None:
+        own = vars(self).get("_resumable_their_token")
+        if not own:
+            return None
+        self.log.warning(
+            "resumable: idempotency_token=%r is yours. It keeps crashes from starting a second job, but a retry after a failed "
+            "job, or a clear, is answered with the old job. Leave it unset to get a token per submission.",
+            own,
+        )
+        return str(own)
+
+    def _resumable_one_job(self, record: JobRecord) -> str:
+        if record.token == vars(self).get("_resumable_their_token"):
+            return f"its token {record.token!r} is your own and unchanged: {record.service} would answer a submit with this job"
+        return super()._resumable_one_job(record)
 
     def _resumable_stop_job(self, why: str) -> bool:
         attempt = self._resumable_attempt

@@ -73,6 +73,8 @@ class Attempt:
         redact: a request with its secrets hidden; they are not kept.
         room: bytes of JSON that the store takes.
         reach: how another process reaches the job, see `JobRecord.reach`.
+        one_job: why the service would take no other submit of this attempt than the one that the given record's job came of,
+            in words; empty if it would.
         count: is told of each decision, for a metric: ``fresh_submit``, ``repeated_submit``, ``terminal_resubmit``,
             ``reconnect_attempt``, ``reconnect_success``, ``already_succeeded``, ``cancelled``.
     """
@@ -91,6 +93,7 @@ class Attempt:
         redact: Callable[[Any], Any] = lambda request: request,
         room: int = ROOM,
         reach: Mapping[str, Any] | None = None,
+        one_job: Callable[[JobRecord], str] = lambda _: "",
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
@@ -103,7 +106,7 @@ class Attempt:
         self._records, self._try, self._reach = records, try_number, reach
         self._may_record, self._redact, self._room = may_record, redact, room
         self._log = log or logging.getLogger("resumable")
-        self._count = count
+        self._one_job, self._count = one_job, count
         self._clock = clock
         self._remote = Remote(adapter, log=self._log, clock=clock, sleep=sleep or time.sleep)
         self.seen: Observation | None = None
@@ -154,6 +157,11 @@ class Attempt:
     def recorded_params(self) -> Any:
         """The request of a submit that was left unanswered, if it was kept; without secrets."""
         return self.record.params if self.record is not None else None
+
+    @property
+    def is_the_only_job(self) -> bool:
+        """No other job could follow on the one that is watched, unless its token or name is edited."""
+        return self.handle is not None and bool(self._one_job(self._known_record()))
 
     @property
     def is_unseen(self) -> bool:
@@ -611,8 +619,10 @@ class Attempt:
         return refusal
 
     def _claim_now(self) -> Claim:
-        """The claim, with what the age of an unanswered submit makes of the service's promise to know its token."""
+        """The claim, with what can come of another submit, and what its age makes of the service's promise to know the token."""
         lifetime, record = getattr(self.adapter, "token_lifetime", None), self.record
+        if record is not None and record.handle is not None:
+            return replace(self.claim, one_job=self._one_job(record))
         if lifetime is None or record is None or not record.in_doubt or self._clock() - record.intended_at < lifetime:
             return self.claim
         has_find = getattr(self.adapter, "finds_expired", False)
@@ -643,7 +653,8 @@ class Attempt:
         if not self._is_next_look and not isinstance(decision, Conclude):
             self._count("reconnect_success" if isinstance(decision, Reattach) else "already_succeeded")
         verb = "reattached to" if isinstance(decision, Reattach) else "no new submit for"
-        self._say(verb, decision.reason + self._moved(), observation)
+        warns = not isinstance(decision, Conclude) and decision.warn
+        self._say(verb, decision.reason + self._moved(), observation, self._log.warning if warns else self._log.info)
 
     def _moved(self) -> str:
         """What differs from the job that is taken up although nobody edited it, in words."""
@@ -791,9 +802,11 @@ class Attempt:
         else:
             self._unsaved = False
 
-    def _say(self, verb: str, reason: str, observation: Observation | None = None) -> None:
+    def _say(
+        self, verb: str, reason: str, observation: Observation | None = None, say: Callable[..., None] | None = None
+    ) -> None:
         state = f", state {observation}" if observation else ""
-        self._log.info("resumable: %s %s: %s", verb, self._named(state), reason)
+        (say or self._log.info)("resumable: %s %s: %s", verb, self._named(state), reason)
 
     def _named(self, more: str = "") -> str:
         record = self.record

@@ -242,11 +242,11 @@ class Interruption(SignalWatch):
         return self._attempt.stop_if_overdue(self._cancel)
 
     def _settle(self, stop: Stop, state: str | None) -> Stop:
-        self._await_answer(CANCEL_PATIENCE if cancels(stop, self._attempt.policy) else HANDLE_PATIENCE)
+        self._await_answer(CANCEL_PATIENCE if self._cancels(stop) else HANDLE_PATIENCE)
         is_alone = state == compat.DELETED  # with the run the record is gone, and there is no other attempt
         if stop is Stop.BY_USER and not is_alone and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
-        if cancels(stop, self._attempt.policy):
+        if self._cancels(stop):
             if self._cancel(f"{stop.value} (state {state})"):
                 self._attempt.close(Outcome.CANCELLED)
         else:
@@ -254,6 +254,11 @@ class Interruption(SignalWatch):
             job = self._attempt.handle or "the job, if there is one,"
             say("resumable: told to stop, %s (state %s): %s is left running", stop.value, state, job)
         return stop
+
+    def _cancels(self, stop: Stop) -> bool:
+        """After a clear the job is stopped so that another one can follow: not where none can."""
+        is_kept = stop is Stop.CLEARED and self._attempt.is_the_only_job
+        return cancels(stop, self._attempt.policy) and not is_kept
 
     def _await_answer(self, patience: float) -> None:
         until = self._told_at + patience

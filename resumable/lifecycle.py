@@ -79,6 +79,7 @@ class Reattach:
     """Watch the record's job; submit nothing."""
 
     reason: str
+    warn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Deliver:
     """The record's job is done: hand over its result; submit nothing, wait for nothing."""
 
     reason: str
+    warn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ Decision = Submit | Look | Find | Reattach | Deliver | Conclude | Restart | Refu
 @dataclass(frozen=True, slots=True)
 class Claim:
     """
-    What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all, and the try
-    that it belongs to. Several attempts are of one try: a reschedule, a hand-back and a deferral use up none.
+    What an attempt brings to the decision: its generation, its spec, how doubt is cleared, whether it waits at all, the try that
+    it belongs to, and, in words, why no submit of it can bring another job than the record's, if none can. Several attempts are
+    of one try: a reschedule, a hand-back and a deferral use up none.
     """
 
     generation: Generation
@@ -139,6 +142,7 @@ class Claim:
     certainty: Certainty = Certainty.RESEND
     waits: bool = True
     try_number: int = 0
+    one_job: str = ""
 
 
 def decide(record: JobRecord | None, observation: Observation | None, policy: ResumePolicy, claim: Claim) -> Decision:
@@ -160,9 +164,27 @@ def decide(record: JobRecord | None, observation: Observation | None, policy: Re
     cleared = is_cleared(record, claim)
     if record.in_doubt:
         return _in_doubt(record, observation, policy, claim, cleared)
-    if cleared:
-        return _cleared(record, observation, policy, claim)
-    return _same_generation(record, observation, policy, claim)
+    decision = (_cleared if cleared else _same_generation)(record, observation, policy, claim)
+    if claim.one_job and not _stop_of(record):
+        return _of_one_job(decision, record, observation, claim, cleared=cleared)
+    return decision
+
+
+def _of_one_job(
+    decision: Decision, record: JobRecord, observation: Observation | None, claim: Claim, *, cleared: bool
+) -> Decision:
+    """No other job can follow on the record's: so it is not stopped for one, and what it came to stands, but after a clear."""
+    state = None if observation is None else observation.state
+    advice = "To have another job, change that as well, or leave it unset"
+    if isinstance(decision, Restart) and state is JobState.FAILING:
+        reason = f"{decision.reason}, but {claim.one_job}"
+        return Refuse(RefusedError, reason, f"{advice}, and clear the task", notes_failing=True)
+    if isinstance(decision, Restart):
+        return Reattach(f"{decision.reason}, but {claim.one_job}. It is not cancelled. {advice}", warn=True)
+    has_succeeded = state is JobState.SUCCEEDED or record.outcome is Outcome.SUCCEEDED
+    if isinstance(decision, Submit) and has_succeeded and not cleared:
+        return Deliver(f"{decision.reason}, but {claim.one_job}. {advice}, and clear the task", warn=True)
+    return decision
 
 
 def is_cleared(record: JobRecord, claim: Claim) -> bool:

@@ -290,8 +290,20 @@ class DurableBase(_StartedAgainInTime, ABC):
             redact=compat.masked,
             room=compat.record_limit(),
             reach=self._resumable_reach(),
+            one_job=self._resumable_one_job,
             count=self._resumable_count,
         )
+
+    def _resumable_one_job(self, record: JobRecord) -> str:
+        """
+        Why a submit of this try would be answered with ``record``'s job, or refused because of it, in words; empty if not.
+
+        Here: its token is the author's own, and still stands in what the operator was called with, or has on itself.
+        """
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_resumable_")}
+        if not _holds([own, compat.given(self)], record.token):
+            return ""
+        return f"its token {record.token!r} is your own and unchanged: {record.service} would answer a submit with this job"
 
     def _resumable_count(self, event: str) -> None:
         with suppress(Exception):  # a metric never fails a task
@@ -767,9 +779,13 @@ class ResumableMixin(DurableBase):
             return self.get_job_result(external_id, context)
         return self._resumable_run_attempt(context, lambda attempt: self._resumable_submit_and_wait(context, attempt))
 
+    def _resumable_own_token(self) -> str | None:
+        """The token that the author of the DAG gave, for an operator that has an argument for it."""
+        return None
+
     def _resumable_submit_and_wait(self, context: Any, attempt: Attempt) -> Any:
         if not attempt.replays:
-            self._resumable_token, _ = attempt.intend()
+            self._resumable_token, _ = attempt.intend(token=self._resumable_own_token())
             try:
                 external_id = self.submit_job(context)
             finally:
@@ -894,6 +910,15 @@ _WHERE_OR_AS_WHOM = re.compile(
 
 _LONGEST = 250
 """Characters of a connection's name in Airflow."""
+
+
+def _holds(value: Any, text: str) -> bool:
+    """Whether ``text`` stands somewhere in a value of dicts and lists."""
+    if isinstance(value, Mapping):
+        return any(_holds(entry, text) for entry in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds(entry, text) for entry in value)
+    return isinstance(value, str | int) and str(value) == text
 
 
 def _plain(value: Any) -> Any:

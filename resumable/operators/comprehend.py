@@ -13,7 +13,7 @@ from resumable._extras import provider_import
 from resumable.attempt import Attempt
 from resumable.lifecycle import JobState
 from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.comprehend import (
@@ -87,10 +87,14 @@ class ResumableComprehendCreateDocumentClassifierOperator(_Comprehend, Comprehen
     """
     `ComprehendCreateDocumentClassifierOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The request carries a ``ClientRequestToken``; nothing of it is to be seen. Names stay as they are: a classifier that failed
-    keeps its name, so give a ``VersionName`` that varies, or ``on_failed="fail"``. Unlike the provider's, it stops the training
-    when a user stops the task.
+    The request carries a ``ClientRequestToken``; nothing of it is to be seen. Names stay as they are: a classifier that failed or
+    was stopped keeps its name, so give a ``VersionName`` that varies, or ``on_failed="fail"``; no training is stopped for another
+    one of the same name. Unlike the provider's, it stops the training when a user stops the task.
     """
+
+    if TYPE_CHECKING:  # of the provider's operator
+        document_classifier_name: Any
+        document_classifier_kwargs: Any
 
     operation = "CreateDocumentClassifier"
     reach_fields = (*AwsReplay.reach_fields, "fail_on_warnings")
@@ -104,6 +108,13 @@ class ResumableComprehendCreateDocumentClassifierOperator(_Comprehend, Comprehen
         if word == "TRAINED_WITH_WARNING" and self.fail_on_warnings:
             return JobState.FAILED
         return super().place_state(word)
+
+    def _resumable_one_job(self, record: JobRecord) -> str:
+        version = self.document_classifier_kwargs.get("VersionName")
+        name = f"{self.document_classifier_name}/version/{version}" if version else str(self.document_classifier_name)
+        if record.handle is not None and self.ids(record.handle, "classifier")[0].endswith(f":document-classifier/{name}"):
+            return f"its name {name!r} is your own and unchanged: Comprehend takes one once, that of a stopped training included"
+        return super()._resumable_one_job(record)
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         return {"classifier": self.wanted(response.get("DocumentClassifierArn"), "classifier's ARN")}

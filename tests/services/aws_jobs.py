@@ -490,15 +490,22 @@ class ComprehendPii(AwsJobs):
 
 
 class ComprehendClassifiers(AwsJobs):
-    """A token's answer is kept for ever [assumed]; names are not told apart here."""
+    """A token's answer is kept for ever [assumed]; names are told apart only with ``takes_names_once``."""
 
     api = "comprehend"
+    takes_names_once = False
     active, succeeded, failed, stopped = "TRAINING", "TRAINED", "IN_ERROR", "STOPPED"
     missing = AwsError("ResourceNotFoundException", "The specified resource was not found.")
 
     def create_document_classifier(self, body: dict[str, Any]) -> dict[str, Any]:
         token = body.get("ClientRequestToken")
-        arn = f"arn:aws:comprehend:{REGION}:{ACCOUNT}:document-classifier/c/version/{self.number()}"
+        name = f"c/version/{self.number()}"
+        if self.takes_names_once:
+            version = body.get("VersionName")
+            name = body["DocumentClassifierName"] + (f"/version/{version}" if version else "")
+        arn = f"arn:aws:comprehend:{REGION}:{ACCOUNT}:document-classifier/{name}"
+        if self.by_token(token) is None and any(job.id == arn for job in self.all):
+            raise AwsError("ResourceInUseException", "The specified resource name is already in use.")
         return {"DocumentClassifierArn": (self.by_token(token) or self.add(arn, body, token)).id}
 
     def describe_document_classifier(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -436,3 +436,45 @@ def test_the_authors_own_token_is_sent_as_it_is(workspace):
     run(idempotency_token="mine").attempt()
     (call,) = workspace.calls("runs/submit")
     assert call.body["idempotency_token"] == "mine"
+
+
+@pytest.mark.parametrize("how", ["edit", "clear"])
+def test_a_job_is_not_cancelled_for_another_one_that_the_authors_own_token_keeps_from_coming(workspace, how):
+    workspace.duration = None
+    json = {"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "c"}
+    given = {"json": json}
+    made = make_resumable(DatabricksSubmitRunOperator)
+    quick = {"task_id": "task", "polling_period_seconds": 0, "databricks_retry_delay": 0, "idempotency_token": "mine"}
+    instance = TaskInstance(lambda: made(**quick, **given))
+    instance.is_all_written = True
+    die_when_kept(instance)
+    if how == "edit":
+        given["json"] = {**json, "existing_cluster_id": "d"}
+    else:
+        instance.clear()
+    looks = workspace.count("runs/get")
+    instance.attempt(listener=lambda _: workspace.count("runs/get") > looks and [workspace.finish(r) for r in workspace.runs])
+    assert (len(workspace.runs), workspace.count("runs/cancel"), instance.record["token"]) == (1, 0, "mine")
+
+
+def test_after_a_failed_job_the_authors_own_token_is_used_up_and_the_task_says_so(workspace):
+    workspace.duration = None
+    instance = run(idempotency_token="mine")
+
+    def fail(_):
+        for one in workspace.active():
+            workspace.finish(one.run_id, "FAILED", "boom")
+
+    with pytest.raises(Exception, match="(?i)fail|boom"):
+        instance.attempt(listener=fail)
+    with pytest.raises(AirflowFailException, match="is used up.*No job was started"):
+        instance.attempt()
+    assert len(workspace.runs) == 1
+
+
+def die_when_kept(instance):
+    def listen(_):
+        instance.effects.dead = "resumable" in instance.data and instance.record["job"] is not None
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)

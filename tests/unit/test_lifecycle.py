@@ -292,6 +292,40 @@ def test_a_changed_job_that_runs_is_restarted_as_the_next_submission(state):
     assert decision.submission == INTENT.submission + 1
 
 
+ONE_JOB = "its token 'mine' is your own and unchanged"
+
+
+@pytest.mark.parametrize("claim", [CHANGED, AFTER_CLEAR])
+def test_a_job_is_not_stopped_for_another_one_that_cannot_come(claim):
+    decision = asked(SUBMITTED, ACTIVE, replace(claim, one_job=ONE_JOB))
+    assert isinstance(decision, Reattach)
+    assert decision.warn
+    assert ONE_JOB in decision.reason
+    assert "It is not cancelled. To have another job, change that as well" in decision.reason
+
+
+@pytest.mark.parametrize("claim", [CHANGED, AFTER_CLEAR])
+def test_what_still_runs_of_a_failing_job_is_not_stopped_for_another_one_that_cannot_come(claim):
+    decision = asked(SUBMITTED, JobState.FAILING, replace(claim, one_job=ONE_JOB))
+    assert isinstance(decision, Refuse)
+    assert decision.error is RefusedError
+    assert decision.notes_failing
+    before = replace(SUBMITTED, failing_try=1)
+    assert isinstance(asked(before, JobState.FAILING, replace(SAME, one_job=ONE_JOB)), Refuse)
+
+
+def test_where_no_other_job_can_come_a_success_is_delivered_after_an_edit_and_never_after_a_clear():
+    for record, state in ((SUBMITTED, SUCCEEDED), (CLOSED[Outcome.SUCCEEDED], None)):
+        decision = asked(record, state, replace(CHANGED, one_job=ONE_JOB))
+        assert isinstance(decision, Deliver)
+        assert decision.warn
+        assert isinstance(asked(record, state, replace(AFTER_CLEAR, one_job=ONE_JOB)), Submit)
+
+
+def test_a_job_that_was_told_to_stop_is_stopped_also_where_no_other_can_come():
+    assert isinstance(asked(TOLD_TO_STOP, ACTIVE, replace(AFTER_CLEAR, one_job=ONE_JOB)), Restart)
+
+
 def test_a_changed_job_that_runs_is_reattached_to_where_the_policy_says_so():
     assert isinstance(asked(SUBMITTED, ACTIVE, CHANGED, on_change="reattach"), Reattach)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from resumable.errors import LostSightError
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Drop
 from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting  # noqa: F401
-from tests.support.names import AirflowFailException
-from tests.support.runner import TaskInstance
+from tests.support.names import AirflowException, AirflowFailException
+from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -185,3 +189,157 @@ def test_a_job_of_somebody_elses_with_that_name_fails_the_try_and_is_left_alone(
         with pytest.raises(Exception, match="(?i)already exists|in use|conflict|409|RestApiClientException"):
             other.attempt()
         assert (bench.jobs(), other.record["state"]) == (1, "rejected")
+
+
+# -- a restart that cannot come ----------------------------------------------------------------------------------------
+
+
+TOLD = "is your own and unchanged.*It is not cancelled.*change that as well, or leave it unset"
+
+
+def in_the_wait(case: Case, bench: Bench, arguments: dict[str, Any], **policy: Any) -> TaskInstance:
+    """A task whose worker has died while its job runs. What ``arguments`` then holds is what its next start is called with."""
+    make = lambda: case.ours(task_id="task", **{**bench.arguments(), **case.extra, **arguments}, resume_policy=policy)
+    instance = TaskInstance(make)
+    instance.is_all_written = True
+
+    def listen(_: str) -> None:
+        instance.effects.dead = bool(bench.active()) and "resumable" in instance.data and instance.record["job"] is not None
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+    return instance
+
+
+def edited(bench: Bench, own: dict[str, Any]) -> dict[str, Any]:
+    """An edit of the job that leaves the author's token as it is."""
+    arguments = bench.other_arguments()
+    for name, value in own.items():
+        arguments[name] = {**arguments[name], **value} if isinstance(arguments.get(name), dict) else value
+    return arguments
+
+
+def ending_well(bench: Bench) -> Any:
+    """The job ends once it was looked at."""
+    looks = lambda: sum(len(bench.server.calls(name)) for name in bench.status)
+    before = looks()
+    return lambda _: looks() > before and bench.active() and bench.finish()
+
+
+@pytest.mark.parametrize("how", ["edit", "clear"])
+def test_a_job_is_not_cancelled_for_another_one_that_the_authors_own_token_keeps_from_coming(
+    name: str, how: str, monkeypatch: Any, caplog: Any, capsys: Any
+) -> None:
+    with opened(name, monkeypatch) as (case, bench):
+        arguments = {**bench.arguments(), **edited_like(bench.arguments(), OWN[name][1])}
+        instance = in_the_wait(case, bench, arguments)
+        if how == "edit":
+            arguments.update(edited(bench, OWN[name][1]))
+        else:
+            instance.clear()
+        instance.attempt(listener=ending_well(bench))
+        assert (bench.jobs(), bench.cancels(), instance.record["state"]) == (1, 0, "succeeded")
+    said = (caplog.text + capsys.readouterr().out).splitlines()  # by version of Airflow
+    assert [line for line in said if re.search(TOLD, line) and "warning" in line.lower()]
+
+
+@pytest.mark.parametrize("how", ["edit", "clear"])
+@pytest.mark.parametrize("after", ["another", "none"])
+def test_a_job_is_cancelled_for_another_one_if_the_authors_token_is_edited_too(
+    name: str, how: str, after: str, monkeypatch: Any
+) -> None:
+    with opened(name, monkeypatch) as (case, bench):
+        arguments = {**bench.arguments(), **edited_like(bench.arguments(), OWN[name][1])}
+        instance = in_the_wait(case, bench, arguments)
+        new = "another-2026-11-26-0000000000000000" if after == "another" else None
+        token = {k: swapped(v, new) for k, v in OWN[name][1].items()}
+        arguments.update(edited(bench, token) if how == "edit" else edited_like(bench.arguments(), token))
+        if how == "clear":
+            instance.clear()
+        instance.attempt(listener=lambda _: bench.jobs() == 2 and bench.active() and bench.finish())
+        assert (bench.jobs(), bench.cancels() >= 1) == (2, True)
+
+
+def test_a_clear_of_a_running_task_leaves_the_job_to_the_next_start_where_the_authors_token_names_only_it(
+    name: str, monkeypatch: Any
+) -> None:
+    with opened(name, monkeypatch) as (case, bench):
+        arguments = {**bench.arguments(), **edited_like(bench.arguments(), OWN[name][1])}
+        instance = TaskInstance(lambda: case.ours(task_id="task", **{**case.extra, **arguments}))
+        told: list[str] = []
+
+        def clear(_: str) -> None:
+            if not told and bench.active() and instance.data.get("resumable", {}).get("job") is not None:
+                told.append("restarting")
+                instance.state = "restarting"
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises((LostSightError, SystemExit, AirflowException)):
+            instance.attempt(listener=clear)
+        assert (bench.active(), bench.cancels(), instance.record["state"]) == (1, 0, "submitted")
+        instance.state = "running"
+        instance.clear()
+        instance.attempt(listener=ending_well(bench))
+        assert (bench.jobs(), bench.cancels()) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["edit", "clear"])
+@pytest.mark.parametrize("version", [None, "v1"])
+def test_a_training_is_not_stopped_for_another_classifier_of_its_name(how: str, version: str | None, monkeypatch: Any) -> None:
+    with opened("comprehend-classifier", monkeypatch) as (case, bench):
+        bench.server.takes_names_once = True
+        given = {"document_classifier_kwargs": {"VersionName": version} if version else {}}
+        arguments = {**bench.arguments(), **given}
+        instance = in_the_wait(case, bench, arguments)
+        if how == "edit":
+            arguments.update(bench.other_arguments())
+        else:
+            instance.clear()
+        instance.attempt(listener=ending_well(bench))
+        assert (bench.jobs(), bench.cancels(), instance.record["state"]) == (1, 0, "succeeded")
+
+
+def test_a_training_is_stopped_for_a_classifier_of_another_version(monkeypatch: Any) -> None:
+    with opened("comprehend-classifier", monkeypatch) as (case, bench):
+        bench.server.takes_names_once = True
+        arguments = {**bench.arguments(), "document_classifier_kwargs": {"VersionName": "v1"}}
+        instance = in_the_wait(case, bench, arguments)
+        arguments["document_classifier_kwargs"] = {"VersionName": "v2"}
+        instance.attempt(listener=lambda _: bench.jobs() == 2 and bench.active() and bench.finish())
+        assert (bench.jobs(), bench.cancels()) == (2, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("how", ["edit", "clear"])
+def test_an_authors_name_keeps_no_other_job_from_coming(name: str, how: str, monkeypatch: Any) -> None:
+    with opened(name, monkeypatch) as (case, bench):
+        arguments = {**bench.arguments(), **NAMES[name][1]}
+        instance = in_the_wait(case, bench, arguments)
+        if how == "edit":
+            arguments.update({**bench.other_arguments(), **NAMES[name][1]})
+        else:
+            instance.clear()
+        instance.attempt(listener=lambda _: bench.jobs() == 2 and bench.active() and bench.finish())
+        first, second = names_sent(name, bench)
+        assert (bench.jobs(), first, second[: len(first) + 1]) == (2, "orders-2026-11-26", "orders-2026-11-26-")
+
+
+def test_a_job_that_succeeded_unseen_is_delivered_after_an_edit_where_the_authors_token_names_only_it(
+    name: str, monkeypatch: Any, caplog: Any, capsys: Any
+) -> None:
+    with opened(name, monkeypatch) as (case, bench):
+        arguments = {**bench.arguments(), **edited_like(bench.arguments(), OWN[name][1])}
+        instance = in_the_wait(case, bench, arguments)
+        bench.finish()
+        arguments.update(edited(bench, OWN[name][1]))
+        instance.attempt()
+        assert (bench.jobs(), instance.record["state"]) == (1, "succeeded")
+    assert "is your own and unchanged" in caplog.text + capsys.readouterr().out
+
+
+def edited_like(arguments: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    return {k: {**arguments[k], **v} if isinstance(arguments.get(k), dict) else v for k, v in own.items()}
+
+
+def swapped(value: Any, token: str | None) -> Any:
+    return {k: token for k in value if token} if isinstance(value, dict) else token
