@@ -144,6 +144,7 @@ class _Adapted(ResumableMixin):
         attempt = self._resumable_attempt
         if attempt is None or not self._resumable_has_own_on_kill() or type(self).cancel_job is not ResumableMixin.cancel_job:
             return super()._resumable_stop_job(why)
+        attempt.stop_reason = why
         self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
         try:
             type(self).on_kill(self)  # type: ignore[attr-defined]

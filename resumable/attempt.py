@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from resumable import history
 from resumable.errors import InvalidHandleError, LostSightError, ResumableError, StateStoreError
 from resumable.identity import Generation, TaskIdentity
 from resumable.kept_request import digest, filled, without_secrets
@@ -114,6 +115,8 @@ class Attempt:
         self._number = 1
         self._overdue, self._was_overdue, self._ask_overdue_at = threading.Lock(), False, 0.0
         self.cannot_cancel = False
+        self.stop_reason = ""
+        """Why the job was told to stop, for the record's history."""
 
     # -- what the glue asks -------------------------------------------------------------------------------------------
 
@@ -225,7 +228,8 @@ class Attempt:
             self._log.info("resumable: %s, of the operator's own durability, is not gone on with (state %s)", handle, seen)
             return
         intent = self._intent(Submit(0, plan.reason), None, None, handle.place)
-        self.record, self.plan, self.seen = intent.with_handle(handle, self._clock()), plan, seen
+        self.record = intent.submitted(handle, self._clock(), "by the operator's own durability")
+        self.plan, self.seen = plan, seen
         self._keep()
         self._say("took up", plan.reason, seen)
 
@@ -337,7 +341,7 @@ class Attempt:
             self._known_record().token,
             error,
         )
-        self.record = self._known_record().closed(Outcome.GONE, self._clock())
+        self.record = self._known_record().ended(Outcome.GONE, self._clock())
         self._intended = False
         self._keep()
         self._settle()
@@ -362,7 +366,7 @@ class Attempt:
         plan, record = self.plan, self.record
         assert isinstance(plan, Submit)
         assert record is not None
-        self.record = record.with_handle(handle, record.intended_at if plan.in_doubt else self._clock())
+        self.record = record.submitted(handle, record.intended_at if plan.in_doubt else self._clock())
         self.plan = Reattach(plan.reason)
         self._intended = False
         self._keep()
@@ -395,7 +399,7 @@ class Attempt:
             # The no to a repetition says nothing of the first.
             self.record = replace(self.record, is_refused=True)
         else:
-            closed = self.record.closed(Outcome.REJECTED, self._clock())
+            closed = self.record.ended(Outcome.REJECTED, self._clock())
             self.record = replace(closed, submission=closed.submission + 1) if used_up else closed
         self._intended = False
         self._keep()
@@ -411,7 +415,7 @@ class Attempt:
         if not self.in_doubt:
             return False
         is_cleared = self._is_cleared(self._known_record())
-        self.record = self._known_record().closed(Outcome.GONE, self._clock())
+        self.record = self._known_record().ended(Outcome.GONE, self._clock())
         self._intended = False
         self._keep()
         if not is_cleared:
@@ -457,7 +461,7 @@ class Attempt:
         record = self.record
         if record is None or record.handle is None or record.outcome is not None:
             return
-        closed = record.closed(outcome, self._clock())
+        closed = record.ended(outcome, self._clock(), self.stop_reason if outcome is Outcome.CANCELLED else "")
         if outcome is Outcome.CANCELLED:
             self._note(replace(closed, closed_at=None), self._log.debug)  # before the look: SIGKILL may be near
             if not self._stops(record.handle):
@@ -478,7 +482,14 @@ class Attempt:
     def leave(self, why: str) -> None:
         """Note that the task ends and its job runs on, on purpose: nobody is to clean it up. Never fails the task."""
         if self.record is not None and self.record.outcome is None:
-            self._note(replace(self.record, left=why), self._log.warning)
+            self._note(replace(self.record, left=why).noting(history.LEFT, self._clock(), why), self._log.warning)
+
+    def note_failed_try(self, error: BaseException) -> None:
+        """Note that this try fails while its job runs, and that another one follows. Never fails the task."""
+        if self.record is not None and self.record.outcome is None:
+            said = f"{type(error).__name__}: {self._redact(str(error))}"
+            noted = self.record.noting(history.TRY_FAILED, self._clock(), said)
+            self._note(noted, self._log.debug)
 
     def _note(self, record: JobRecord, say: Callable[..., None]) -> None:
         """Keep what matters to whoever comes later, and is no reason to fail this task where it cannot be kept."""
@@ -517,6 +528,7 @@ class Attempt:
 
     def cancel(self, why: str) -> bool:
         """Ask the service to stop the job of this attempt. True if the request went through; never raises."""
+        self.stop_reason = why
         handle = self.known_job
         if handle is None:
             doubt = "its submit was not answered: the next attempt looks for it" if self.in_doubt else "none was submitted"
@@ -648,6 +660,10 @@ class Attempt:
         if self._is_cleared(self.record):
             self.record = replace(self.record, generation=self.claim.generation)
         self.plan, self.seen = decision, observation
+        if not mine and not self._is_next_look:
+            is_reattached = isinstance(decision, Reattach)
+            what = history.REATTACHED if is_reattached else history.DELIVERED if isinstance(decision, Deliver) else ""
+            self.record = self.record.noting(what, self._clock()) if what else self.record
         if not mine or self._unsaved:
             self._keep()
         if not self._is_next_look and not isinstance(decision, Conclude):
@@ -667,7 +683,7 @@ class Attempt:
 
     def _owned(self, record: JobRecord) -> JobRecord:
         return replace(
-            record,
+            self._taken_over(record),
             owner=self.owner,
             attempt=self._number,
             try_number=self._try,
@@ -677,6 +693,19 @@ class Attempt:
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+
+    def _taken_over(self, record: JobRecord) -> JobRecord:
+        """The record with what must have become of the attempt that had it before."""
+        if record.owner == self.owner or self._is_next_look:
+            return record
+        last = record.history[-1].what if record.history else ""
+        if self._is_cleared(record):
+            what = history.CLEARED
+        elif record.outcome is not None or record.left or last == history.TRY_FAILED:
+            return record
+        else:
+            what = history.HANDED_BACK if record.try_number == self._try else history.WORKER_LOST
+        return record.noting(what, self._clock(), "" if record.handle else "its submit was not answered")
 
     def _first_look(self, before: JobRecord | None) -> int | None:
         if self.policy.wait is not Wait.RESCHEDULE:
@@ -721,6 +750,7 @@ class Attempt:
             left=self._not_waited_for,
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
+            history=() if before is None else self._taken_over(before).history,
         )
         return self._with_request(record, params)
 
@@ -746,7 +776,8 @@ class Attempt:
 
     def _stop(self, decision: Restart) -> None:
         self.wait_while_halted()  # the job may be the one that a user's stop has just cancelled
-        self.record = replace(self._owned(self._known_record()), stopping=decision.reason)
+        owned = replace(self._owned(self._known_record()), stopping=decision.reason)
+        self.record = owned.noting(history.TOLD_TO_STOP, self._clock(), decision.reason)
         # An attempt that was given up learns it here, before it cancels. One that takes over must not take what this one stops
         # for a failure of the job's own.
         self._records.save(self.record)
@@ -778,7 +809,7 @@ class Attempt:
         found = self._remote.find(record, max(record.intended_at, self._lost_at))
         if found is None:
             return Observation(JobState.ABSENT)
-        self.record = self._owned(record).with_handle(found, record.intended_at)
+        self.record = self._owned(record).submitted(found, record.intended_at, "found by its token")
         self._keep()
         return None
 

@@ -421,6 +421,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         if not compat.is_last_try(context, error):
             then = "stops what still runs and submits another one" if seen.state is JobState.FAILING else "reattaches"
             log.warning("resumable: this try fails, %s is left running (state %s); the next try %s", job, seen, then)
+            attempt.note_failed_try(error)
         elif attempt.policy.on_final_failure is OnFinalFailure.LEAVE:
             log.warning(
                 "resumable: the last try fails, %s is left running (state %s), on_final_failure=leave; stop it in "
@@ -626,6 +627,7 @@ class DurableBase(_StartedAgainInTime, ABC):
         attempt = self._resumable_attempt
         if attempt is None:
             return False
+        attempt.stop_reason = why
         if self._resumable_has_own_on_kill():
             self.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
             try:

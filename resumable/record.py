@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
+from resumable import history as past
 from resumable import kept_request
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.identity import Generation
@@ -74,6 +75,10 @@ class JobHandle:
         return f"{self.service} {_short(ids)}" + (f" at {where}" if where else "")
 
 
+def _short_ids(ids: Any) -> str:
+    return " ".join(_short(one) for one in ids.values()) if isinstance(ids, Mapping) else _short(ids)
+
+
 def _short(value: Any) -> str:
     if isinstance(value, list | tuple) and len(value) > 3:
         return f"[{value[0]}, … {len(value)} in all]"
@@ -131,6 +136,8 @@ class JobRecord:
     """The try that failed because the job was failing while parts of it still ran; the record stays open for those."""
     decided_try: int | None = None
     """The try that last decided to go on with this job, where a later one has only taken the record up so far."""
+    history: tuple[past.Event, ...] = field(default=(), compare=False)
+    """What happened so far, to the earlier jobs of the task as well: for people."""
 
     @property
     def decided_in(self) -> int:
@@ -147,6 +154,20 @@ class JobRecord:
 
     def closed(self, outcome: Outcome, at: float) -> JobRecord:
         return replace(self._answered(), outcome=outcome, closed_at=at)
+
+    def submitted(self, handle: JobHandle, at: float, note: object = "") -> JobRecord:
+        """`with_handle`, which the history tells."""
+        return self.with_handle(handle, at).noting(past.SUBMITTED, at, f"{_short_ids(handle.ids)} {note}")
+
+    def ended(self, outcome: Outcome, at: float, note: object = "") -> JobRecord:
+        """`closed`, which the history tells; ``note``: why, or by whom."""
+        what = past.STOPPED if self.outcome is Outcome.CANCELLED else outcome.value
+        return self.closed(outcome, at).noting(what, at, note)
+
+    def noting(self, what: str, at: float, note: object = "", *, try_number: int | None = None) -> JobRecord:
+        """The record with one more event in its history."""
+        number = self.try_number if try_number is None else try_number
+        return replace(self, history=past.extended(self.history, at, what, number, note))
 
     def _answered(self) -> JobRecord:
         return replace(self, params=None, omitted=(), digest=None, is_refused=False)
@@ -191,7 +212,12 @@ class JobRecord:
         data.update({"params": self.params} if "params" in request else {})
         if self.spec is not None:
             data["fingerprint"] = self.spec.to_json(MAX_BYTES - len(json.dumps(data)) - len(', "fingerprint": '))
-        return data | request
+        return data | self._history(data) | request
+
+    def _history(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """In the room that the rest leaves: no decision depends on it."""
+        kept = past.to_json(self.history, MAX_BYTES - len(json.dumps(data)) - len(', "history": ')) if self.history else []
+        return {"history": kept} if kept else {}
 
     def _request(self, data: Mapping[str, Any]) -> dict[str, Any]:
         if self.params is None:
@@ -251,6 +277,7 @@ class JobRecord:
                 stopping=data.get("stopping"),
                 failing_try=data.get("failing_try"),
                 decided_try=data.get("decided_try"),
+                history=past.from_json(data.get("history")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:
             raise RecordError(

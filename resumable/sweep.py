@@ -88,6 +88,7 @@ class Sweep:
         log: a logger.
         dry_run: say what would be done, and do nothing.
         row_seconds: what one row may take.
+        who: stops jobs, for their records' history.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class Sweep:
         log: Any = None,
         dry_run: bool = False,
         row_seconds: float = ROW_SECONDS,
+        who: str = "the sweep",
     ) -> None:
         self._table, self._dry_run, self._row_seconds = table or TaskStateTable(), dry_run, row_seconds
+        self._who = who
         self._log = log or logging.getLogger("resumable.sweep")
         self._adapters = threading.local()
         self.unsettled: set[RunId] = set()
@@ -239,7 +242,7 @@ class Sweep:
             return False
         outcome = _OUTCOMES.get(seen.state)
         if outcome is not None:
-            self._write(row, record.closed(outcome, time.time()))
+            self._write(row, record.ended(outcome, time.time(), "seen by the sweep"))
         return outcome is not None
 
     def _looked_up(self, row: Row, record: JobRecord) -> JobRecord | None:
@@ -251,7 +254,7 @@ class Sweep:
         if (moved := remote.elsewhere(record)) is not None:
             raise RuntimeError(f"the connection points elsewhere: {moved}")
         found = remote.find(record, min(record.intended_at, time.time()), LOOKUPS)
-        return None if found is None else record.with_handle(found, record.intended_at)
+        return None if found is None else record.submitted(found, record.intended_at, "found by its token")
 
     def _stop(self, row: Row, record: JobRecord) -> str:
         assert record.handle is not None
@@ -268,7 +271,7 @@ class Sweep:
         remote = self._remote(adapter)
         seen = self._seen(remote, record)
         if outcome := _OUTCOMES.get(seen.state):
-            self._write(row, record.closed(record.outcome or outcome, time.time()))
+            self._write(row, record.ended(record.outcome or outcome, time.time(), "seen by the sweep"))
             return "ended"
         if seen.state not in (JobState.ACTIVE, JobState.FAILING):
             raise RuntimeError(f"{job_of(record)} cannot be placed: {shown(seen)}")
@@ -287,7 +290,7 @@ class Sweep:
     def _told(self, row: Row, record: JobRecord, remote: Remote) -> str:
         """After a cancel that the service took: it counts when the job is seen to stop."""
         assert record.handle is not None
-        told = record.closed(Outcome.CANCELLED, time.time())
+        told = record.ended(Outcome.CANCELLED, time.time(), self._by(row))
         seen = Observation(JobState.UNKNOWN)
         for look in range(STOP_LOOKS):
             if look:
@@ -301,6 +304,10 @@ class Sweep:
         self._log.warning(say, job_of(record), row, row.state, shown(seen))
         self._write(row, replace(told, closed_at=None))
         return "stopping"
+
+    def _by(self, row: Row) -> str:
+        """Who stops the job, and why, for the record's history."""
+        return f"by {self._who}: the task is {row.state}"
 
     def _seen(self, remote: Remote, record: JobRecord) -> Observation:
         """One look; more of them where the service says that there is no such job."""
