@@ -8,6 +8,8 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py catalog         the whole contract of every operator, a crash at every call included
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
     python3 dev.py mutants [ARGS]  planted faults, and which generator finds each with fresh seeds (--list, --help)
+    python3 dev.py night [--hours N]
+                                   goes on with fresh seeds over all generators and a real Airflow; the report is in .night/
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
     python3 dev.py peers           the providers' own operator tests, on our classes, and what may fail (--help)
     python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
@@ -52,7 +54,7 @@ def main(command: str = "help", *arguments: str) -> None:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
-    commands |= {"catalog": catalog, "soak": soak, "mutants": mutants, "celery": celery, "peers": peers}
+    commands |= {"catalog": catalog, "soak": soak, "mutants": mutants, "night": night, "celery": celery, "peers": peers}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -93,6 +95,10 @@ def soak(*arguments: str) -> None:
 
 def mutants(*arguments: str) -> None:
     become("-m", "tests.mutants", *arguments)
+
+
+def night(*arguments: str) -> None:
+    become("-m", "tests.night", *arguments)
 
 
 def celery(*arguments: str) -> None:

@@ -1,15 +1,16 @@
 """
 A soak on a real Airflow: mapped tasks, random disruptions by a fixed seed, and the count of their jobs at the end.
 
-    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--unheld] [--slots]
+    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--unheld] [--slots] [--home DIR] [--json FILE]
 
 Its order is drawn from the seed, its timing is the machine's. Exit code 1 if anything was not as it must be.
-What Airflow wrote, logs and database, stays in `.soak/`.
+What Airflow wrote, logs and database, stays in `.soak/` or where --home says.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -37,9 +38,11 @@ def main() -> int:
     parser.add_argument("--theirs", action="store_true", help="the provider's own operators, with the same plan")
     parser.add_argument("--unheld", action="store_true", help="also marks of tasks that no process holds")
     parser.add_argument("--slots", action="store_true", help="no disruptions: the worker slots that each way to wait holds")
+    parser.add_argument("--home", type=Path, default=ROOT / ".soak", help="where Airflow writes; emptied first")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, for a program")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of Airflow's is left behind
-    home = ROOT / ".soak"
+    home = given.home
     shutil.rmtree(home, ignore_errors=True)
     plan = slots_plan() if given.slots else make_plan(given.seed, given.tasks, given.disruptions, unheld=given.unheld)
     whose = "theirs" if given.theirs else "ours"
@@ -52,6 +55,9 @@ def main() -> int:
         conductor, tasks = soak(airflow, cloud, plan, whose, say)
     print(f"\n{report.struck(conductor)}\n\n{report.table({whose: report.figures(conductor, tasks)})}\n")
     found = [line for task in tasks for line in violations(task.ledger, task.jobs)]
+    if given.json:
+        kept = {"struck": dict(conductor.struck), "violations": found, **report.figures(conductor, tasks)}
+        given.json.write_text(json.dumps(kept, indent=1))
     if given.theirs:
         return 0
     print("\n".join(found) or "every task as asked: one job at a time, no orphan, no lost result")

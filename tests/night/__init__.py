@@ -1,0 +1,1 @@
+"""What goes on all night with fresh seeds: `python3 dev.py night`."""
