@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--no-airflow", action="store_true", help="the generators only")
     parser.add_argument("--lock", type=Path, help="a file to lock (flock) while a real Airflow runs")
     parser.add_argument("--home", type=Path, default=ROOT / ".night", help=argparse.SUPPRESS)
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="make a regression test of this script of a failure, run nothing")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="only make a regression test of this script")
     given = parser.parse_args()
     if given.keep:
         print(keep(given.keep))
