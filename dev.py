@@ -13,7 +13,7 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
     python3 dev.py peers           the providers' own operator tests, on our classes, and what may fail (--help)
     python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
-                                   the tests on other Airflows (2.11 3.0 3.1 3.2 3.3), and one table; see tests/versions
+                                   the tests on other Airflows (2.11 to 3.4), and one table; see tests/versions
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text

@@ -17,7 +17,7 @@ from typing import Any
 
 from resumable.errors import RecordError
 from resumable.record import KEY, JobRecord, Outcome
-from resumable.stores.table import DELETED, Row, RunId
+from resumable.stores.table import Row, RunId
 
 
 class Verdict(Enum):
@@ -53,7 +53,7 @@ class Ended:
 
     def has(self, row: Row) -> bool:
         """Whether the row's task instance is one of them."""
-        if row.state == DELETED:
+        if row.is_by_user:
             return True
         is_of_run = row.run in self.runs and row.state == "skipped"
         return is_of_run or (*row.task, row.ti_id) in self.tasks or row.task in self.tasks

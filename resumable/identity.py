@@ -32,6 +32,11 @@ class Generation:
     clear_number: int | None = None
     run_started: str | None = None
     retries: int | None = None
+    region: str | None = None
+    """
+    What Airflow 3.4 calls the place of mapped tasks and of the iterations of a task loop: a hexadecimal id, None outside of both.
+    A clear that has part of a loop made anew moves it.
+    """
 
     def relation_to(self, earlier: Generation) -> Relation:
         """
@@ -40,7 +45,7 @@ class Generation:
         A ``clear_number`` that moved alone is taken for a sibling's clear: a job that runs is then reattached to, and no
         second one starts beside it. (A clear of the task itself whose worker was SIGKILLed looks the same.)
         """
-        moved = self.max_tries != earlier.max_tries or self.run_started != earlier.run_started
+        moved = (self.max_tries, self.run_started, self.region) != (earlier.max_tries, earlier.run_started, earlier.region)
         return Relation.CLEARED if moved else Relation.SAME
 
     def is_of_later_run(self, other: Generation) -> bool:
@@ -52,23 +57,34 @@ class Generation:
             "max_tries": self.max_tries,
             "clear_number": self.clear_number,
             "run_started": self.run_started,
-            **({} if self.retries is None else {"retries": self.retries}),
+            **{name: value for name in ("retries", "region") if (value := getattr(self, name)) is not None},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Generation:
-        return cls(int(data["max_tries"]), data["clear_number"], data["run_started"], data.get("retries"))
+        known = int(data["max_tries"]), data["clear_number"], data["run_started"]
+        return cls(*known, retries=data.get("retries"), region=data.get("region"))
 
 
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:
-    """One task instance, whatever its try: mapped tasks differ by ``map_index`` (-1 when not mapped)."""
+    """
+    One task instance, whatever its try.
+
+    Attributes:
+        map_index: of a mapped task, -1 of any other.
+        namespace: ``[resumable] namespace``.
+        iteration: of a task inside a task loop (Airflow 3.4), from 0 on; -1 of any other.
+        region: of a task inside a loop: Airflow's id of the piece of the loop that it is in. See `Generation.region`.
+    """
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: int = -1
     namespace: str = ""
+    iteration: int = -1
+    region: str = ""
 
     def token(self, generation: Generation, submission: int) -> str:
         """
@@ -86,17 +102,33 @@ class TaskIdentity:
             generation.clear_number,
             generation.run_started,
             submission,
+            *([self.iteration, self.region] if self.is_in_loop else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:48]
 
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What says which task instance it is, as JSON has it; what only loops have, for those inside one only."""
+        names = ("dag_id", "run_id", "task_id", "map_index", *(("iteration", "region") if self.is_in_loop else ()))
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def is_in_loop(self) -> bool:
+        return self.iteration >= 0
+
+    @property
+    def part(self) -> str:
+        """The DAG run, in a loop with the iteration: what mapped tasks may run beside each other in."""
+        return f"{self.run_id} iteration {self.iteration}" if self.is_in_loop else self.run_id
+
     def is_mapped_beside(self, other: TaskIdentity) -> bool:
-        """Whether both are of one mapped task in one DAG run."""
-        same = (self.dag_id, self.run_id, self.task_id) == (other.dag_id, other.run_id, other.task_id)
+        """Whether both are of one mapped task in one DAG run, and in one iteration of a loop."""
+        same = (self.dag_id, self.part, self.task_id) == (other.dag_id, other.part, other.task_id)
         return same and self.map_index != other.map_index
 
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"{self.dag_id}.{self.task_id}{mapped} {self.run_id}"
+        return f"{self.dag_id}.{self.task_id}{mapped} {self.part}"
 
 
 def fingerprint(spec: Any) -> str:

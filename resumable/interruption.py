@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import compat
 from resumable.attempt import Attempt
-from resumable.policy import OnClear, ResumePolicy
+from resumable.policy import OnClear, OnTimeout, ResumePolicy
 from resumable.record import Outcome
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ HANDLE_PATIENCE = 2.5
 
 CANCEL_PATIENCE = 4.0
 """The same where the job is to be cancelled: nobody may come after, and SIGKILL comes after five."""
+
+CANCEL_SECONDS = 15.0
+"""Seconds that are left for the cancel itself where SIGKILL comes later (Airflow 3.4)."""
 
 _STOP, _END = b"!", b"."
 
@@ -53,6 +56,7 @@ class Stop(Enum):
     SUPERSEDED = "another attempt takes over"
     UNKNOWN = "Airflow does not say why"
     JOB_TIMEOUT = "the job has run for longer than job_timeout"
+    TIMED_OUT = "execution_timeout is over, and the task does not react"
 
 
 class Interrupted(BaseException):
@@ -78,7 +82,9 @@ def why(state: str | None) -> Stop:
 
 def cancels(stop: Stop, policy: ResumePolicy) -> bool:
     """Whether the job is to be cancelled."""
-    return stop is Stop.BY_USER or (stop is Stop.CLEARED and policy.on_clear is OnClear.RESTART)
+    is_restarted = stop is Stop.CLEARED and policy.on_clear is OnClear.RESTART
+    is_timed_out = stop is Stop.TIMED_OUT and policy.on_timeout is OnTimeout.CANCEL
+    return stop is Stop.BY_USER or is_restarted or is_timed_out
 
 
 def _is_in_logging() -> bool:
@@ -220,6 +226,8 @@ class Interruption(SignalWatch):
         request_lock: see `SignalWatch`.
         log: a logger.
         cancel: stops the job; by default through the adapter.
+        is_out_of_time: whether the task's ``execution_timeout`` is over. Airflow 3.4 sends a SIGTERM to one that does not react
+            to it, a minute later by default.
     """
 
     def __init__(
@@ -230,10 +238,12 @@ class Interruption(SignalWatch):
         request_lock: AbstractContextManager[Any],
         log: Any,
         cancel: Callable[[str], bool] | None = None,
+        is_out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(own_state, request_lock=request_lock, log=log)
         self._attempt = attempt
         self._cancel = cancel or attempt.cancel
+        self._is_out_of_time = is_out_of_time
 
     def _halt(self) -> None:
         self._attempt.is_halted = True
@@ -242,7 +252,9 @@ class Interruption(SignalWatch):
         return self._attempt.stop_if_overdue(self._cancel)
 
     def _settle(self, stop: Stop, state: str | None) -> Stop:
-        self._await_answer(CANCEL_PATIENCE if self._cancels(stop) else HANDLE_PATIENCE)
+        if stop is Stop.EVICTION and self._is_out_of_time():
+            stop = Stop.TIMED_OUT
+        self._await_answer(self._patience(stop))
         is_alone = state == compat.DELETED  # with the run the record is gone, and there is no other attempt
         if stop is Stop.BY_USER and not is_alone and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
@@ -259,6 +271,11 @@ class Interruption(SignalWatch):
         """After a clear the job is stopped so that another one can follow: not where none can."""
         is_kept = stop is Stop.CLEARED and self._attempt.is_the_only_job
         return cancels(stop, self._attempt.policy) and not is_kept
+
+    def _patience(self, stop: Stop) -> float:
+        if not self._cancels(stop):
+            return HANDLE_PATIENCE
+        return max(CANCEL_PATIENCE, compat.users_stop_grace() - CANCEL_SECONDS)
 
     def _await_answer(self, patience: float) -> None:
         until = self._told_at + patience

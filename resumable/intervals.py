@@ -285,7 +285,7 @@ class Mark:
     owner: tuple[str, str] | None = None
     """dag_id and task_id of the task whose mark it is; None if that was never said, or several share it."""
     opened: tuple[str, int] | None = None
-    """run_id and map_index of the mapped task that has opened it last."""
+    """The run (in a loop with the iteration) and the map_index of the mapped task that has opened it last."""
 
     def other_owner(self, task: TaskIdentity) -> tuple[str, str] | None:
         """dag_id and task_id of another task than ``task`` that moves the mark, None if there is none."""
@@ -298,7 +298,7 @@ class Mark:
 
     def opened_beside(self, task: TaskIdentity) -> int | None:
         """The map_index of another mapped task of the same run that has opened the mark, and may have failed since."""
-        if task.map_index < 0 or self.opened is None or self.opened[0] != task.run_id or self.opened[1] == task.map_index:
+        if task.map_index < 0 or self.opened is None or self.opened[0] != task.part or self.opened[1] == task.map_index:
             return None
         return self.opened[1]
 
@@ -353,6 +353,7 @@ class Mark:
                     "run": p.task.run_id,
                     "task": p.task.task_id,
                     "map_index": p.task.map_index,
+                    **({"iteration": p.task.iteration, "region": p.task.region} if p.task.is_in_loop else {}),
                     **{name: kind.to_json(getattr(p, name)) for name in ("mark", "since", "until")},
                     "settled": p.is_settled,
                 }
@@ -374,7 +375,14 @@ class Mark:
         def build() -> Mark:
             proposals = tuple(
                 Proposal(
-                    TaskIdentity(str(p["dag"]), str(p["run"]), str(p["task"]), int(p["map_index"])),
+                    TaskIdentity(
+                        str(p["dag"]),
+                        str(p["run"]),
+                        str(p["task"]),
+                        int(p["map_index"]),
+                        iteration=int(p.get("iteration", -1)),
+                        region=str(p.get("region", "")),
+                    ),
                     **{name: kind.from_json(p[name]) for name in ("mark", "since", "until")},
                     is_settled=bool(p["settled"]),
                 )

@@ -26,7 +26,8 @@ from typing import Any
 from resumable import compat
 from resumable.ended import Asked, Ended, Verdict, job_of, judged, shown
 from resumable.errors import RecordError
-from resumable.stores.table import Row, RunId, TaskStateTable
+from resumable.record import KEY
+from resumable.stores.table import SUPERSEDED, Row, RunId, TaskStateTable
 
 try:
     from airflow.listeners import hookimpl
@@ -57,12 +58,14 @@ class Note:
         run: the DAG run.
         task: task_id, map_index and the id of the start of a task that a user has ended; None if it is about the run.
         is_stop: the run was ended by a user or by ``dagrun_timeout``.
+        is_clear: only what a clear has taken out of a loop is meant.
         deleted: the open record of a run that a user is deleting.
     """
 
     run: RunId
     task: tuple[str, int, str] | None = None
     is_stop: bool = False
+    is_clear: bool = False
     deleted: Row | None = None
 
 
@@ -139,7 +142,7 @@ def _asked(notes: Iterable[Note]) -> Asked | None:
     notes = list(notes)
     tasks = [(*note.run, *note.task) for note in notes if note.task]
     ended = Ended.of(tasks, [note.run for note in notes if note.is_stop])
-    whole = {note.run for note in notes if note.task is None}
+    whole = {note.run for note in notes if note.task is None and not note.is_clear}
     rows = [row for row in TaskStateTable().ended({note.run for note in notes}) if row.run in whole or ended.has(row)]
     rows += [note.deleted for note in notes if note.deleted is not None]
     work = [row for row in rows if _needs_a_process(row, ended)]
@@ -224,14 +227,54 @@ def hear_of_deletions() -> None:
 
     Airflow has no word for it to a listener. ``airflow dags delete`` and ``airflow db clean`` are other processes.
     """
-    if not _hears():
+    if not (compat.is_server() and compat.has_task_state()):
         return
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 
-    if not event.contains(Session, "before_flush", _some_are_deleted):
+    if not event.contains(Session, "before_flush", _some_are_cleared):
+        event.listen(Session, "before_flush", _some_are_cleared)
+        event.listen(Session, "do_orm_execute", _state_is_discarded)
+    if _hears() and not event.contains(Session, "before_flush", _some_are_deleted):
         event.listen(Session, "before_flush", _some_are_deleted)
         event.listen(Session, "do_orm_execute", _many_are_deleted)
+
+
+# -- a task is cleared: Airflow 3.4 then deletes all that it has kept --------------------------------------------------
+
+_CLEARING = "resumable_clearing"
+"""Where a session remembers the transaction in which it clears tasks."""
+
+
+def _some_are_cleared(session: Any, *_: Any) -> None:
+    """A task instance that is cleared has no state or is restarting, and one that its loop goes on without is archived."""
+    from airflow.models.taskinstance import TaskInstance  # noqa: TID251
+
+    for one in session.dirty:
+        if not isinstance(one, TaskInstance):
+            continue
+        if one.state in (None, "restarting"):
+            session.info[_CLEARING] = session.get_transaction()
+        if getattr(one, "archived_reason", None) == SUPERSEDED and _hears():
+            _reaper.note((one.dag_id, one.run_id), is_clear=True)
+
+
+def _state_is_discarded(state: Any) -> None:
+    """
+    Spare what is ours where a clear deletes the state of its tasks: what a clear means for a job, a checkpoint or `once` is said
+    by ``on_clear``, and without its record nobody could stop the job of before.
+
+    What a user deletes by itself, not with a clear, is deleted.
+    """
+    if not state.is_delete or getattr(state.bind_mapper, "local_table", None) is None:
+        return
+    transaction = state.session.get_transaction()
+    if state.bind_mapper.local_table.name != "task_state_store" or transaction is None:
+        return
+    if state.session.info.get(_CLEARING) is not transaction:
+        return
+    key = state.bind_mapper.local_table.c.key
+    state.statement = state.statement.where(key != KEY, ~key.startswith(f"{KEY}.", autoescape=True))
 
 
 def _some_are_deleted(session: Any, *_: Any) -> None:

@@ -196,7 +196,14 @@ class DurableBase(_StartedAgainInTime, ABC):
             self._resumable_take_over_on_kill()
             attempt = self._resumable_attempt = self._resumable_new_attempt(context)
             why = lambda: compat.own_state(context)  # noqa: E731
-            watch = Interruption(attempt, why, request_lock=compat.request_lock(), log=self.log, cancel=self._resumable_stop_job)
+            watch = Interruption(
+                attempt,
+                why,
+                request_lock=compat.request_lock(),
+                log=self.log,
+                cancel=self._resumable_stop_job,
+                is_out_of_time=self._resumable_clock(),
+            )
             try:
                 with watch as self._resumable_interruption:
                     if self._resumable_was_told_early:
@@ -222,6 +229,11 @@ class DurableBase(_StartedAgainInTime, ABC):
                 attempt.flush()
             self._resumable_succeeded(context, attempt)
             return result
+
+    def _resumable_clock(self) -> Callable[[], bool]:
+        """From now on, tells whether the task's ``execution_timeout`` is over."""
+        limit, began = getattr(self, "execution_timeout", None), time.monotonic()
+        return lambda: limit is not None and time.monotonic() - began >= limit.total_seconds()
 
     def _resumable_begin(self, context: Any, attempt: Attempt) -> None:
         try:
@@ -487,6 +499,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             raise compat.hand_back(seconds)
         if stop is Stop.JOB_TIMEOUT:
             raise _overdue(attempt)
+        if stop is Stop.TIMED_OUT:
+            raise compat.task_timeout()(f"{stop.value}; {job} was dealt with as on_timeout says")
         if stop is not Stop.UNKNOWN:
             compat.end_stopped_task(taken_over=stop is Stop.SUPERSEDED)
         raise LostSightError(

@@ -411,7 +411,7 @@ class _Run:
         if self._watermark.shared:
             return replace(mark, owner=None, opened=None)
         if self._identity.map_index >= 0 and mark.opened_beside(self._identity) is None:
-            mark = replace(mark, opened=(self._identity.run_id, self._identity.map_index))
+            mark = replace(mark, opened=(self._identity.part, self._identity.map_index))
         return replace(mark, owner=self._owner)
 
     def _known_mark(self, given: Interval) -> Mark:

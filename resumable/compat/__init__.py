@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 from typing import Any, TypeVar, cast
@@ -464,9 +465,17 @@ def after_success(operator: Any, context: Mapping[str, Any], forget: Callable[[]
 
 
 def task_identity(context: Mapping[str, Any]) -> TaskIdentity:
-    ti = context["ti"]
+    ti, loop = context["ti"], context.get("loop")
     index = -1 if ti.map_index is None else ti.map_index
-    return TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, setting("namespace") or "")
+    task = TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, setting("namespace") or "")
+    region, iteration = _region_of(ti), getattr(loop, "index", None)
+    return task if region is None or not isinstance(iteration, int) else replace(task, iteration=iteration, region=region)
+
+
+def _region_of(ti: Any) -> str | None:
+    """See `resumable.identity.Generation.region`."""
+    region = getattr(ti, "region_id", None)
+    return region.hex if isinstance(region, uuid.UUID) and region.int else None
 
 
 def generation(context: Mapping[str, Any]) -> Generation:
@@ -477,6 +486,7 @@ def generation(context: Mapping[str, Any]) -> Generation:
         clear_number=getattr(run, "clear_number", None),
         run_started=started.isoformat() if started else None,
         retries=getattr(context.get("task"), "retries", None),
+        region=_region_of(context["ti"]),
     )
 
 
@@ -523,12 +533,16 @@ def is_last_try(context: Mapping[str, Any], error: BaseException | None = None) 
     Args:
         context: the task's.
         error: what this try is about to fail with, if that is known: an exception may say that no other try is wanted, and so may
-            the task's ``retry_policy`` (3.3 and later), whatever tries are left.
+            the task's ``retry_policy`` (3.3 and later), whatever tries are left. From 3.4 on it may also have the same try run
+            again.
     """
     ti = context["ti"]
+    says = None if error is None else _policy_says(context, error)
+    if says == "reschedule":
+        return False
     if ti.try_number > ti.max_tries:
         return True
-    return error is not None and (_allows_no_retry(error) or _policy_says_fail(context, error))
+    return error is not None and (_allows_no_retry(error) or says == "fail")
 
 
 def _allows_no_retry(error: BaseException) -> bool:
@@ -537,18 +551,31 @@ def _allows_no_retry(error: BaseException) -> bool:
     return is_final(error) or isinstance(error, _exception("AirflowSensorTimeout"))
 
 
-def _policy_says_fail(context: Mapping[str, Any], error: BaseException) -> bool:
-    """What Airflow's task runner asks when the task has failed. One that fails itself changes nothing there, nor here."""
+def _policy_says(context: Mapping[str, Any], error: BaseException) -> str | None:
+    """
+    What Airflow's task runner asks when the task has failed, in a word, ``reschedule`` as long as the policy's own limits allow
+    it. One that fails itself changes nothing there, nor here.
+    """
     policy = getattr(context.get("task"), "retry_policy", None)
-    if policy is None:
-        return False
+    if policy is None or _allows_no_retry(error):  # then it is not asked
+        return None
     ti = context["ti"]
     try:
         decision = policy.evaluate(exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context)
-        return str(decision.action.value) == "fail"
+        says = str(decision.action.value)
+        return "default" if says == "reschedule" and _is_rescheduled_enough(context, decision) else says
     except Exception as e:
         _log.info("resumable: the task's retry_policy could not be asked: %r", e)
-        return False
+        return None
+
+
+def _is_rescheduled_enough(context: Mapping[str, Any], decision: Any) -> bool:
+    """Whether a ``retry_policy`` has had this try run again as often, or for as long, as it may (3.4)."""
+    most, longest = decision.max_reschedules, decision.reschedule_timeout
+    if most is not None and (context.get("task_reschedule_count") or 0) >= most:
+        return True
+    first = None if longest is None else context["ti"].get_first_reschedule_date(context)
+    return first is not None and bool(datetime.now(timezone.utc) - first >= longest)
 
 
 def own_state(context: Mapping[str, Any]) -> str | None:
@@ -557,14 +584,17 @@ def own_state(context: Mapping[str, Any]) -> str | None:
 
     Never call it in a signal handler: on 3.2 and later that deadlocks when the signal interrupted another request.
     """
-    state = _state_of(context["ti"])
+    task = task_identity(context)
+    state = _state_of(context["ti"], task)
     if state == DELETED:  # asked for once more, because a job is stopped for it
         time.sleep(_PAUSE)
-        state = _state_of(context["ti"])
+        state = _state_of(context["ti"], task)
     return state
 
 
-def _state_of(ti: Any) -> str | None:
+def _state_of(ti: Any, task: TaskIdentity) -> str | None:
+    if task.is_in_loop and (ended := _three.ended_in_loop(task)) is not None:
+        return ended
     ask = getattr(ti, "get_task_states", None)
     return _word(_two.state_of(ti) if ask is None else _only_state(ti, ask(**_which(ti))))
 
@@ -629,16 +659,24 @@ def end_stopped_task(*, taken_over: bool) -> None:
     The end of a process that Airflow has written off. Returns, at the latest, when a SIGKILL is overdue.
 
     On Airflow 3 that comes five seconds after SIGTERM, and an exception would run the failure callbacks of a task that did not
-    fail. Airflow 2 waits for ``AirflowTaskTerminated``, the one exception after which it leaves a state alone that a user has
-    set; but if another attempt has taken over, that would change the other's state.
+    fail. From 3.4 on it comes after ``[core] killed_task_cleanup_time``, a minute by default, and a cleared task is not started
+    again before: so this process does not wait for it. Airflow 2 waits for ``AirflowTaskTerminated``, the one exception after
+    which it leaves a state alone that a user has set; but if another attempt has taken over, that would change the other's state.
     """
     if has_sdk():
+        if _three.is_supervised_process() and _three.server_grace() > _three.SERVER_GRACE:
+            _three.end_process()
         time.sleep(SIGKILL_PATIENCE)
     elif taken_over:
         conf = _first_of("conf", "airflow.configuration")
         time.sleep(conf.getint("core", "killed_task_cleanup_time", fallback=60) + SIGKILL_PATIENCE)
     else:
         raise _exception("AirflowTaskTerminated")("The task was stopped")
+
+
+def users_stop_grace() -> float:
+    """Seconds that a task has from the SIGTERM of a user's stop to its SIGKILL. A lost API server always gives it five."""
+    return _three.server_grace() if has_sdk() else _three.SERVER_GRACE
 
 
 def hand_back_seconds() -> float:
@@ -679,6 +717,13 @@ def team_of(dag_id: str) -> str | None:
     from resumable.compat import _server
 
     return _server.team_of(dag_id)
+
+
+def task_state_place() -> Any:
+    """See `resumable.compat._server`. On a server."""
+    from resumable.compat import _server
+
+    return _server.task_state_place()
 
 
 def connections_of(dag_id: str, conn_ids: Sequence[Any]) -> AbstractContextManager[None]:
@@ -937,6 +982,10 @@ def succeeded(context: Mapping[str, Any], tasks: Iterable[TaskIdentity]) -> set[
         ask = RuntimeTaskInstance.get_task_states
     found = set()
     for task in tasks:
+        if task.is_in_loop:
+            if _three.ended_in_loop(task, or_later=False) == "success":
+                found.add(task)
+            continue
         mapped = None if task.map_index == -1 else task.map_index
         states = ask(dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=mapped)
         of_run = (states or {}).get(task.run_id) or {}

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from airflow.models import DagModel, DagRun, TaskInstance, Variable
 from airflow.utils.session import create_session
 
 from resumable.stores.task_variables import DESCRIPTION
 from resumable.stores.variables import GONE, PREFIX
+
+
+def _place(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of `resumable.identity.TaskIdentity.ids`. In a loop (3.4) an iteration has no column of its own."""
+    if "region" not in task:
+        return dict(task)
+    index = task["iteration"] if task["map_index"] < 0 else task["map_index"]
+    run = {name: task[name] for name in ("dag_id", "run_id", "task_id")}
+    return {**run, "region_id": UUID(task["region"]), "region_index": index}
 
 
 class Database:
@@ -35,7 +45,7 @@ class Database:
             run = {"dag_id": task["dag_id"], "run_id": task["run_id"]}
             if session.query(DagRun.id).filter_by(**run).scalar() is None:
                 return GONE
-            state = session.query(TaskInstance.state).filter_by(**task).scalar()
+            state = session.query(TaskInstance.state).filter_by(**_place(task)).scalar()
             return None if state is None else str(getattr(state, "value", state))
 
     def delete(self, name: str) -> None:

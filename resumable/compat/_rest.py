@@ -10,6 +10,13 @@ from resumable.errors import ConfigurationError
 from resumable.stores.variables import GONE, PREFIX
 
 
+def _place(task: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters that say which iteration of a loop is meant (3.4)."""
+    if "region" not in task:
+        return None
+    return {"region_id": task["region"], "region_index": task["iteration"] if task["map_index"] < 0 else task["map_index"]}
+
+
 class RestApi:
     """
     See `resumable.maintenance.Deployment`.
@@ -65,7 +72,7 @@ class RestApi:
         if self._is_missing(self._get(run), "DagRun"):
             return GONE
         path = f"{run}/taskInstances/{quote(task['task_id'], safe='')}"
-        answer = self._get(path if task["map_index"] < 0 else f"{path}/{task['map_index']}")
+        answer = self._get(path if task["map_index"] < 0 else f"{path}/{task['map_index']}", _place(task))
         return None if self._is_missing(answer, "Task Instance") else answer.json()["state"]
 
     def _is_missing(self, answer: Any, what: str) -> bool:

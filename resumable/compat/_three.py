@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 from resumable.identity import TaskIdentity
+
+SERVER_GRACE = 5.0
+"""Seconds, on Airflow 3 before 3.4."""
 
 
 class AsItIs:
@@ -44,6 +52,52 @@ async def states_seen_by_trigger(**which: Any) -> Any:
     if isinstance(answer, ErrorResponse):
         raise AirflowRuntimeError(answer)
     return answer.task_states
+
+
+def server_grace() -> float:
+    """Seconds from the SIGTERM of a stop that the server asks for to its SIGKILL: five, from 3.4 on what airflow.cfg says."""
+    from airflow.sdk.execution_time import supervisor
+
+    return float(getattr(supervisor, "KILLED_TASK_CLEANUP_TIME", SERVER_GRACE))
+
+
+def is_supervised_process() -> bool:
+    """Whether a supervisor in another process has started this one for its task, and for nothing else."""
+    return isinstance(getattr(supervisor(), "socket", None), socket.socket)
+
+
+def end_process() -> None:
+    """As the supervisor would end it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ended_in_loop(task: TaskIdentity, *, or_later: bool = True) -> str | None:
+    """
+    The state in which an iteration of a loop has ended, None while it has not (3.4). Other questions for a task's state are
+    answered with the one of its latest iteration.
+
+    Raises:
+        RuntimeError: it has not ended, a later one has, and ``or_later``: no question tells its state then.
+    """
+    from airflow.sdk.execution_time.comms import GetTaskBreadcrumbs, TaskBreadcrumbsResult
+
+    answer = _comms().send(GetTaskBreadcrumbs(dag_id=task.dag_id, run_id=task.run_id))
+    if not isinstance(answer, TaskBreadcrumbsResult):
+        raise RuntimeError(f"asked for the tasks of {task} that have ended, got {type(answer).__name__}")  # noqa: TRY004
+    ended = [dict(one) for one in answer.breadcrumbs]
+    here = UUID(task.region), task.iteration if task.map_index < 0 else task.map_index
+    places = {
+        (UUID(str(one["region_id"])), int(one["region_index"])): one["state"]
+        for one in ended
+        if one["task_id"] == task.task_id and one.get("region_id") and one.get("map_index", -1) == task.map_index
+    }
+    if here in places:
+        return str(getattr(places[here], "value", places[here]))
+    if or_later and any(place > here for place in places):  # ids of regions grow with time
+        raise RuntimeError(f"Airflow tells the state of the latest iteration only, and {task} is an earlier one")
+    return None
 
 
 def _comms() -> Any:

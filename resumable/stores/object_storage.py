@@ -9,7 +9,6 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,11 @@ class ObjectStorageStore:
 
     def __init__(self, task: TaskIdentity) -> None:
         self._task, self._is_named = task, False
-        parts = [task.namespace, task.dag_id, task.run_id, task.task_id, str(task.map_index)]
+        looped = [str(task.iteration)] if task.is_in_loop else []
+        parts = [task.namespace, task.dag_id, task.run_id, task.task_id, str(task.map_index), *looped]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         run, name = _readable(task.run_id), _readable(task.task_id)
-        mapped = f".{task.map_index}" if task.map_index >= 0 else ""
+        mapped = "".join(f".{part}" for part in [*(f"loop{i}" for i in looped), task.map_index] if part != -1)
         self._base = compat.object_storage_path()(_base())
         self._folder = self._base / _readable(task.dag_id) / run / f"{name}{mapped}.{digest}"
 
@@ -149,7 +149,7 @@ def name_folder(folder: Any, task: TaskIdentity) -> None:
     """Write whose folder it is, for `resumable.maintenance`: its own name cannot be read back."""
     whose = folder / WHOSE
     if not whose.exists():
-        whose.write_bytes(json.dumps(asdict(task)).encode())
+        whose.write_bytes(json.dumps({**task.ids, "namespace": task.namespace}).encode())
 
 
 def tidy(folder: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from resumable import compat
 from resumable.errors import RecordError
 from resumable.record import KEY
 from resumable.stores.slots import POINTER, REFERENCE
@@ -24,6 +25,9 @@ TaskId = tuple[str, str, str, int]
 DELETED = "deleted"
 """`Row.state` of a task instance whose DAG run a user has deleted."""
 
+SUPERSEDED = "superseded"
+"""`Row.state` of a task instance that a user's clear of an earlier iteration has taken out of its loop (Airflow 3.4)."""
+
 RUNS_A_QUERY = 200
 
 
@@ -37,15 +41,19 @@ class Row:
     task_id: str
     map_index: int
     state: str
-    """Of the task instance: success, failed, skipped, upstream_failed or removed; ``deleted``: its DAG run is gone."""
+    """Of the task instance: success, failed, skipped, upstream_failed or removed; ``deleted``: its DAG run is gone;
+    ``superseded``: its loop goes on without it."""
     has_tries_left: bool
     value: str
     key: str = KEY
     ti_id: str = ""
     """Airflow's id of this start of the task instance: every try and every clear has another."""
+    is_iteration: bool = False
+    """Whether ``map_index`` is the number of an iteration of a loop, as Airflow 3.4 keeps it."""
 
     def __str__(self) -> str:
-        index = "" if self.map_index < 0 else f" map_index={self.map_index}"
+        name = "iteration" if self.is_iteration else "map_index"
+        index = "" if self.map_index < 0 else f" {name}={self.map_index}"
         return f"{self.dag_id} {self.run_id} {self.task_id}{index}"
 
     @property
@@ -76,6 +84,11 @@ class Row:
     @property
     def is_deleted(self) -> bool:
         return self.state == DELETED
+
+    @property
+    def is_by_user(self) -> bool:
+        """Whether the state alone tells that a user has ended the task."""
+        return self.state in (DELETED, SUPERSEDED)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -154,8 +167,10 @@ class TaskStateTable:
 
 
 def _rows(found: Iterable[Any]) -> Iterator[Row]:
-    for row_id, dag_id, run_id, task_id, map_index, value, state, try_number, max_tries, key, ti_id in found:
-        yield Row(row_id, dag_id, run_id, task_id, map_index, str(state), try_number <= max_tries, value, key, str(ti_id))
+    for row_id, dag_id, run_id, task_id, index, value, state, *of_task, key, ti_id, is_iteration, is_superseded in found:
+        has_tries_left = not is_superseded and of_task[0] <= of_task[1]
+        state = SUPERSEDED if is_superseded else str(state)
+        yield Row(row_id, dag_id, run_id, task_id, index, state, has_tries_left, value, key, str(ti_id), bool(is_iteration))
 
 
 def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended: bool = True) -> Any:
@@ -164,12 +179,7 @@ def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended:
     from airflow.utils.state import State as States
     from sqlalchemy import and_, or_, select, tuple_
 
-    of_task = and_(
-        TaskInstance.dag_id == State.dag_id,
-        TaskInstance.run_id == State.run_id,
-        TaskInstance.task_id == State.task_id,
-        TaskInstance.map_index == State.map_index,
-    )
+    place = compat.task_state_place()
     # By what an open record has, never by what a closed one has: that may stand anywhere in an open one too.
     open_ = or_(
         State.value.like('%"submitting%'),
@@ -179,9 +189,11 @@ def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended:
     )
     elsewhere = or_(State.value.like(f"%{REFERENCE}%"), State.value.like(f"%{POINTER}%"))
     query = (
-        select(State.id, State.dag_id, State.run_id, State.task_id, State.map_index, State.value)
+        select(State.id, State.dag_id, State.run_id, State.task_id, place.index, State.value)
         .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, State.key, TaskInstance.id)
-        .join(TaskInstance, of_task)
+        .add_columns(place.is_iteration.label("is_iteration"), place.is_superseded.label("is_superseded"))
+        .join(TaskInstance, place.is_same)
+        .execution_options(**place.options)
         .where(
             or_(
                 and_(State.key == KEY, or_(open_, elsewhere)),
@@ -190,7 +202,7 @@ def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended:
         )
     )
     if is_ended:
-        query = query.where(TaskInstance.state.in_(States.finished))
+        query = query.where(or_(TaskInstance.state.in_(States.finished), place.is_superseded))
     if runs is not None:
         query = query.where(tuple_(State.dag_id, State.run_id).in_(runs))
     return query if id_ is None else query.where(State.id == id_)

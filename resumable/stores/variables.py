@@ -51,12 +51,12 @@ class VariableStore:
         if text is None:
             return None
         task, value = opened(text)
-        if task != _ids(self._task):
+        if _without_region(task) != _without_region(self._task.ids):
             raise ValueError(f"the Variable {name_of(self._task, key)} is about {task}, not about {self._task}")
         return value
 
     def set(self, key: str, value: Any) -> None:
-        text = json.dumps({"task": _ids(self._task), "value": _renamed(value, _HIDDEN, _SHOWN)})
+        text = json.dumps({"task": self._task.ids, "value": _renamed(value, _HIDDEN, _SHOWN)})
         self._variables.set(name_of(self._task, key), text, f"airflow-resumable: the job of {self._task}")
 
     def delete(self, key: str) -> None:
@@ -89,7 +89,7 @@ def name_of(task: TaskIdentity, key: str = KEY) -> str:
 
     Letters, digits, ``_``, ``-`` and ``.`` only, because Airflow 3.0 puts it into a URL as it is; under 250 characters.
     """
-    digest = hashlib.sha256(json.dumps([*_ids(task).values(), key]).encode()).hexdigest()[:20]
+    digest = hashlib.sha256(json.dumps([*_without_region(task.ids).values(), key]).encode()).hexdigest()[:20]
     more = "" if key == KEY else "." + re.sub(r"[^A-Za-z0-9_-]", "-", key)[:20]
     return unmasked(f"{_readable(task)}{more}") + f".{digest}"
 
@@ -100,7 +100,9 @@ def _prefix(task: TaskIdentity) -> str:
 
 
 def _readable(task: TaskIdentity) -> str:
-    parts = [task.dag_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else []), task.run_id]
+    mapped = [str(task.map_index)] if task.map_index >= 0 else []
+    looped = [f"loop{task.iteration}"] if task.is_in_loop else []
+    parts = [task.dag_id, task.task_id, *looped, *mapped, task.run_id]
     return PREFIX + ".".join(re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:_PART] for part in parts)
 
 
@@ -113,7 +115,7 @@ def opened(text: str) -> tuple[Mapping[str, Any], Any]:
     """
     data = json.loads(text)
     task = data.get("task") if isinstance(data, dict) else None
-    if not isinstance(task, dict) or "value" not in data or {*task} != {*_IDS} or not isinstance(task["map_index"], int):
+    if not isinstance(task, dict) or "value" not in data or {*task} not in _KNOWN or not isinstance(task["map_index"], int):
         raise ValueError("not a Variable of airflow-resumable")
     return task, _renamed(data["value"], _SHOWN, _HIDDEN)
 
@@ -124,11 +126,12 @@ def _renamed(value: Any, old: str, new: str) -> Any:
     return {new if name == old else name: one for name, one in value.items()}
 
 
-_IDS = ("dag_id", "run_id", "task_id", "map_index")
+_KNOWN = ({*TaskIdentity("", "", "").ids}, {*TaskIdentity("", "", "", iteration=0).ids})
 
 
-def _ids(task: TaskIdentity) -> dict[str, Any]:
-    return {name: getattr(task, name) for name in _IDS}
+def _without_region(ids: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the Variable: a clear that has part of a loop made anew must still find the job of before."""
+    return {name: value for name, value in ids.items() if name != "region"}
 
 
 def unmasked(name: str) -> str:

@@ -37,6 +37,13 @@ def empty() -> None:
             session.execute(table.delete())
 
 
+def _place(map_index: int) -> dict[str, Any]:
+    """The column of a mapped task's index, which Airflow 3.4 has renamed."""
+    from airflow.models.task_state_store import TaskStateStoreModel
+
+    return {"region_index" if hasattr(TaskStateStoreModel, "region_index") else "map_index": map_index}
+
+
 def put(
     dag_id: str,
     run_id: str,
@@ -58,6 +65,7 @@ def put(
     from airflow.utils.session import create_session
     from sqlalchemy import insert, select
 
+    place = _place(map_index)
     with create_session() as session:
         run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         if run is None:
@@ -66,7 +74,7 @@ def put(
             values = {"dag_id": dag_id, "run_id": run_id, "state": run_state, "run_type": "manual", "clear_number": 0}
             session.execute(insert(DagRun).values(**values, run_after=NOW, start_date=NOW))
             run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-        ids = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
+        ids = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, **place}
         ti_id = session.scalar(select(TaskInstance.id).filter_by(**ids))
         if ti_id is None:
             ti_id = uuid.uuid4()
@@ -85,6 +93,53 @@ def kept(dag_id: str, task_id: str, key: str = KEY) -> Any:
     query = select(State.value).where(State.dag_id == dag_id, State.task_id == task_id, State.key == key)
     with create_session() as session:
         return json.loads(session.scalar(query))
+
+
+def keys(task_id: str) -> set[str]:
+    """The keys of all that is kept of a task."""
+    from airflow.models.task_state_store import TaskStateStoreModel as State
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return set(session.scalars(select(State.key).where(State.task_id == task_id)))
+
+
+def task_instance(session: Any, task_id: str) -> Any:
+    from airflow.models import TaskInstance
+    from sqlalchemy import select
+
+    return session.scalar(select(TaskInstance).where(TaskInstance.task_id == task_id))
+
+
+def clear(session: Any, task_id: str) -> None:
+    """As the API server does it."""
+    from airflow.models.taskinstance import clear_task_instances
+
+    clear_task_instances([task_instance(session, task_id)], session)
+
+
+def discard(session: Any, dag_id: str, run_id: str, task_id: str) -> None:
+    """What the API server does with the state of a task that is cleared (3.4), or that a user has it delete."""
+    from airflow._shared.state import TaskScope
+    from airflow.state.metastore import MetastoreBackend
+
+    MetastoreBackend().clear(scope=TaskScope(dag_id=dag_id, run_id=run_id, task_id=task_id), session=session)
+
+
+def has_loops() -> bool:
+    """Whether this Airflow (3.4) keeps each try in a row of its own, and has loops that leave some of them behind."""
+    from airflow.models import TaskInstance
+
+    return hasattr(TaskInstance, "working_set")
+
+
+def supersede(task_id: str) -> None:
+    """What a clear of an earlier iteration makes of a later one."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        task_instance(session, task_id).archive(reason="superseded", session=session)
 
 
 def put_team(name: str, dag_id: str) -> None:
@@ -153,12 +208,12 @@ def put_many(dag_id: str, values: list[tuple[str, str, Any]]) -> None:
 
     runs = {run_id: number for number, run_id in enumerate(dict.fromkeys(run_id for run_id, _, _ in values), 1)}
     common = {"state": "failed", "run_type": "manual", "clear_number": 0, "run_after": NOW, "start_date": NOW}
-    of_task = {"state": "failed", "try_number": 4, "max_tries": 3, "pool": "default_pool", "pool_slots": 1, "map_index": -1}
+    of_task = {"state": "failed", "try_number": 4, "max_tries": 3, "pool": "default_pool", "pool_slots": 1, **_place(-1)}
     tis, kept_ = [], []
     for number, (run_id, task_id, value) in enumerate(values):
         ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
         tis.append({"id": uuid.UUID(int=number + 1), **ids, **of_task})
-        kept_.append({**ids, "dag_run_id": runs[run_id], "map_index": -1, "key": KEY, "value": json.dumps(value)})
+        kept_.append({**ids, "dag_run_id": runs[run_id], **_place(-1), "key": KEY, "value": json.dumps(value)})
     with create_session() as session:
         made = [{"id": n, "dag_id": dag_id, "run_id": run_id, **common} for run_id, n in runs.items()]
         session.execute(insert(DagRun.__table__), made)

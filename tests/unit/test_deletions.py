@@ -35,7 +35,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Any:
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Rows of deleted runs that are to be swept."""
     found: list[Any] = []
-    monkeypatch.setattr(listener._reaper, "note", lambda run, task=None, deleted=None: found.append(deleted))
+    monkeypatch.setattr(listener._reaper, "note", lambda run, task=None, deleted=None, **_: found.append(deleted))
     listener.hear_of_deletions()
     listener.hear_of_deletions()
     return found

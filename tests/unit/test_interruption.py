@@ -122,6 +122,42 @@ def test_whatever_the_stop_of_the_job_raises_the_main_thread_is_told(watched, lo
     assert "may run on" in log.lines[-1]
 
 
+def holds_a_job(**policy):
+    attempt, done = Quiet(), []
+    attempt.policy = ResumePolicy.of(policy).resolved()
+    attempt.cancel = lambda why: done.append(why) or True
+    attempt.close = done.append
+    return attempt, done
+
+
+@pytest.mark.parametrize(("on_timeout", "is_cancelled"), [("cancel", True), ("detach", False)])
+def test_a_signal_after_the_execution_timeout_is_the_supervisors_and_no_eviction(watched, on_timeout, is_cancelled):
+    """Airflow 3.4 sends it to a task that does not react to its own time-out."""
+    attempt, done = holds_a_job(on_timeout=on_timeout)
+    with watched(attempt, state="running", is_out_of_time=lambda: True) as watch:
+        assert stopped_by() is Stop.TIMED_OUT
+        watch.close()
+    assert bool(done) is is_cancelled
+
+
+@pytest.mark.parametrize(("state", "stop"), [("failed", Stop.BY_USER), ("restarting", Stop.CLEARED)])
+def test_a_users_stop_after_the_execution_timeout_is_the_users(watched, state, stop):
+    attempt, done = holds_a_job(on_timeout="detach")
+    with watched(attempt, state=state, is_out_of_time=lambda: True) as watch:
+        assert stopped_by() is stop
+        watch.close()
+    assert done
+
+
+@pytest.mark.parametrize(("grace", "least"), [(5.0, 4.0), (60.0, 30.0), (1.0, 4.0)])
+def test_a_cancel_waits_for_the_answer_of_a_submit_as_long_as_airflow_lets_it(watched, monkeypatch, grace, least):
+    monkeypatch.setattr(compat, "users_stop_grace", lambda: grace)
+    with watched() as watch:
+        assert least <= watch._patience(Stop.BY_USER) < max(grace, 5)
+        assert watch._patience(Stop.EVICTION) == interruption.HANDLE_PATIENCE
+        watch.close()
+
+
 def test_a_stop_is_heard_also_after_a_look_at_the_deadline_that_failed(watched, log, monkeypatch):
     monkeypatch.setattr(interruption, "_DEADLINE_PAUSE", 0.01)
     attempt, looked = Quiet(), threading.Event()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -949,6 +950,56 @@ def test_an_execution_timeout_that_the_retry_policy_makes_final_is_noted_as_the_
     with pytest.raises(AirflowTaskTimeout):
         instance.attempt()
     assert (service.cancelled, instance.record["left"]) == ([], "on_timeout=detach")
+
+
+def reschedules(error, **limits):
+    """A task's ``retry_policy`` by which the try that fails with ``error`` runs again (3.4)."""
+    policies = pytest.importorskip("airflow.sdk.definitions.retry_policy")
+    if not hasattr(policies.RetryAction, "RESCHEDULE"):
+        pytest.skip("this Airflow's policies reschedule nothing")
+    rule = policies.RetryRule(exception=error, action=policies.RetryAction.RESCHEDULE, **limits)
+    return policies.ExceptionRetryPolicy(rules=[rule])
+
+
+@pytest.mark.parametrize("policy", ["leave", "cancel"])
+def test_a_last_try_that_the_retry_policy_runs_again_is_not_the_last(service, policy):
+    how = {"retry_policy": reschedules(LookupError, max_reschedules=3), "resume_policy": {"on_final_failure": policy}}
+    instance = task(WithCancel, service, retries=0, **how)
+    service.on_poll = bug
+    with pytest.raises(LookupError):
+        instance.attempt()
+    assert (service.cancelled, "left" in instance.record) == ([], False)
+    instance.try_number = 1  # uses up none
+    service.on_poll = service.finish
+    assert instance.attempt()["of"] == 0
+
+
+def test_a_retry_policy_that_has_rescheduled_as_often_as_it_may_makes_the_last_try_the_last():
+    policy = reschedules(LookupError, max_reschedules=3)
+    ti = SimpleNamespace(try_number=1, max_tries=0, get_first_reschedule_date=lambda context: None)
+    context = {"ti": ti, "task": SimpleNamespace(retry_policy=policy), "task_reschedule_count": 2}
+    assert not compat.is_last_try(context, LookupError())
+    assert compat.is_last_try({**context, "task_reschedule_count": 3}, LookupError())
+
+
+def test_a_retry_policy_that_has_rescheduled_for_as_long_as_it_may_makes_the_last_try_the_last():
+    policy = reschedules(LookupError, max_reschedules=None, reschedule_timeout=timedelta(hours=1))
+    for hours, is_last in ((0.5, False), (2, True)):
+        since = datetime.now(timezone.utc) - timedelta(hours=hours)
+        ti = SimpleNamespace(try_number=1, max_tries=0, get_first_reschedule_date=lambda context, since=since: since)
+        context = {"ti": ti, "task": SimpleNamespace(retry_policy=policy), "task_reschedule_count": 9}
+        assert compat.is_last_try(context, LookupError()) is is_last
+
+
+def test_a_job_that_failed_in_a_try_that_the_retry_policy_runs_again_is_followed_by_one_other(service):
+    """Jobs of a generation are as many as its tries and those reschedules."""
+    instance = task(WithCancel, service, retries=0, retry_policy=reschedules(JobFailedError, max_reschedules=1))
+    service.on_poll = lambda: service.finish("FAILED")
+    for _ in range(2):
+        with pytest.raises(JobFailedError):
+            instance.attempt()
+        instance.try_number = 1
+    assert len(service.tokens) == 2
 
 
 class Broken:

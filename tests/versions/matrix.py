@@ -1,13 +1,13 @@
 """
 Runs the tests in an environment per version of Airflow, and prints what each version does.
 
-    python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrade from 3.2 to 3.3
+    python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrades to 3.3 and to 3.4
     python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: the store's tests and the scenarios of `CHOSEN`
     python3 dev.py matrix --lowest         unit and contract tests with the oldest of all that our bounds admit, 2.11 and 3.3
     python3 dev.py matrix --measure        milliseconds per store operation in a real task, Variables left of 200 task instances
 
 An environment is `.venvs/VERSION`, made from `constraints-VERSION.txt` by uv, or by pip where uv cannot be had; 3.3 is `.venv`
-itself, as the lock file says.
+itself, as the lock file says. Of 3.4 there are pre-releases only, and of nothing else is one taken.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 UV = Path(sys.executable).parent / "uv"
-VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3")
+VERSIONS = ("2.11", "3.0", "3.1", "3.2", "3.3", "3.4")
 AT_BOTH_ENDS = ("2.11", "3.3")
 """The versions of which the oldest resolution is tested: `constraints-VERSION-lowest.txt`."""
+OLDER = {"3.3": "3.2", "3.4": "3.3"}
+"""The version from which an upgrade with jobs in flight is run."""
 UNIT = ["tests/unit", "tests/contract"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
@@ -62,8 +64,8 @@ def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float
     if "--lowest" not in flags:
         steps.append(step("scenarios", python, SCENARIOS, env))
         steps.append(step("sweep, and without a server", python, OTHERS, env))
-        if version == "3.3":
-            steps.append(step("upgrade", python, UPGRADE, {**env, "MATRIX_OLDER": str(environment("3.2"))}))
+        if version in OLDER:
+            steps.append(step("upgrade", python, UPGRADE, {**env, "MATRIX_OLDER": str(environment(OLDER[version]))}))
     return steps
 
 

@@ -1,0 +1,121 @@
+"""
+A clear deletes the state of its tasks (Airflow 3.4): what is ours stays, since ``on_clear`` says what a clear means for it.
+
+The sessions are those of a real Airflow's tables, and the statements those that its server makes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resumable import compat, listener
+from resumable.ended import Ended, Verdict, judged
+from resumable.sweep import Sweep
+from tests.unit.test_deletions import REACH, database  # noqa: F401
+from tests.unit.test_sweep import Cloud, record
+
+pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
+
+OURS = ("resumable", "resumable.checkpoint.rows", "resumable.once.cluster", "resumable.0123456789ab")
+THEIRS = ("resumable_of_somebody_else", "job_id", "resumablexcheckpoint")
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch, database: Any) -> list[Any]:  # noqa: F811
+    """Runs that are looked at because a clear has taken something out of them."""
+    found: list[Any] = []
+    monkeypatch.setattr(listener._reaper, "note", lambda run, task=None, *, is_clear=False, **_: is_clear and found.append(run))
+    listener.hear_of_deletions()
+    listener.hear_of_deletions()
+    return found
+
+
+def put(database: Any, *task_ids: str, state: str = "failed") -> None:  # noqa: F811
+    for task_id in task_ids:
+        for key in (*OURS, *THEIRS):
+            database.put("etl", "one", task_id, state, record(reach=REACH).to_json(), key=key)
+
+
+@pytest.mark.parametrize("state", [None, "restarting"])
+def test_a_clear_that_discards_the_state_of_a_task_leaves_what_is_ours(database: Any, noted: Any, state: Any) -> None:  # noqa: F811
+    from airflow.utils.session import create_session
+
+    put(database, "job", "other")
+    with create_session() as session:
+        database.task_instance(session, "job").state = state
+        session.flush()
+        database.discard(session, "etl", "one", "job")
+    assert database.keys("job") == {*OURS}
+    assert database.keys("other") == {*OURS, *THEIRS}
+
+
+def test_what_a_user_deletes_without_a_clear_is_deleted(database: Any, noted: Any) -> None:  # noqa: F811
+    from airflow.utils.session import create_session
+
+    put(database, "cleared", "deleted")
+    with create_session() as session:
+        database.task_instance(session, "cleared").state = None
+    with create_session() as session:  # Airflow uses one session object again and again
+        database.discard(session, "etl", "one", "deleted")
+    assert database.keys("deleted") == set()
+
+
+def test_a_clear_by_airflows_own_code_leaves_the_record(database: Any, noted: Any) -> None:  # noqa: F811
+    from airflow.utils.session import create_session
+
+    put(database, "job")
+    with create_session() as session:
+        database.clear(session, "job")
+        database.discard(session, "etl", "one", "job")
+    assert database.keys("job") == {*OURS}
+
+
+# -- what a clear takes out of a loop ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def supersede(database: Any) -> Any:  # noqa: F811
+    if not database.has_loops():
+        pytest.skip("this Airflow has no loops")
+    return database.supersede
+
+
+def test_the_job_of_an_iteration_that_a_clear_took_out_of_its_loop_is_stopped(database: Any, noted: Any, supersede: Any) -> None:  # noqa: F811
+    database.put("etl", "one", "job", "deferred", record(reach=REACH).to_json())
+    supersede("job")
+    assert set(noted) == {("etl", "one")}
+    asked = listener._asked([listener.Note(("etl", "one"), is_clear=True)])
+    assert asked is not None
+    assert Sweep().run(asked.runs, asked.by_user, ended_runs=asked.ended_runs, deleted=asked.deleted, only=asked.only) == {
+        "stopped": 1
+    }
+    assert Cloud.cancelled
+
+
+@pytest.mark.parametrize("state", [None, "up_for_retry", "up_for_reschedule", "queued"])
+def test_whatever_state_it_was_in(database: Any, noted: Any, supersede: Any, state: Any) -> None:  # noqa: F811
+    from resumable.stores.table import SUPERSEDED, TaskStateTable
+
+    database.put("etl", "one", "job", state, record(reach=REACH).to_json())
+    supersede("job")
+    (row,) = TaskStateTable().ended()
+    assert (row.state, row.has_tries_left) == (SUPERSEDED, False)
+    assert judged(row, Ended())[0] is Verdict.STOP
+
+
+def test_a_clear_of_a_loop_has_no_other_job_of_the_run_looked_at(database: Any, noted: Any) -> None:  # noqa: F811
+    database.put("etl", "one", "lost", "failed", record(reach=REACH).to_json())
+    assert listener._asked([listener.Note(("etl", "one"), is_clear=True)]) is None
+
+
+def test_an_earlier_try_of_a_task_that_lives_is_no_task_of_its_own(database: Any, noted: Any, supersede: Any) -> None:  # noqa: F811
+    from airflow.utils.session import create_session
+
+    from resumable.stores.table import TaskStateTable
+
+    database.put("etl", "one", "job", "failed", record(reach=REACH).to_json())
+    with create_session() as session:
+        database.task_instance(session, "job").prepare_db_for_next_try(session).state = "running"
+    assert list(TaskStateTable().ended()) == []
