@@ -32,7 +32,7 @@ OLDER = {"3.3": "3.2", "3.4": "3.3"}
 UNIT = ["tests/unit", "tests/contract"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
-OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py"]
+OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py", "tests/versions/test_loops.py"]
 MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
 UPGRADE = ["-m", "versions", "tests/versions/test_upgrade.py"]
 
@@ -63,7 +63,7 @@ def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float
     steps = [step("unit and contract", python, UNIT, env)]
     if "--lowest" not in flags:
         steps.append(step("scenarios", python, SCENARIOS, env))
-        steps.append(step("sweep, and without a server", python, OTHERS, env))
+        steps.append(step("sweep, loops, without a server", python, OTHERS, env))
         if version in OLDER:
             steps.append(step("upgrade", python, UPGRADE, {**env, "MATRIX_OLDER": str(environment(OLDER[version]))}))
     return steps
