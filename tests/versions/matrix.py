@@ -32,7 +32,7 @@ OLDER = {"3.3": "3.2", "3.4": "3.3"}
 UNIT = ["tests/unit", "tests/contract"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
-OTHERS = ["-m", "versions", "tests/versions/test_maintenance_dag.py", "tests/versions/test_without_a_server.py", "tests/versions/test_loops.py"]
+OTHERS = ["-m", "versions", *(f"tests/versions/test_{name}.py" for name in ("maintenance_dag", "without_a_server", "loops"))]
 MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
 UPGRADE = ["-m", "versions", "tests/versions/test_upgrade.py"]
 
