@@ -26,7 +26,7 @@ FEW_DESCRIPTORS = 1024
 class Quiet:
     """An attempt without a job, whose answers a test may change."""
 
-    is_halted = in_doubt = False
+    is_halted = in_doubt = is_the_only_job = False
     handle = None
     policy = ResumePolicy().resolved()
 
