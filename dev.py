@@ -14,6 +14,7 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py peers           the providers' own operator tests, on our classes, and what may fail (--help)
     python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
                                    the tests on other Airflows (2.11 to 3.4), and one table; see tests/versions
+    python3 dev.py canary          the newest pre-release of Airflow and the newest providers: the names we rely upon, the tests
     python3 dev.py lint | types    ruff | mypy
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text
@@ -55,6 +56,7 @@ def main(command: str = "help", *arguments: str) -> None:
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
     commands |= {"catalog": catalog, "soak": soak, "mutants": mutants, "night": night, "celery": celery, "peers": peers}
+    commands |= {"canary": canary}
     if command not in commands:
         print(__doc__.strip())
         sys.exit(0 if command in ("help", "-h", "--help") else f"\ndev.py: there is no command {command!r}")
@@ -127,6 +129,10 @@ def beside(group: str) -> Path:
 
 def matrix(*arguments: str) -> None:
     become(*MATRIX, *arguments)
+
+
+def canary(*arguments: str) -> None:
+    become("-m", "tests.canary", *arguments)
 
 
 def lint(*arguments: str) -> None:
