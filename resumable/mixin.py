@@ -238,6 +238,13 @@ class DurableBase(_StartedAgainInTime, ABC):
     def _resumable_begin(self, context: Any, attempt: Attempt) -> None:
         try:
             attempt.begin()
+            if attempt.record is None and compat.may_have_lost_its_record(context):
+                self.log.warning(
+                    "resumable: the task was cleared, and nothing is kept of its earlier tries. If one of them had submitted a "
+                    "job, Airflow has deleted the record with the clear, and that job may run beside the new one: look in %s. "
+                    "With airflow-resumable installed where the API server runs, a clear leaves the record.",
+                    attempt.adapter.service,
+                )
         except JobFailedError as e:
             assert attempt.seen is not None
             self._resumable_failed(context, attempt, attempt.seen, e)

@@ -520,6 +520,16 @@ def may_be_cleared(context: Mapping[str, Any]) -> bool:
     return bool(now.clear_number) or 0 < cleared_at < context["ti"].try_number
 
 
+def may_have_lost_its_record(context: Mapping[str, Any]) -> bool:
+    """
+    Whether this is the first try after a clear, under an Airflow that deletes what is kept of a task with a clear (3.4), and in
+    its own store. `resumable.listener` keeps it from that where the API server has this library.
+    """
+    ti, now = context["ti"], generation(context)
+    is_discarded = getattr(ti, "region_id", None) is not None and context.get("task_state_store") is not None
+    return is_discarded and not setting("store") and 0 < now.max_tries - (now.retries or 0) == ti.try_number - 1
+
+
 def count(event: str, operator: str) -> None:
     """Add one to Airflow's metric ``resumable_job.<event>``, as Airflow 3.3's own mixin names and tags its own."""
     stats = _first_of("Stats", "airflow.sdk.observability.stats", "airflow.observability.stats", "airflow.stats")

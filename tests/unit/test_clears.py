@@ -6,14 +6,18 @@ The sessions are those of a real Airflow's tables, and the statements those that
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from resumable import compat, listener
 from resumable.ended import Ended, Verdict, judged
 from resumable.sweep import Sweep
+from tests.support.runner import TaskInstanceDouble
 from tests.unit.test_deletions import REACH, database  # noqa: F401
+from tests.unit.test_mixin import Plain, Service, die_in_the_wait, task
 from tests.unit.test_sweep import Cloud, record
 
 pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
@@ -70,6 +74,37 @@ def test_a_clear_by_airflows_own_code_leaves_the_record(database: Any, noted: An
         database.clear(session, "job")
         database.discard(session, "etl", "one", "job")
     assert database.keys("job") == {*OURS}
+
+
+def _first_try_after_a_clear(**of_ti: Any) -> dict[str, Any]:
+    ti = {"region_id": UUID(int=0), "try_number": 2, "max_tries": 4}  # it was cleared at try 1, with three retries
+    run = SimpleNamespace(start_date=None, clear_number=1)
+    task = SimpleNamespace(retries=3)
+    return {"ti": SimpleNamespace(**{**ti, **of_ti}), "dag_run": run, "task": task, "task_state_store": object()}
+
+
+def test_the_first_try_after_a_clear_that_finds_no_record_knows_that_there_may_have_been_one() -> None:
+    assert compat.may_have_lost_its_record(_first_try_after_a_clear())
+    assert not compat.may_have_lost_its_record(_first_try_after_a_clear(try_number=3))  # it had its own chance to write one
+    assert not compat.may_have_lost_its_record(_first_try_after_a_clear(max_tries=3, try_number=1))  # never ran before
+    assert not compat.may_have_lost_its_record({**_first_try_after_a_clear(), "task_state_store": None})
+    before_3_4 = _first_try_after_a_clear()
+    del before_3_4["ti"].region_id
+    assert not compat.may_have_lost_its_record(before_3_4)
+
+
+def test_where_a_clear_takes_the_record_away_the_next_try_says_that_a_job_may_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    instance = task(Plain, service, retries=0)
+    die_in_the_wait(instance, service)
+    instance.max_tries, instance.clear_number = 1, 1
+    instance.data.clear()
+    monkeypatch.setattr(TaskInstanceDouble, "region_id", UUID(int=0), raising=False)
+    instance.attempt()
+    assert "that job may run beside the new one" in "".join(capsys.readouterr())
+    assert len(service.tokens) == 2
 
 
 # -- what a clear takes out of a loop ----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """
-A job in flight on one Airflow, the environment upgraded on the same database, and the retry on the next one.
+Jobs in flight on one Airflow, the environment upgraded on the same database, and the retries on the next one.
 
     MATRIX_OLDER=.venvs/3.2/bin/python .venv/bin/python -m pytest -m versions tests/versions/test_upgrade.py
+    MATRIX_OLDER=.venv/bin/python .venvs/3.4/bin/python -m pytest -m versions tests/versions/test_upgrade.py
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,9 @@ from tests.crash.scenarios import Remote
 from tests.crash.test_stops import Task
 
 OLDER = os.environ.get("MATRIX_OLDER")
-DAGS = Path(__file__).parents[1] / "crash" / "dags"
+HERE = Path(__file__).parent
+JOBS = HERE.parent / "crash" / "dags" / "jobs.py"
+BECOMES_LOOP = HERE / "dags_loops" / "becomes_loop.py"
 
 pytestmark = [
     pytest.mark.airflow,
@@ -28,7 +33,17 @@ pytestmark = [
 ]
 
 
-def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflow(tmp_path: Path, remote: Remote) -> None:
+def has_task_state(python: str) -> bool:
+    ask = "from resumable import compat; print(compat.has_task_state())"
+    return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()[-1] == "True"
+
+
+def test_after_an_upgrade_each_job_is_taken_up_however_it_was_waited_for(tmp_path: Path, remote: Remote) -> None:
+    old = str(Path(str(OLDER)).absolute())
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    for file in (JOBS, BECOMES_LOOP):
+        shutil.copy(file, dags)
     env = {
         **remote.databricks.env(),
         **remote.emr.env(),
@@ -37,8 +52,8 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     }
-    older = Airflow(tmp_path / "home", DAGS, env=env, triggerer=True)
-    older.python = str(Path(str(OLDER)).absolute())
+    older = Airflow(tmp_path / "home", dags, env=env, triggerer=True)
+    older.python = old
     with older:
         tasks = [Task(older, remote, kind, f"{kind}-upgraded") for kind in ("databricks", "emr")]
         for t in tasks:
@@ -48,8 +63,16 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
         for t in deferred:
             t.start()
             t.state("deferred")
-        assert len(older.variables()) == 4
-    with Airflow(tmp_path / "home", DAGS, env=env, triggerer=True) as newer:
+        rescheduled = [Task(older, remote, kind, f"{kind}-upgraded-between-looks") for kind in ("databricks", "emr")]
+        for t in rescheduled:
+            t.start("_reschedule")
+            t.state("up_for_reschedule")
+        older.trigger("becomes_loop", run_id="becomes-loop")
+        older.wait_until("the job", lambda: remote.jobs("databricks", "becomes-loop") == 1, 60)
+        first = older.wait_attempt("becomes_loop", "becomes-loop", "rounds.job", 1)
+        if not has_task_state(old):
+            assert len(older.variables()) == 7
+    with Airflow(tmp_path / "home", dags, env=env, triggerer=True) as newer:
         for t in tasks:
             t.airflow = newer
             t.attempt(2)
@@ -57,9 +80,16 @@ def test_after_an_upgrade_the_retry_reattaches_by_the_variable_of_the_old_airflo
             t.end()
             assert (t.jobs, t.cancels) == (1, 0)
             assert newer.state_store(t.dag_id, t.run_id, "job")["resumable"]["state"] == "succeeded"
-        for t in deferred:
+        for t in (*deferred, *rescheduled):
             t.airflow = newer
             assert t.end()["try_number"] == 1
             assert (t.jobs, t.cancels) == (1, 0)
             assert t.record["state"] == "succeeded"
-        assert newer.variables() == {}
+        # The run goes on by the new version of its DAG: the job in flight is taken up, not started once more beside.
+        again = newer.wait_attempt("becomes_loop", "becomes-loop", "rounds.job", 2, 120)
+        assert again["pid"] != first["pid"]
+        seen = remote.looks("databricks", "becomes-loop")
+        newer.wait_until("two looks", lambda: remote.looks("databricks", "becomes-loop") >= seen + 2, 60)
+        assert (remote.jobs("databricks", "becomes-loop"), remote.cancels("databricks", "becomes-loop")) == (1, 0)
+        remote.finish("databricks", "becomes-loop")
+        newer.wait_until("no Variable", lambda: newer.variables().keys() <= {"resumable"}, 30)
