@@ -19,6 +19,7 @@ import pytest
 
 from resumable import compat
 from tests.airflow.harness import Airflow
+from tests.crash import test_stops
 from tests.crash.scenarios import Remote
 from tests.crash.test_stops import Task
 
@@ -305,9 +306,8 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def looping(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -> Airflow:
-    env = {
+def _environment(remote: Remote) -> dict[str, str]:
+    return {
         **remote.databricks.env(),
         **remote.emr.env(),
         "TEST_DATABRICKS_JOB": str(remote.databricks.add_job("nightly")),
@@ -316,7 +316,11 @@ def looping(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         "AIRFLOW__RESUMABLE__SWEEP_DELAY": "5",
     }
-    return start_airflow(dags, env=env, triggerer=True)
+
+
+@pytest.fixture(scope="module")
+def looping(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -> Airflow:
+    return start_airflow(dags, env=_environment(remote), triggerer=True)
 
 
 @pytest.fixture(scope="module")
@@ -348,3 +352,40 @@ def test_a_clear_with_the_triggerer_down(running: dict[str, Future[None]], loopi
         looping.start("triggerer")
     t.ends()
     assert t.jobs == 2
+
+
+# -- [core] execute_tasks_new_python_interpreter: the task's process is no fork of its supervisor's --------------------
+
+
+IN_A_NEW_INTERPRETER = (
+    "a_task_marked_failed_cancels_its_job_once-databricks",
+    "a_clear_while_running_stops_the_old_job_before_the_new_one-databricks",
+    "execution_timeout_cancels_the_job-databricks",
+    "wait_reschedule_holds_no_slot_between_looks_and_uses_no_try-databricks",
+)
+
+
+def test_stops_are_the_same_in_a_new_interpreter(
+    tmp_path_factory: pytest.TempPathFactory, remote: Remote, dags: Path
+) -> None:
+    env = {**_environment(remote), "AIRFLOW__CORE__EXECUTE_TASKS_NEW_PYTHON_INTERPRETER": "True", "TEST_TIMEOUT_SECONDS": "15"}
+    with Airflow(tmp_path_factory.mktemp("new"), dags, env=env) as airflow, ThreadPoolExecutor(AT_ONCE) as pool:
+        running = []
+        for name in IN_A_NEW_INTERPRETER:
+            kind, run = test_stops.SCENARIOS[name]
+            running.append(pool.submit(run, Task(airflow, remote, kind, f"new-{name}".replace("_", "-"))))
+        for hand_back in ("databricks", "emr"):
+            t = Task(airflow, remote, hand_back, f"new-hand-back-{hand_back}")
+            running.append(pool.submit(a_signal_that_reaches_the_task_itself_hands_it_back_at_no_cost, t))
+        for one in running:
+            one.result()
+
+
+def a_signal_that_reaches_the_task_itself_hands_it_back_at_no_cost(t: Task) -> None:
+    t.start("_r0")
+    os.kill(t.in_the_wait()["pid"], signal.SIGTERM)
+    t.state("up_for_reschedule")
+    assert (t.active, t.cancels) == (1, 0)
+    t.in_the_wait(2)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)

@@ -89,7 +89,7 @@ with DAG("clear_reattach", schedule=None) as clear_reattach:
 @task(retries=0, pre_execute=note_attempt)
 def items(run_id: str | None = None) -> None:
     gate = Path(os.environ[ATTEMPTS_FILE]).with_name(f"gate-{run_id}")
-    with Checkpoint("items", seconds=0.1) as checkpoint:
+    with Checkpoint("items", every=1) as checkpoint:
         for item in checkpoint.items(["a", "b", "c"]):
             while item == "c" and not gate.exists():
                 time.sleep(0.2)
