@@ -30,7 +30,7 @@ from resumable.errors import (
 from resumable.identity import Generation
 from resumable.interruption import HANDLE_PATIENCE, Interrupted, Interruption, Stop, cancels, why
 from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation, Reattach
-from resumable.policy import OnClear, ResumePolicy
+from resumable.policy import OnClear, OnTimeout, ResumePolicy
 from resumable.record import KEY, JobHandle, JobRecord, Outcome
 from resumable.remote import ABSENT_ANSWERS, ABSENT_SECONDS, LOOKS, STOP_LOOKS
 from resumable.stores import MemoryStore, SupersededError
@@ -1312,11 +1312,16 @@ def test_the_tasks_own_state_tells_why_it_is_stopped(state, stop):
     assert why(state) is stop
 
 
+@pytest.mark.parametrize("on_timeout", OnTimeout)
 @pytest.mark.parametrize("on_clear", OnClear)
 @pytest.mark.parametrize("stop", Stop)
-def test_only_a_users_stop_cancels_the_job(stop, on_clear):
-    wanted = stop is Stop.BY_USER or (stop is Stop.CLEARED and on_clear is OnClear.RESTART)
-    assert cancels(stop, ResumePolicy(on_clear=on_clear).resolved()) is wanted
+def test_only_a_users_stop_or_a_timeout_cancels_the_job(stop, on_clear, on_timeout):
+    wanted = {
+        Stop.BY_USER: True,
+        Stop.CLEARED: on_clear is OnClear.RESTART,
+        Stop.TIMED_OUT: on_timeout is OnTimeout.CANCEL,
+    }
+    assert cancels(stop, ResumePolicy(on_clear=on_clear, on_timeout=on_timeout).resolved()) is wanted.get(stop, False)
 
 
 class Pauses:
