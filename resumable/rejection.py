@@ -2,7 +2,7 @@
 What an exception of a client library says about a request: that nothing came of it, that nobody can know, or nothing at all.
 
 Only what proves that no job was made is a rejection; everything else leaves a doubt. The libraries are told by the attributes
-that they document, and none is imported: requests, httpx, aiohttp, urllib and urllib3, botocore, grpc, google-api-core,
+that they document, and none is imported: requests, httpx (2 too), aiohttp, urllib and urllib3, botocore, grpc, google-api-core,
 kubernetes, and whatever has their attributes.
 """
 
@@ -49,6 +49,8 @@ _UNSENT_BY_LIBRARY = {
     "urllib3": "NewConnectionError ConnectTimeoutError",
     "httpx": "ConnectError ConnectTimeout PoolTimeout InvalidURL UnsupportedProtocol",
     "httpcore": "ConnectError ConnectTimeout",
+    "httpx2": "ConnectError ConnectTimeout PoolTimeout InvalidURL UnsupportedProtocol",
+    "httpcore2": "ConnectError ConnectTimeout",
     "aiohttp": "ClientConnectorError ConnectionTimeoutError InvalidURL",
     "botocore": "EndpointConnectionError ConnectTimeoutError ProxyConnectionError ParamValidationError ValidationError "
     "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError NoAuthTokenError SSOError "
@@ -60,7 +62,8 @@ _UNSENT = frozenset((library, name) for library, names in _UNSENT_BY_LIBRARY.ite
 """Exceptions that are raised before a connection is there, or before one is asked for: library and class."""
 
 _CLIENT_LIBRARIES = frozenset(
-    {"requests", "urllib3", "httpx", "httpcore", "aiohttp", "botocore", "grpc", "google", "kubernetes", "paramiko", "http"}
+    {"requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2", "aiohttp", "botocore", "grpc", "google"}
+    | {"kubernetes", "paramiko", "http"}
 )
 _TROUBLE = re.compile(r"(?i)timeout|timed_?out|connection|disconnect|unavailable|throttl|^operationalerror$")
 
