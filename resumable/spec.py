@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -378,13 +378,15 @@ class _Form:
             if source is not None and source.is_number(value, key):
                 numbers = source.numbers(key)
                 return cls(literal, ["#", *numbers], whole, is_written, bool(numbers))
+            if is_written and source is not None and (texts := source.choices(value, key)):
+                return cls(literal, ["|", *texts], whole, True, True)
             return cls(literal, literal, whole, is_written, is_written)
         return cls(["~", kind], ["~", kind], [kind, _text_of(value)], False, False)
 
     @classmethod
     def _of_elements(cls, value: Iterable[Any], source: _Source | None, key: str) -> _Form:
         forms = [cls.of(element, source, key) for element in value]
-        if isinstance(value, set | frozenset):
+        if isinstance(value, set | frozenset) or (source is not None and source.is_of_a_set(value)):
             forms.sort(key=lambda form: json.dumps(form.whole, sort_keys=True))
         # What was computed is left out, and what follows on its like: their number may be computed, too.
         literal = _without_repeats(form.literal for form in forms if form.is_literal)
@@ -422,11 +424,12 @@ def _text_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Written:
-    """The constants of a file: those that an argument can be, all that a key of a dict can be, and what stands where."""
+    """The constants of a file: those that an argument can be, all that a key of a dict can be, sets, and what stands where."""
 
     values: frozenset[tuple[str, str]]
     texts: frozenset[str]
     keys: frozenset[str]
+    sets: tuple[frozenset[str], ...]
     places: _Places
 
 
@@ -449,6 +452,7 @@ def _written_in(text: str) -> _Written | None:
         frozenset((type(value).__name__, repr(value)) for value in values),
         frozenset(t for t in texts if t),
         frozenset(keys),
+        tuple(_sets(tree)),
         places,
     )
 
@@ -481,6 +485,18 @@ class _Source:
             return True
         return value in self._as_texts and self.is_written(self._as_texts[value], key)
 
+    def choices(self, value: Any, key: str) -> tuple[str, ...]:
+        """
+        All texts that stand at the place of one, and what chooses among them, if there is a choice: which of them it is may be
+        computed (``"/full" if is_sunday() else "/part"``, ``CLUSTERS[os.environ["STAGE"]]``).
+        """
+        return self._written.places.choices(key) if isinstance(value, str) and value in self._written.places.texts(key) else ()
+
+    def is_of_a_set(self, values: Iterable[Any]) -> bool:
+        """Whether a list is of a set of texts in the file: its order is another one in each process."""
+        texts = [value for value in values if isinstance(value, str)]
+        return len(texts) > 1 and any(among.issuperset(texts) for among in self._written.sets)
+
     def is_number(self, value: Any, key: str) -> bool:
         """Also a flag, and a text that was a number."""
         was_number = isinstance(value, str) and value in self._as_texts and bool(self.numbers(key))
@@ -508,6 +524,8 @@ class _Places:
         self._behind: dict[str, _Look] = {}
         self._numbers: dict[str, tuple[tuple[str, str], ...]] = {}
         self._computed_texts: dict[str, bool] = {}
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._by = reader.choosers
 
     def numbers(self, key: str) -> tuple[tuple[str, str], ...]:
         """
@@ -525,6 +543,29 @@ class _Places:
                 found += numbers
             self._numbers[key] = tuple(found)
         return self._numbers[key]
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """The texts at a place, in the order of the file."""
+        if key not in self._texts:
+            found = [value for place in self._places(key) for value in place.constants if isinstance(value, str)]
+            self._texts[key] = tuple(found)
+        return self._texts[key]
+
+    def choices(self, key: str) -> tuple[str, ...]:
+        """The texts at a place and what chooses among the texts of this file; nothing if there is only one."""
+        texts = self.texts(key)
+        return (*texts, *self._choosers) if len(set(texts)) > 1 else ()
+
+    @cached_property
+    def _choosers(self) -> tuple[str, ...]:
+        """The constants by which the file chooses: an edit of one (``IS_FULL = False``, ``STAGES["prod"]``) is an edit."""
+        found: dict[int, tuple[Any, ...]] = {}
+        for expr in self._by:
+            look = self._look(expr)
+            if look.names:
+                look = self._with_names(look, set())
+            found[id(expr)] = look.constants
+        return tuple(repr(value) for values in found.values() for value in values)
 
     def is_text_computed(self, key: str) -> bool:
         """Whether all that stands at a place is computed, from no text of the file."""
@@ -601,6 +642,7 @@ class _Reader(ast.NodeVisitor):
         self.keys: set[str] = set()
         self.at: dict[str, list[ast.expr]] = {}
         self.variables: dict[str, list[ast.expr]] = {}
+        self.choosers: list[ast.expr] = []
         self.known = set(dir(builtins))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         self._parameters = {node.name: [each.arg for each in _positional(node)] for node in functions}
@@ -652,6 +694,21 @@ class _Reader(ast.NodeVisitor):
             self._assign(node.optional_vars, node.context_expr)
         self.generic_visit(node)
 
+    def visit_If(self, node: ast.If | ast.IfExp) -> None:
+        self.choosers.append(node.test)
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.visit_If(node)
+
+    def visit_Match(self, node: ast.Match) -> None:
+        self.choosers.append(node.subject)
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self.choosers.append(node.slice)
+        self.generic_visit(node)
+
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         named, defaults = _positional(node), node.args.defaults
         for parameter, default in zip(named[len(named) - len(defaults) :], defaults, strict=True):
@@ -669,6 +726,8 @@ class _Reader(ast.NodeVisitor):
         self.visit_FunctionDef(node)
 
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _GETTERS:
+            self.choosers += node.args[:1]
         if isinstance(node.func, ast.Name):
             for parameter, value in zip(self._parameters.get(node.func.id, ()), node.args, strict=False):
                 self._put(parameter, value)
@@ -703,6 +762,14 @@ class _Reader(ast.NodeVisitor):
                     self._assign(element, each)
             case ast.Starred():
                 self._assign(target.value, value)
+
+
+def _sets(tree: ast.AST) -> Iterator[frozenset[str]]:
+    """The sets of texts in a file: ``{"a", "b"}``, ``set(["a", "b"])``."""
+    for node in ast.walk(tree):
+        is_made = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("set", "frozenset")
+        if is_made or isinstance(node, ast.Set):
+            yield frozenset(value for value in _constants(node) if isinstance(value, str))
 
 
 def _positional(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:

@@ -203,6 +203,52 @@ def test_a_text_of_which_the_file_says_that_it_is_computed_is_no_edit_although_i
     assert not edited_fields(one, other)
 
 
+CHOICES = {
+    "by a condition": "Job(name='full' if is_sunday() else 'part')",
+    "by an entry": "STAGES = {'dev': 'part', 'prod': 'full'}\nJob(name=STAGES[os.environ['STAGE']])",
+    "by an entry's entry": "STAGES = {'dev': {'name': 'part'}, 'prod': {'name': 'full'}}\nJob(**STAGES[os.environ['STAGE']])",
+    "at random": "NAMES = ['full', 'part']\nJob(name=random.choice(NAMES))",
+    "by an if": "if is_sunday():\n    the_name = 'full'\nelse:\n    the_name = 'part'\nJob(name=the_name)",
+    "by a match": "match stage():\n    case 'dev': the_name = 'part'\n    case _: the_name = 'full'\nJob(name=the_name)",
+    "by a function": "def the_name():\n    if is_sunday():\n        return 'full'\n    return 'part'\nJob(name=the_name())",
+}
+
+
+@pytest.mark.parametrize("text", CHOICES.values(), ids=CHOICES)
+def test_a_computed_choice_among_texts_of_the_file_is_no_edit_whatever_was_edited_elsewhere(text):
+    one, other = Spec.of({"name": "full"}, text), Spec.of({"name": "part"}, f"{text}\nOther(x='full', y=3)")
+    assert not edited_fields(one, other)
+    assert not edited_fields(other, one)
+    assert moved_fields(one, other) == ("name",)
+    assert edited_fields(one, Spec.of({"name": "most"}, text.replace("full", "most"))) == ("name",)
+
+
+@pytest.mark.parametrize(
+    ("text", "edit"),
+    [
+        ("IS_FULL = True\nJob(name='full' if IS_FULL else 'part')", ("True", "False")),
+        ("IS_FULL = True\nif IS_FULL:\n    n = 'full'\nelse:\n    n = 'part'\nJob(name=n)", ("True", "False")),
+        ("STAGE = 'prod'\nSTAGES = {'dev': 'part', 'prod': 'full'}\nJob(name=STAGES[STAGE])", ("= 'prod'", "= 'dev'")),
+        ("STAGES = {'dev': {'name': 'part'}, 'prod': {'name': 'full'}}\nJob(**STAGES['prod'])", ("['prod']", "['dev']")),
+        ("STAGES = {'dev': {'name': 'part'}, 'prod': {'name': 'full'}}\nJob(**STAGES.get('prod'))", ("('prod')", "('dev')")),
+        ("A = 'full'\nB = 'part'\nJob(name=A)", ("name=A", "name=B")),
+        ("class Names:\n    A = 'full'\n    B = 'part'\nJob(name=Names.A)", ("Names.A", "Names.B")),
+        ("def job(name='full'): return Job(name=name)\njob()\nother = job('part')", ("job()", "job('part')")),
+        ("Job(name='full')\nOther(name='part')", ("full", "part")),
+    ],
+)
+def test_a_choice_that_the_author_makes_in_the_file_is_an_edit(text, edit):
+    assert edited_fields(Spec.of({"name": "full"}, text), Spec.of({"name": "part"}, text.replace(*edit))) == ("name",)
+
+
+@pytest.mark.parametrize("made", ["{'a', 'b', 'c'}", "set(['a', 'b', 'c'])", "frozenset(('a', 'b', 'c'))"])
+def test_the_order_of_a_set_is_no_edit_also_where_a_list_was_made_of_it(made):
+    text = f"LIBRARIES = {made}\nJob(names=list(LIBRARIES))"
+    one, other = Spec.of({"names": ["a", "b", "c"]}, text), Spec.of({"names": ["c", "a", "b"]}, f"{text}\nOther(names=['z'])")
+    assert not edited_fields(one, other)
+    assert edited_fields(one, Spec.of({"names": ["d", "a", "b"]}, text.replace("'c'", "'d'"))) == ("names",)
+
+
 NUMBER = st.booleans() | st.integers(-2, 9) | st.sampled_from([0.0, 0.5, 1.0, 2.5])
 OF_THE_JOB = ("n", "ids", "is_full", "json", "params")
 A_LINE = st.tuples(st.sampled_from(["retries", "size", "x", "workers", "wait"]), NUMBER | st.lists(NUMBER, max_size=3)).map(
