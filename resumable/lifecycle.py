@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from resumable.errors import ForeignJobError, JobFailedError, JobGoneError, LostSightError, RefusedError, ResumableError
 from resumable.identity import Generation, Relation
@@ -36,6 +37,12 @@ class Observation:
 
     state: JobState
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        detail: Any = self.detail
+        if not isinstance(detail, str) or isinstance(detail, Enum):  # an author's client may have statuses of its own type
+            text = "" if detail is None else str(detail.value if isinstance(detail, Enum) else detail)
+            object.__setattr__(self, "detail", text)
 
     def __str__(self) -> str:
         return self.detail or self.state.value.upper()

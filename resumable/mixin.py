@@ -219,8 +219,9 @@ class DurableBase(_StartedAgainInTime, ABC):
             except compat.task_timeout() as e:
                 self._resumable_timed_out(context, attempt, e)  # on_kill follows; the matter is settled here
                 raise
-            except (Exception, SystemExit) as e:
-                self._resumable_note_task_end(context, attempt, e)
+            except BaseException as e:  # a KeyboardInterrupt ends the task as well
+                if not compat.is_deferral(e):
+                    self._resumable_note_task_end(context, attempt, e)
                 raise
             finally:
                 self._resumable_interruption, self._resumable_was_told_early, self._resumable_is_over = None, False, True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
 import inspect
 import itertools
 import os
@@ -1089,3 +1091,47 @@ def test_a_hand_back_and_a_failure_with_tries_left_note_nothing(service):
     with pytest.raises(LookupError):
         instance.attempt()
     assert "left" not in instance.record
+
+
+class Kind(enum.Enum):
+    ON = "RUNNING"
+    DONE = "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("on", "done"),
+    [(Kind.ON, Kind.DONE), ({"state": "RUNNING"}, {"state": "DONE"}), (b"R", b"D"), (True, False), (1, 0), (["R"], None)],
+    ids=str,
+)
+def test_a_status_may_be_of_any_type(service, on, done, caplog, capsys):
+    class OfItsOwn(Plain):
+        def get_job_status(self, external_id, context):
+            return on if self.client.status(external_id) == "RUNNING" else done
+
+        def is_job_active(self, status):
+            return status is on
+
+        def is_job_succeeded(self, status):
+            return status is done
+
+    instance = task(OfItsOwn, service)
+    die_in_the_wait(instance, service)
+    with caplog.at_level("INFO"):
+        assert instance.attempt()["of"] == 0
+    assert (len(service.tokens), instance.try_number) == (1, 2)
+    assert "reattached to" in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("policy", ["leave", "cancel"])
+def test_whatever_ends_the_last_try_its_job_is_dealt_with_as_on_final_failure_says(service, error, policy):
+    def end():
+        raise error
+
+    service.on_poll = end
+    instance = task(WithCancel, service, retries=0, resume_policy={"on_final_failure": policy})
+    with pytest.raises(error):
+        instance.attempt()
+    assert bool(service.active) is (policy == "leave")
+    if policy == "leave":
+        assert "on_final_failure=leave" in instance.record["left"]
