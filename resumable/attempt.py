@@ -194,6 +194,8 @@ class Attempt:
         self.record = record = self._records.load()
         if record is not None and self._records.was_carried_over and is_cleared(record, self.claim):
             self.record = record = None  # a Variable may be anybody's, and is no reason to stop a job
+        if record is not None and record.attempt == 0:  # adopted by hand: it is this start's, whatever was cleared meanwhile
+            self.record = record = replace(record, generation=self.claim.generation, spec=self.claim.spec)
         if record is not None:
             if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
                 raise SupersededError(

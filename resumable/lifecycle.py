@@ -338,6 +338,8 @@ def _failed_before(record: JobRecord, observation: Observation, policy: ResumePo
 def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, changed: str) -> Decision:
     following = record.submission + 1
     match outcome:
+        case Outcome.REJECTED if record.forgotten_by:
+            return Submit(record.submission, f"the earlier job was forgotten by {record.forgotten_by}")
         case Outcome.REJECTED:
             return Submit(record.submission, "the service had refused the earlier submit")
         case _ if changed:

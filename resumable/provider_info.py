@@ -13,6 +13,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-resumable",
         "name": "Resumable",
         "description": "Operators whose retry reattaches to the running job instead of starting a second one.",
+        "cli": ["resumable.cli.main.airflow_commands"],
         "config": {
             "resumable": {
                 "description": "Defaults of ResumePolicy, for every operator that does not say otherwise.",
@@ -37,6 +38,22 @@ def get_provider_info() -> dict[str, Any]:
                         "Class that keeps the records, by its full path. Empty: Airflow's task state store on 3.3 and later, "
                         "Airflow Variables before.",
                         "",
+                    ),
+                    "adopt": _option(
+                        "Operators of providers whose tasks are made durable without an edit of their DAGs, separated by commas: "
+                        "services (databricks, emr, glue ...), names of operator classes, or all. Empty: none.",
+                        "",
+                    ),
+                    "adopt_dags": _option(
+                        "Which tasks of those: shell patterns of dag_id.task_id, and tag:NAME for a tag of the DAG, separated by "
+                        "commas. Empty: all.",
+                        "",
+                    ),
+                    "adopt_skip": _option("Which tasks not, in the same words.", ""),
+                    "adopt_new": _option(
+                        "false: adopted tasks that have a job are finished as durable ones, all others run as the provider's. "
+                        "The first step of the way back.",
+                        "true",
                     ),
                     "cleanup_modules": _option(
                         "Modules, separated by commas, whose functions the sweep may call to clean up what once() made for a "

@@ -136,6 +136,8 @@ class JobRecord:
     """The try that failed because the job was failing while parts of it still ran; the record stays open for those."""
     decided_try: int | None = None
     """The try that last decided to go on with this job, where a later one has only taken the record up so far."""
+    forgotten_by: str | None = None
+    """Who had the job forgotten, by the command: the next attempt submits another one."""
     history: tuple[past.Event, ...] = field(default=(), compare=False)
     """What happened so far, to the earlier jobs of the task as well: for people."""
 
@@ -163,6 +165,11 @@ class JobRecord:
         """`closed`, which the history tells; ``note``: why, or by whom."""
         what = past.STOPPED if self.outcome is Outcome.CANCELLED else outcome.value
         return self.closed(outcome, at).noting(what, at, note)
+
+    def forgotten(self, who: str, at: float) -> JobRecord:
+        """Closed so that the next attempt submits another job, whatever became of this one."""
+        closed = self.closed(Outcome.REJECTED, at)
+        return replace(closed, submission=self.submission + 1, forgotten_by=who).noting("forgotten by", at, who)
 
     def noting(self, what: str, at: float, note: object = "", *, try_number: int | None = None) -> JobRecord:
         """The record with one more event in its history."""
@@ -201,7 +208,7 @@ class JobRecord:
                 data[name] = _iso(at)
         if self.replaces is not None:
             data["replaces"] = self.replaces
-        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "decided_try", "first_look"):
+        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "decided_try", "first_look", "forgotten_by"):
             if value := getattr(self, name):
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
@@ -277,6 +284,7 @@ class JobRecord:
                 stopping=data.get("stopping"),
                 failing_try=data.get("failing_try"),
                 decided_try=data.get("decided_try"),
+                forgotten_by=data.get("forgotten_by"),
                 history=past.from_json(data.get("history")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:

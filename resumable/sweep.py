@@ -161,6 +161,12 @@ class Sweep:
                 self.unsettled.add(row.run)
         return counts
 
+    def stop(self, row: Row, record: JobRecord) -> str:
+        """Stop the job of one row, also one that its task left running on purpose. Returns how it ended, as `run` counts it."""
+        with compat.connections_of(row.dag_id, _connection_names(record.reach)):
+            known = record if record.handle is not None else self._looked_up(row, record)
+            return "left" if known is None else self._stop(row, replace(known, left=None))
+
     # -- side by side -------------------------------------------------------------------------------------------------
 
     def _side_by_side(self, work: Sequence[tuple[Row, JobRecord | None, Verdict]]) -> Iterator[tuple[Row, str]]:

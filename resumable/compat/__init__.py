@@ -36,6 +36,7 @@ from resumable.stores.task_state import AfterUpgrade, TaskStateStore
 from resumable.stores.variables import ListedVariableStore, VariableStore
 
 F = TypeVar("F", bound=Callable[..., Any])
+F2 = TypeVar("F2")
 
 SECTION = "resumable"
 
@@ -50,6 +51,9 @@ _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 HAND_BACK = 60.0
 """Seconds from a hand-back to the next start, where airflow.cfg says nothing."""
 _AIRFLOWS_BACKEND = "airflow.state.metastore.MetastoreBackend"
+
+ADOPTION = ("adopt", "adopt_dags", "adopt_skip", "adopt_new")
+"""Options of adoption: asked for each task of each DAG."""
 
 DELETED = "deleted"
 """Our word for the state of a task instance that Airflow has no more: a user has deleted its DAG run, or the DAG."""
@@ -202,7 +206,13 @@ def _configuration() -> Any:
     return importlib.import_module("airflow.sdk.configuration" if _has("airflow.sdk.configuration") else "airflow.configuration")
 
 
-_settings = Settings(SECTION, (*SETTINGS, "store", "store_path", "hand_back_seconds", "namespace"), lambda: _configuration().conf)
+_WATCHED = (*SETTINGS, "store", "store_path", "hand_back_seconds", "namespace", *ADOPTION)
+_settings = Settings(SECTION, _WATCHED, lambda: _configuration().conf)
+
+
+def once_for_settings(name: str, compute: Callable[[], F2]) -> F2:
+    """What ``compute`` makes of the settings, until they change."""
+    return _settings.once(("computed", name), compute)
 
 
 def say_once(text: str) -> None:
@@ -402,6 +412,45 @@ def database() -> Any:
     from resumable.compat import _database
 
     return _database.Database()
+
+
+def airflow_setting(section: str, name: str, default: str) -> str:
+    """One option of Airflow's own."""
+    found = _configuration().conf.get(section, name, fallback=default)
+    return default if found in (None, "") else str(found)
+
+
+def configured_names() -> set[str]:
+    """The options of ``[resumable]`` that somebody has set, in airflow.cfg or in the environment of this process."""
+    of_file = (vars(_configuration().conf).get("_sections") or {}).get(SECTION) or {}
+    prefix = f"AIRFLOW__{SECTION.upper()}__"
+    return {*of_file, *(name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix))}
+
+
+def origin_of(name: str) -> str:
+    """Where the value of a ``[resumable]`` option comes from."""
+    return "the environment" if f"AIRFLOW__{SECTION}__{name}".upper() in os.environ else "airflow.cfg"
+
+
+def plugin_names() -> set[str]:
+    """Of the plug-ins that Airflow has loaded in this process."""
+    manager = importlib.import_module("airflow.plugins_manager")
+    if hasattr(manager, "_get_plugins"):  # 3.2 and later
+        return {str(plugin.name) for plugin in manager._get_plugins()[0]}
+    manager.ensure_plugins_loaded()
+    return {str(plugin.name) for plugin in manager.plugins or ()}
+
+
+def dag_bag(folder: str | None) -> Any:
+    """The DAGs of a folder as they are parsed here, ``dags`` and ``import_errors``; None: of airflow.cfg's folder."""
+    bag = _first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
+    examples = {"include_examples": False} if "include_examples" in inspect.signature(bag).parameters else {}
+    return bag(folder or airflow_setting("core", "dags_folder", ""), **examples)
+
+
+def beside() -> Any:
+    """What the command reads and does in the metadata database: `resumable.compat._beside`."""
+    return importlib.import_module("resumable.compat._beside")
 
 
 @contextmanager

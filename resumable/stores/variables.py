@@ -120,6 +120,11 @@ def opened(text: str) -> tuple[Mapping[str, Any], Any]:
     return task, _renamed(data["value"], _SHOWN, _HIDDEN)
 
 
+def with_value(text: str, value: Mapping[str, Any]) -> str:
+    """The text of a Variable of this library with another value in it."""
+    return json.dumps({**json.loads(text), "value": _renamed(value, _HIDDEN, _SHOWN)})
+
+
 def _renamed(value: Any, old: str, new: str) -> Any:
     if not isinstance(value, Mapping) or old not in value or new in value:
         return value

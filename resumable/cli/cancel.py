@@ -1,0 +1,103 @@
+"""``cancel``: stop the job of a task."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from resumable import compat
+from resumable.cli.live import Live, all_live, one_of
+from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
+from resumable.record import Outcome
+
+PAUSE = 1.0
+"""Seconds between two looks at the record of a task that was marked failed."""
+
+_sleep = time.sleep
+
+
+def run(given: argparse.Namespace) -> int:
+    """
+    A job that a task watches is stopped by marking the task failed through Airflow, so that its own stop does it; only what
+    nobody watches, or nobody has stopped in time, is cancelled directly.
+    """
+    one = one_of(given.task, given.run)
+    if one.record is None:
+        raise Refused(f"The record of {one.task} cannot be read, so its job is not known: {one.problem}")
+    if not one.is_open:
+        raise Refused(f"{one.job} has ended ({one.state}): there is nothing to cancel.")
+    if not confirmed(_question(one), yes=given.yes):
+        return TROUBLE
+    who = compat.beside().user()
+    if one.is_watched:
+        _mark_failed(one)
+        one = _wait(one, given.wait)
+        if not one.is_open:
+            return _told(one, who)
+        say(f"{one.job} was not seen to be stopped by its task within {given.wait:g} s: it is cancelled directly.")
+    return _cancel(one, who)
+
+
+def _question(one: Live) -> str:
+    age = f"{one.job} of {one.task}, run {one.run_id} (state {one.state})"
+    if one.is_watched:
+        return f"{age} is watched: {one.watcher}. The task is marked failed through Airflow, and whatever has it stops the job."
+    return f"{age} is watched by {one.watcher}. It is cancelled in {one.service}."
+
+
+def _mark_failed(one: Live) -> None:
+    try:
+        compat.beside().mark_failed(one.kept.row.task)
+    except LookupError as e:
+        raise Refused(f"{e}: it cannot be marked failed. Nothing was done. Mark it in the UI.") from e
+    say(f"Marked failed: {one.task}, run {one.run_id}.")
+
+
+def _wait(one: Live, seconds: float) -> Live:
+    """The record when it is closed, or when the time is over."""
+    until = time.monotonic() + seconds
+    while True:
+        now = again(one)
+        if now is None:
+            raise Refused(f"The record of {one.task} is gone meanwhile: what became of {one.job} is not known. Look there.")
+        if not now.is_open or time.monotonic() >= until:
+            return now
+        _sleep(PAUSE)
+
+
+def again(one: Live) -> Live | None:
+    """The same record as it is now; None if it is gone."""
+    row = one.kept.row
+    found = all_live(f"{row.dag_id}.{row.task_id}", row.run_id, only_open=False)
+    return next((now for now in found if now.kept.row.map_index == row.map_index), None)
+
+
+def _told(one: Live, who: str) -> int:
+    """The task has dealt with its job: note who asked for it."""
+    assert one.record is not None
+    by = one.record.noting("cancelled by", time.time(), who)
+    compat.beside().write(one.kept, by.to_json())
+    say(f"{one.job}: {one.state}.")
+    return DONE if one.record.outcome is not None else TROUBLE
+
+
+def _cancel(one: Live, who: str) -> int:
+    from resumable.sweep import Sweep
+
+    assert one.record is not None
+    try:
+        how = Sweep(compat.beside().Records([one.kept]), who=who).stop(one.kept.row, one.record)
+    except Exception as e:  # a service, or somebody's operator, may raise anything
+        raise Refused(f"{one.job} was not cancelled: {e!r}. Stop it in {one.service}.") from e
+    words = {
+        "stopped": "cancelled",
+        "ended": "it had ended by itself",
+        "stopping": "told to stop, and not seen to yet: `sweep` looks again",
+    }
+    if how not in words:
+        doubt = "no job of its token is to be seen" if one.record.handle is None else "there is no way to it from here"
+        raise Refused(f"{one.job} was not cancelled: {doubt}. Look in {one.service}, and stop it there.")
+    say(f"{one.job}: {words[how]}.")
+    if (now := again(one)) is not None and now.record is not None and now.record.outcome is Outcome.CANCELLED:
+        return DONE
+    return DONE if how == "ended" else TROUBLE

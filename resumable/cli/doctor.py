@@ -1,0 +1,243 @@
+"""``doctor``: what is wrong with this deployment, as far as it can be seen from beside the scheduler, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+
+from resumable import adoption, compat
+from resumable._extras import COVERED, _numbers
+from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
+from resumable.errors import ConfigurationError
+from resumable.policy import ResumePolicy
+from resumable.provider_info import get_provider_info
+
+WRONG, LOOK, GOOD = "trouble", "look", "good"
+
+BEAT = 90.0
+"""Seconds without a heartbeat after which a scheduler or a triggerer is taken for dead."""
+
+_KEPT_ELSEWHERE = "jobs, show and cancel cannot read them, and neither can the sweep"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``todo`` says what to do about it."""
+
+    level: str
+    about: str
+    what: str
+    todo: str = ""
+
+
+def run(given: argparse.Namespace) -> int:
+    found = findings()
+    if given.json:
+        print_json([asdict(one) for one in found])
+    else:
+        found.sort(key=lambda one: (WRONG, LOOK, GOOD).index(one.level))
+        print_table(("", "about", "found", "what to do"), (tuple(asdict(one).values()) for one in found))
+        say(f"{sum(one.level == WRONG for one in found)} troubles, {sum(one.level == LOOK for one in found)} to look at")
+    return TROUBLE if any(one.level == WRONG for one in found) else DONE
+
+
+def findings() -> list[Finding]:
+    """All of them; a check that fails itself is a trouble of its own."""
+    found: list[Finding] = []
+    for check in CHECKS:
+        try:
+            found.extend(check())
+        except Exception as e:  # one broken part of a deployment must not hide the others
+            found.append(Finding(WRONG, check.__name__.strip("_"), f"cannot be checked: {type(e).__name__}: {e}"[:300]))
+    return found
+
+
+def _airflow() -> Iterator[Finding]:
+    version = metadata.version("apache-airflow")
+    store = "a task state store" if compat.has_task_state() else "records in Variables"
+    yield Finding(GOOD, "Airflow", f"{version}: {store}")
+    if not compat.has_task_state():
+        yield Finding(
+            LOOK,
+            "Airflow",
+            "no listener hears of a user's stop of a task that no process holds, before 3.3",
+            "Stop such jobs with `cancel`; look with `jobs --orphans`. Run `sweep` once a day",
+        )
+
+
+def _providers() -> Iterator[Finding]:
+    for extra, (least, below) in COVERED.items():
+        try:
+            version = metadata.version(f"apache-airflow-providers-{extra}")
+        except metadata.PackageNotFoundError:
+            continue
+        if _numbers(least) <= _numbers(version) < _numbers(below):
+            yield Finding(GOOD, "providers", f"{extra} {version}")
+        else:
+            todo = f"Install airflow-resumable[{extra}], which brings a version that is covered"
+            yield Finding(WRONG, "providers", f"{extra} {version} is not covered ({least} up to {below})", todo)
+
+
+def _plugin() -> Iterator[Finding]:
+    ours = {(point.group, point.name) for point in metadata.distribution("airflow-resumable").entry_points}
+    for group, name, what in (
+        ("airflow.plugins", "resumable", "the listener"),
+        ("apache_airflow_provider", "provider_info", "the [resumable] section"),
+        ("airflow.policy", "resumable", "adoption"),
+    ):
+        if (group, name) not in ours:
+            missing = f"the entry point {group} is missing: {what} is not loaded"
+            yield Finding(WRONG, "installation", missing, "Install the package anew")
+    if "resumable" not in compat.plugin_names():
+        unheard = "Airflow has not loaded it: a user's stop of a task that no process holds is not heard"
+        yield Finding(WRONG, "plugin", unheard, "`airflow plugins` says why")
+    else:
+        yield Finding(GOOD, "plugin", "loaded")
+
+
+def _settings() -> Iterator[Finding]:
+    options = get_provider_info()["config"]["resumable"]["options"]
+    for name in sorted(compat.configured_names() - set(options)):
+        yield Finding(WRONG, "settings", f"[resumable] {name} is no option", f"Options are {', '.join(sorted(options))}")
+    for name, option in options.items():
+        value = compat.setting(name)
+        if value is not None and value != option["default"]:
+            yield Finding(GOOD, "settings", f"{name} = {value} (from {compat.origin_of(name)})")
+    for name in compat.configured_policy():
+        if (value := compat.setting(name)) is not None:
+            yield from _policy_value(name, value)
+
+
+def _policy_value(name: str, value: str) -> Iterator[Finding]:
+    try:
+        ResumePolicy.of({name: value.strip().lower()})
+    except ConfigurationError as e:
+        said = str(e).replace("Nothing was submitted. ", "").replace("ResumePolicy: ", "")
+        yield Finding(WRONG, "settings", said, "The default is taken until it is right")
+
+
+def _store() -> Iterator[Finding]:
+    try:
+        compat.require_store()
+    except ConfigurationError as e:
+        yield Finding(WRONG, "store", str(e))
+        return
+    if (where := compat.records_are_elsewhere()) is not None:
+        yield Finding(LOOK, "store", where, f"{_KEPT_ELSEWHERE}: stops of tasks that no process holds are yours to see to")
+    else:
+        yield Finding(GOOD, "store", "Airflow's database, which all share")
+    path = compat.setting("store_path") or ""
+    if path and ("://" not in path or path.startswith("file://")):
+        todo = "Mount the same folder everywhere, or give an object store, e.g. s3://aws_default@bucket/state"
+        yield Finding(LOOK, "store", f"store_path = {path} is a folder of each machine", todo)
+
+
+def _modules() -> Iterator[Finding]:
+    for name in ("sweep_modules", "cleanup_modules"):
+        for module in (one.strip() for one in (compat.setting(name) or "").split(",") if one.strip()):
+            try:
+                importlib.import_module(module)
+            except Exception as e:
+                what = f"{name}: {module} cannot be imported here ({type(e).__name__}: {e})"
+                yield Finding(WRONG, "sweep", what, "Install it where the API server and the scheduler run")
+
+
+def _namespace() -> Iterator[Finding]:
+    if compat.setting("namespace") is None:
+        what = "no namespace: another deployment that runs the same DAGs with the same run ids would be answered with these jobs"
+        yield Finding(LOOK, "namespace", what, "Give each deployment one, if two of them meet in a workspace or an account")
+
+
+def _heartbeats() -> Iterator[Finding]:
+    now = datetime.now(timezone.utc)
+    alive = {kind.replace("Job", "") for kind, _, at in compat.beside().heartbeats() if (now - at).total_seconds() < BEAT}
+    if "Scheduler" not in alive:
+        yield Finding(WRONG, "scheduler", "none is alive", "Start one: `airflow scheduler`")
+    if "Triggerer" not in alive:
+        deferred = sum(one.row.state == "deferred" for one in compat.beside().records())
+        defers = compat.airflow_setting("operators", "default_deferrable", "False").lower() in ("true", "1", "t")
+        level = WRONG if deferred or defers else LOOK
+        said = f"none is alive, and {deferred} tasks with a job are deferred" if deferred else "none is alive"
+        yield Finding(level, "triggerer", said, "Start one: `airflow triggerer`. Deferred tasks stand still without")
+    else:
+        yield Finding(GOOD, "triggerer", "alive")
+
+
+def _pools() -> Iterator[Finding]:
+    loose = [name for name, counts in compat.beside().pools() if not counts and name != "default_pool"]
+    if loose:
+        what = f"{', '.join(loose)}: a deferred task frees its slot, so more jobs run than the pool has slots"
+        yield Finding(LOOK, "pools", what, "Set include_deferred, if the pool is to limit jobs")
+
+
+def _grace() -> Iterator[Finding]:
+    executor = compat.airflow_setting("core", "executor", "")
+    if "Celery" in executor and os.environ.get("REMAP_SIGTERM") != "SIGQUIT":
+        what = "REMAP_SIGTERM is not SIGQUIT in this environment: an evicted Celery worker tells its tasks nothing"
+        todo = "Set REMAP_SIGTERM=SIGQUIT on the workers: their tasks are then handed back without a try"
+        yield Finding(LOOK, "workers", what, todo)
+    beat = float(compat.airflow_setting("workers", "min_heartbeat_interval", "5"))
+    if compat.sweep_delay() < beat + 5:
+        delay = f"sweep_delay = {compat.sweep_delay():g}"
+        what = f"{delay} is shorter than a task's own process may take to stop its job ({beat + 5:g} s)"
+        yield Finding(WRONG, "grace periods", what, f"Give [resumable] sweep_delay at least {beat + 5:g}")
+    if not compat.has_sdk():
+        seconds = float(compat.airflow_setting("core", "killed_task_cleanup_time", "60"))
+        if seconds < 30:
+            what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
+            yield Finding(WRONG, "grace periods", what, "Give it 60 again")
+    timeout = float(compat.airflow_setting("scheduler", "task_instance_heartbeat_timeout", "300"))
+    if timeout < 4 * beat:
+        what = f"[scheduler] task_instance_heartbeat_timeout = {timeout:g}, less than four heartbeats: tasks at work are given up"
+        yield Finding(WRONG, "grace periods", what, "Give it 300 again")
+    if compat.hand_back_seconds() < 30:
+        what = f"hand_back_seconds = {compat.hand_back_seconds():g}: a date that near may lose a race in the scheduler"
+        yield Finding(LOOK, "grace periods", what, "Give it 60 again, unless tests need it")
+
+
+def _adoption() -> Iterator[Finding]:
+    wanted = adoption.choice()
+    if not wanted.names:
+        return
+    for name in sorted(wanted.names - {adoption.ALL} - adoption.services()):
+        if not adoption.is_known(name):
+            what = f"adopt: {name!r} is neither a service nor an operator class of one"
+            yield Finding(WRONG, "adoption", what, f"Services are {', '.join(sorted(adoption.services()))}")
+    state = "tasks become durable when their DAG is parsed" if adoption.takes_new() else "adopt_new = false: on the way back"
+    yield Finding(GOOD, "adoption", f"{', '.join(sorted(wanted.names))}: {state}")
+
+
+def _records() -> Iterator[Finding]:
+    from resumable.cli.live import all_live
+
+    found = list(all_live())
+    orphans, in_doubt = sum(one.is_orphan for one in found), sum(one.is_in_doubt for one in found)
+    unreadable = sum(one.record is None for one in found)
+    yield Finding(GOOD, "jobs", f"{len(found)} live")
+    if orphans:
+        yield Finding(LOOK, "jobs", f"{orphans} run for nobody", "`jobs --orphans`, then `cancel`")
+    if in_doubt:
+        yield Finding(LOOK, "jobs", f"{in_doubt} submits are unanswered", "`jobs --in-doubt`")
+    if unreadable:
+        yield Finding(WRONG, "jobs", f"{unreadable} records cannot be read", "`jobs` says why")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _airflow,
+    _providers,
+    _plugin,
+    _settings,
+    _store,
+    _modules,
+    _namespace,
+    _heartbeats,
+    _pools,
+    _grace,
+    _adoption,
+    _records,
+)

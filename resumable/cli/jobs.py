@@ -1,0 +1,121 @@
+"""``jobs``: the external jobs that run now, over all DAGs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from resumable import compat
+from resumable.cli import live as records
+from resumable.cli.links import link_of
+from resumable.cli.live import Live
+from resumable.cli.output import DONE, TROUBLE, duration, print_json, print_table, say
+from resumable.lifecycle import Observation
+from resumable.remote import JobAdapter, Remote
+
+COLUMNS = ("task", "run", "service", "job", "state", "age", "try", "attempt", "watched by", "link")
+
+LOOKERS = 8
+"""Connections that are asked side by side; the jobs of one connection are asked for one after the other, with one client."""
+
+
+def run(given: argparse.Namespace) -> int:
+    found = records.matching(records.all_live(), dag=given.dag, service=given.service, older=given.older)
+    chosen = [one for one in found if _is_asked_for(one, given)]
+    chosen.sort(key=lambda one: -(one.age or 0.0))
+    if given.look:
+        look(chosen)
+    if given.json:
+        print_json([one.to_json() for one in chosen])
+    else:
+        _print(chosen, given.limit, has_looked=given.look)
+    return TROUBLE if chosen and (given.orphans or given.in_doubt) else DONE
+
+
+def _is_asked_for(one: Live, given: argparse.Namespace) -> bool:
+    if not (given.orphans or given.in_doubt):
+        return True
+    return (given.orphans and one.is_orphan) or (given.in_doubt and one.is_in_doubt)
+
+
+def _print(chosen: Sequence[Live], limit: int, *, has_looked: bool) -> None:
+    shown = chosen if limit <= 0 else chosen[:limit]
+    columns = (*COLUMNS, "seen") if has_looked else COLUMNS
+    if shown:
+        print_table(columns, (_cells(one, has_looked=has_looked) for one in shown))
+    orphans, in_doubt = sum(one.is_orphan for one in chosen), sum(one.is_in_doubt for one in chosen)
+    unreadable = sum(one.record is None for one in chosen)
+    more = f", the oldest {len(shown)} are shown (--limit 0: all)" if len(shown) < len(chosen) else ""
+    bad = f", {unreadable} unreadable" if unreadable else ""
+    say(f"{len(chosen)} live, {orphans} run for nobody, {in_doubt} in doubt{bad}{more}")
+
+
+def _cells(one: Live, *, has_looked: bool) -> tuple[Any, ...]:
+    record = one.record
+    tries = (record.try_number, record.attempt) if record else ("", "")
+    link = (link_of(record.handle) if record else None) or ""
+    cells = (one.task, one.run_id, one.service, one.job, one.state, duration(one.age), *tries, one.watcher, link)
+    return (*cells, one.seen) if has_looked else cells
+
+
+def look(chosen: Sequence[Live]) -> None:
+    """Ask the services for the states of the jobs: those of one connection by one client, several connections at a time."""
+    by_reach: dict[str, list[Live]] = {}
+    for one in chosen:
+        if one.record is not None and one.record.handle is not None:
+            reach = json.dumps([one.record.reach, compat.team_of(one.kept.row.dag_id)], sort_keys=True, default=repr)
+            by_reach.setdefault(reach, []).append(one)
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        list(pool.map(_look_through_one, by_reach.values()))
+
+
+def look_at(one: Live) -> Observation | None:
+    """One look at the job; None, and `Live.seen` says why, if there is no way to it from here."""
+    try:
+        with _adapter(one) as adapter:
+            return None if adapter is None else _observed(adapter, one)
+    except Exception as e:  # somebody's operator or connection may raise anything
+        one.seen = f"cannot be looked at: {type(e).__name__}: {e}"[:120]
+        return None
+
+
+def _look_through_one(chosen: Sequence[Live]) -> None:
+    try:
+        with _adapter(chosen[0]) as adapter:
+            for one in chosen:
+                one.seen = "no way to it from here" if adapter is None else _seen(adapter, one)
+    except Exception as e:
+        for one in chosen:
+            one.seen = one.seen or f"cannot be looked at: {type(e).__name__}"
+
+
+@contextmanager
+def _adapter(one: Live) -> Iterator[JobAdapter | None]:
+    from resumable.sweep import _connection_names, adapter_of
+
+    reach = one.record.reach if one.record else None
+    with compat.connections_of(one.kept.row.dag_id, _connection_names(reach)):
+        adapter = adapter_of(reach)
+        if adapter is None:
+            one.seen = "no way to it from here"
+        yield adapter
+
+
+def _seen(adapter: JobAdapter, one: Live) -> str:
+    try:
+        return str(_observed(adapter, one))
+    except Exception as e:
+        return f"cannot be seen: {type(e).__name__}: {e}"[:120]
+
+
+def _observed(adapter: JobAdapter, one: Live) -> Observation:
+    assert one.record is not None
+    assert one.record.handle is not None
+    remote = Remote(adapter, log=logging.getLogger("resumable"), clock=time.time, sleep=time.sleep)
+    return remote.elsewhere(one.record) or adapter.observe(one.record.handle)

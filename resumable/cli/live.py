@@ -1,0 +1,198 @@
+"""The records of jobs as the command sees them: whose each is, who should be watching it, and what is known of it."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from resumable import compat
+from resumable.cli.links import link_of
+from resumable.cli.output import Refused
+from resumable.errors import RecordError
+from resumable.record import JobRecord, Outcome
+
+if TYPE_CHECKING:
+    from resumable.compat._beside import Kept
+
+NOT_WAITED_FOR = "the task does not wait for it"
+
+_WATCHERS = {
+    "deferred": "triggerer",
+    "up_for_reschedule": "scheduler: started again soon",
+    "up_for_retry": "scheduler: the next try",
+    "queued": "scheduler: about to start",
+    "scheduled": "scheduler: about to start",
+    "restarting": "scheduler: about to start",
+    "None": "scheduler: about to start",
+}
+
+
+@dataclass
+class Live:
+    """A record: ``record`` is None if it cannot be read, for the reason ``problem``."""
+
+    kept: Kept
+    record: JobRecord | None
+    problem: str = ""
+    seen: str = ""
+    """What the service says, after a look."""
+
+    @property
+    def task(self) -> str:
+        row = self.kept.row
+        return f"{row.dag_id}.{row.task_id}" + (f"[{row.map_index}]" if row.map_index >= 0 else "")
+
+    @property
+    def run_id(self) -> str:
+        return self.kept.row.run_id
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether Airflow goes on with the task: whatever has it stops the job when the task is marked failed."""
+        return self.kept.is_unfinished
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the job may still run."""
+        record = self.record
+        return record is None or record.outcome is None or (record.outcome is Outcome.CANCELLED and record.closed_at is None)
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the job may run and no process, trigger or scheduler has its task; one that is not waited for has none."""
+        return self.is_open and not self.is_watched and not (self.record and self.record.left == NOT_WAITED_FOR)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.record is not None and self.record.in_doubt
+
+    @property
+    def watcher(self) -> str:
+        state = self.kept.row.state
+        if state == "running":
+            return f"worker {self.kept.hostname}".strip()
+        if state in _WATCHERS:
+            return _WATCHERS[state]
+        if self.is_watched:
+            return f"task {state}"
+        left = f", on purpose: {self.record.left}" if self.record and self.record.left else ""
+        return f"nobody (task {state}){left}"
+
+    @property
+    def service(self) -> str:
+        return "?" if self.record is None else self.record.service
+
+    @property
+    def job(self) -> str:
+        if self.record is None:
+            return self.problem
+        return str(self.record.handle or f"no id: token {self.record.token}")
+
+    @property
+    def state(self) -> str:
+        """As of the last event."""
+        record = self.record
+        if record is None:
+            return "unreadable"
+        if record.in_doubt:
+            return "submit unanswered"
+        if record.outcome is Outcome.CANCELLED and record.closed_at is None:
+            return "told to stop"
+        if record.outcome is not None:
+            return record.outcome.value
+        if record.stopping:
+            return "told to stop"
+        if record.failing_try is not None:
+            return "failing"
+        return "left running" if record.left and record.left != NOT_WAITED_FOR else "submitted"
+
+    @cached_property
+    def age(self) -> float | None:
+        """Seconds since the submit, or since it was announced."""
+        record = self.record
+        return None if record is None else time.time() - (record.submitted_at or record.intended_at)
+
+    def to_json(self) -> dict[str, Any]:
+        record, row = self.record, self.kept.row
+        return {
+            "dag_id": row.dag_id,
+            "run_id": row.run_id,
+            "task_id": row.task_id,
+            "map_index": row.map_index,
+            "task_state": None if row.state == "None" else row.state,
+            "service": record and record.service,
+            "job": record and record.handle and record.handle.ids,
+            "place": dict(record.handle.place if record.handle else record.place) if record else None,
+            "token": record and record.token,
+            "state": self.state,
+            "seen": self.seen or None,
+            "age_seconds": None if self.age is None else int(self.age),
+            "try": record and record.try_number,
+            "attempt": record and record.attempt,
+            "submission": record and record.submission,
+            "watched_by": self.watcher,
+            "is_orphan": self.is_orphan,
+            "in_doubt": self.is_in_doubt,
+            "left": record and record.left,
+            "link": link_of(record.handle) if record else None,
+            "problem": self.problem or None,
+        }
+
+
+def live(kept: Kept) -> Live:
+    if kept.row.is_elsewhere:
+        return Live(kept, None, "its value is kept by [workers] state_store_backend, and cannot be read here")
+    try:
+        return Live(kept, JobRecord.from_json(kept.row.data))
+    except RecordError as e:
+        return Live(kept, None, str(e)[:200])
+
+
+def all_live(task: str | None = None, run_id: str | None = None, *, only_open: bool = True) -> Iterator[Live]:
+    """The records in Airflow's own stores; of those that are open, or of all."""
+    for kept in compat.beside().records(task, run_id, only_open=only_open):
+        one = live(kept)
+        if one.is_open or not only_open:
+            yield one
+
+
+def matching(found: Iterable[Live], *, dag: str | None, service: str | None, older: float | None) -> Iterator[Live]:
+    """Those of a DAG (a shell pattern), of a service, of at least so many seconds."""
+    for one in found:
+        if dag and not fnmatch.fnmatchcase(one.kept.row.dag_id, dag):
+            continue
+        if service and one.service != service:
+            continue
+        if older is not None and (one.age is None or one.age < older):
+            continue
+        yield one
+
+
+def one_of(task: str, run_id: str | None) -> Live:
+    """
+    The record of ``dag_id.task_id`` or ``dag_id.task_id[7]``: of the run that is named, or the only one that is open.
+
+    Raises:
+        Refused: there is none, or more than one.
+    """
+    name, index = task_and_index(task)
+    found = [one for one in all_live(name, run_id, only_open=False) if one.kept.row.map_index == index]
+    if run_id is None and len(found) > 1:
+        found = [one for one in found if one.is_open] or found
+    if not found:
+        of = f" in run {run_id}" if run_id else ""
+        raise Refused(f"There is no record of a job of task {task}{of}. `jobs` lists those that are live.")
+    if len(found) > 1:
+        runs = ", ".join(sorted(one.run_id for one in found)[:10])
+        raise Refused(f"Task {task} has records in {len(found)} runs. Say which, by --run: {runs}")
+    return found[0]
+
+
+def task_and_index(task: str) -> tuple[str, int]:
+    """``dag_id.task_id`` and the map index of what a person wrote; -1: not mapped."""
+    name, bracket, index = task.removesuffix("]").rpartition("[")
+    return (name, int(index)) if bracket and task.endswith("]") and index.isdigit() else (task, -1)

@@ -1,0 +1,17 @@
+"""``sweep``: stop the jobs that a user's stop did not reach, and delete what nobody needs any more."""
+
+from __future__ import annotations
+
+import argparse
+
+from resumable import compat, maintenance, sweep
+from resumable.cli.output import DONE, TROUBLE
+
+
+def run(given: argparse.Namespace) -> int:
+    status = DONE
+    if compat.has_task_state() and compat.records_are_elsewhere() is None:
+        by_user = [argument for task in given.ended_by_user for argument in ("--ended-by-user", *task)]
+        status = sweep.main([*(["--dry-run"] if given.dry_run else []), *by_user])
+    tidied = maintenance.main(["--dry-run"] if given.dry_run else [])
+    return TROUBLE if status or tidied else DONE
