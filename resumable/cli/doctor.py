@@ -215,7 +215,7 @@ def _adoption() -> Iterator[Finding]:
 def _records() -> Iterator[Finding]:
     from resumable.cli.live import all_live
 
-    found = list(all_live())
+    found = list(all_live(in_short=True))
     orphans, in_doubt = sum(one.is_orphan for one in found), sum(one.is_in_doubt for one in found)
     unreadable = sum(one.record is None for one in found)
     yield Finding(GOOD, "jobs", f"{len(found)} live")

@@ -143,19 +143,33 @@ class Live:
         }
 
 
-def live(kept: Kept) -> Live:
+_LONG = ("fingerprint", "history")
+
+
+def live(kept: Kept, *, in_short: bool = False) -> Live:
     if kept.row.is_elsewhere:
         return Live(kept, None, "its value is kept by [workers] state_store_backend, and cannot be read here")
     try:
-        return Live(kept, JobRecord.from_json(kept.row.data))
+        data = kept.row.data
+        return Live(kept, JobRecord.from_json({n: v for n, v in data.items() if n not in _LONG} if in_short else data))
     except RecordError as e:
         return Live(kept, None, str(e)[:200])
 
 
-def all_live(task: str | None = None, run_id: str | None = None, *, only_open: bool = True) -> Iterator[Live]:
-    """The records in Airflow's own stores; of those that are open, or of all."""
+def all_live(
+    task: str | None = None, run_id: str | None = None, *, only_open: bool = True, in_short: bool = False
+) -> Iterator[Live]:
+    """
+    The records in Airflow's own stores; of those that are open, or of all.
+
+    Args:
+        task: see `resumable.compat._beside.records`.
+        run_id: the same.
+        only_open: the same.
+        in_short: for a list, which may be long: without what takes most of the reading. Never write such a record.
+    """
     for kept in compat.beside().records(task, run_id, only_open=only_open):
-        one = live(kept)
+        one = live(kept, in_short=in_short)
         if one.is_open or not only_open:
             yield one
 

@@ -102,7 +102,7 @@ def _back(given: argparse.Namespace) -> int:
 def in_flight() -> Iterator[records.Live]:
     """Open records of tasks whose DAG names the provider's operator."""
     known: dict[tuple[str, str], bool] = {}
-    for one in records.all_live():
+    for one in records.all_live(in_short=True):
         name = (one.kept.row.dag_id, one.kept.row.task_id)
         if name not in known:
             task = compat.beside().operator_of(*name)
