@@ -116,8 +116,8 @@ def adopt(task: Any) -> None:
 
 def says_not_durable(task: Any) -> bool:
     """Whether the author said ``durable=False`` to the provider's own argument of that name (Airflow 3.3)."""
-    arguments = {**getattr(task, "partial_kwargs", {}), **vars(task)} if hasattr(task, "partial_kwargs") else vars(task)
-    return arguments.get("durable") is False
+    is_mapped = hasattr(task, "partial_kwargs")
+    return (task.partial_kwargs if is_mapped else compat.given(task)).get("durable") is False
 
 
 def _replace(task: Any, cls: type) -> None:

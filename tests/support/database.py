@@ -21,6 +21,10 @@ def make_tables() -> None:
     from airflow.models.base import Base
 
     import_all_models()
+    if "ab_user" not in Base.metadata.tables:  # of the auth manager's own, which tables of Airflow 2 refer to
+        from sqlalchemy import Column, Integer, Table
+
+        Table("ab_user", Base.metadata, Column("id", Integer, primary_key=True))
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # the processes of one test run have one AIRFLOW_HOME
         settings.SQL_ALCHEMY_CONN = f"sqlite:///{os.environ['AIRFLOW_HOME']}/{worker}.db"
         settings.configure_orm()
@@ -219,3 +223,25 @@ def put_many(dag_id: str, values: list[tuple[str, str, Any]]) -> None:
         session.execute(insert(DagRun.__table__), made)
         session.execute(insert(TaskInstance.__table__), tis)
         session.execute(insert(TaskStateStoreModel.__table__), kept_)
+
+
+def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_index: int = -1) -> None:
+    """A task instance and its run, in the tables of any version of Airflow."""
+    import uuid
+
+    from airflow.models import DagRun, TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert, select
+
+    run = {"dag_id": dag_id, "run_id": run_id, "state": "running", "run_type": "manual", "clear_number": 0}
+    run |= {"run_after": NOW, "start_date": NOW, "execution_date": NOW, "logical_date": NOW}
+    ti = {"id": uuid.uuid4(), "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "state": state}
+    ti |= {"try_number": 1, "max_tries": 3, "pool": "default_pool", "pool_slots": 1}
+    with create_session() as session:
+        if session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)) is None:
+            session.execute(insert(DagRun.__table__), _columns_of(DagRun, run))
+        session.execute(insert(TaskInstance.__table__), _columns_of(TaskInstance, ti))
+
+
+def _columns_of(model: Any, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in model.__table__.columns}
