@@ -253,10 +253,12 @@ def _some_are_cleared(session: Any, *_: Any) -> None:
     for one in session.dirty:
         if not isinstance(one, TaskInstance):
             continue
-        if one.state in (None, "restarting"):
+        known = vars(one)  # what is not there is not loaded, and this is no place for a question to the database
+        if known.get("state", "unknown") in (None, "restarting"):
             session.info[_CLEARING] = session.get_transaction()
-        if getattr(one, "archived_reason", None) == SUPERSEDED and _hears():
-            _reaper.note((one.dag_id, one.run_id), is_clear=True)
+        is_superseded = known.get("archived_reason") == SUPERSEDED and {"dag_id", "run_id"} <= known.keys()
+        if is_superseded and _hears():
+            _reaper.note((known["dag_id"], known["run_id"]), is_clear=True)
 
 
 def _state_is_discarded(state: Any) -> None:

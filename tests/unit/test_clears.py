@@ -76,6 +76,24 @@ def test_a_clear_by_airflows_own_code_leaves_the_record(database: Any, noted: An
     assert database.keys("job") == {*OURS}
 
 
+def test_what_is_not_loaded_is_not_asked_for_while_airflow_writes(database: Any, noted: Any) -> None:  # noqa: F811
+    """A question to the database would be asked within a flush, perhaps of an asynchronous session, where it is an error."""
+    from airflow.utils.session import create_session
+    from sqlalchemy import event
+
+    put(database, "job")
+    asked: list[str] = []
+    note = lambda *given: asked.append(given[2])
+    with create_session() as session:
+        one = database.task_instance(session, "job")
+        one.pool_slots = 2
+        session.expire(one, ["state", "dag_id", "run_id"])
+        event.listen(session.get_bind(), "before_cursor_execute", note)
+        listener._some_are_cleared(session)
+        event.remove(session.get_bind(), "before_cursor_execute", note)
+    assert asked == []
+
+
 def _first_try_after_a_clear(**of_ti: Any) -> dict[str, Any]:
     ti = {"region_id": UUID(int=0), "try_number": 2, "max_tries": 4}  # it was cleared at try 1, with three retries
     run = SimpleNamespace(start_date=None, clear_number=1)
