@@ -698,7 +698,7 @@ class Attempt:
 
     def _taken_over(self, record: JobRecord) -> JobRecord:
         """The record with what must have become of the attempt that had it before."""
-        if record.owner == self.owner or self._is_next_look:
+        if record.owner == self.owner or self._is_next_look or record.attempt == 0:
             return record
         last = record.history[-1].what if record.history else ""
         if self._is_cleared(record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
@@ -234,7 +234,8 @@ def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_inde
     from sqlalchemy import insert, select
 
     run = {"dag_id": dag_id, "run_id": run_id, "state": "running", "run_type": "manual", "clear_number": 0}
-    run |= {"run_after": NOW, "start_date": NOW, "execution_date": NOW, "logical_date": NOW}
+    logical = NOW + timedelta(seconds=sum(run_id.encode()))
+    run |= {"run_after": NOW, "start_date": NOW, "execution_date": logical, "logical_date": logical}
     ti = {"id": uuid.uuid4(), "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "state": state}
     ti |= {"try_number": 1, "max_tries": 3, "pool": "default_pool", "pool_slots": 1}
     with create_session() as session:
@@ -245,3 +246,28 @@ def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_inde
 
 def _columns_of(model: Any, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in model.__table__.columns}
+
+
+def put_dag(dag: Any) -> None:
+    """A DAG as the DAG processor has it written, in the tables of any version of Airflow."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    from resumable import compat
+
+    if not compat.has_sdk():
+        dag.sync_to_db()
+        SerializedDagModel.write_dag(dag)
+        return
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+
+    dag.relative_fileloc = "x"
+    lazy = LazyDeserializedDAG.from_dag(dag)
+    with create_session() as session:
+        session.execute(insert(DagBundleModel).values(name="bundle"))
+        compat._first_of("SerializedDAG", "airflow.serialization.definitions.dag", "airflow.models.dag").bulk_write_to_db(
+            "bundle", None, [lazy], session=session
+        )
+        SerializedDagModel.write_dag(lazy, bundle_name="bundle", session=session)
