@@ -10,6 +10,7 @@ task state, before they are Variables, each of which is decrypted.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import io
 import os
@@ -19,6 +20,7 @@ import time
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="resumable-bench-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(b"0" * 32).decode()
 
 
 def main() -> None:
@@ -66,16 +68,14 @@ def _rows(count: int) -> None:
 
 
 def _variables(count: int) -> None:
-    from airflow.models import Variable, import_all_models
-    from airflow.models.base import Base
-    from airflow.settings import engine
+    from airflow.models import Variable
     from airflow.utils.session import create_session
 
     from resumable.identity import TaskIdentity
     from resumable.stores.variables import VariableStore, name_of
+    from tests.support import database
 
-    import_all_models()
-    Base.metadata.create_all(engine)
+    database.empty()
     kept: dict[str, str] = {}
 
     class Variables:
