@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,33 @@ def test_after_an_upgrade_each_job_is_taken_up_however_it_was_waited_for(tmp_pat
         assert (remote.jobs("databricks", "becomes-loop"), remote.cancels("databricks", "becomes-loop")) == (1, 0)
         remote.finish("databricks", "becomes-loop")
         newer.wait_until("no Variable", lambda: newer.variables().keys() <= {"resumable"}, 30)
+
+
+PUT = """
+from tests.support import database
+from tests.unit.test_sweep import record
+
+for task_id, index in (("plain", -1), ("mapped", 3)):
+    database.put("etl", "one", task_id, "failed", record().to_json(), map_index=index, tries=(4, 3))
+"""
+
+
+@pytest.mark.skipif(not OLDER or not has_task_state(str(OLDER)), reason="the older one keeps no records that a sweep could read")
+def test_after_an_upgrade_the_sweep_finds_the_open_records_of_before(tmp_path: Path) -> None:
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+    more = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(HERE.parents[1])}
+    env = {**mine, **more, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
+
+    def run(python: str, *arguments: str) -> str:
+        how = {"env": env, "cwd": tmp_path, "capture_output": True, "text": True, "timeout": 280}
+        done = subprocess.run([python, *arguments], check=False, **how)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout + done.stderr
+
+    old = str(Path(str(OLDER)).absolute())
+    run(old, "-m", "airflow", "db", "migrate")
+    run(old, "-c", PUT)
+    run(sys.executable, "-m", "airflow", "db", "migrate")
+    said = run(sys.executable, "-m", "resumable.sweep", "--dry-run")
+    assert "etl one plain (failed) may be running" in said
+    assert "etl one mapped map_index=3 (failed) may be running" in said
