@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 from resumable import compat
-from resumable.cli.live import all_live, task_and_index
+from resumable.cli.live import all_live, require_readable, task_and_index
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
 from resumable.identity import Generation, TaskIdentity
 from resumable.lifecycle import JobState
@@ -20,6 +20,7 @@ STARTING = frozenset({"running", "queued", "restarting", "deferred"})
 
 
 def run(given: argparse.Namespace) -> int:
+    require_readable()
     beside = compat.beside()
     instance = _instance(given.task, given.run)
     dag_id, run_id, task_id, map_index = instance.task

@@ -13,6 +13,9 @@ from resumable.record import Outcome
 PAUSE = 1.0
 """Seconds between two looks at the record of a task that was marked failed."""
 
+HELD = frozenset({"running", "deferred", "queued", "restarting"})
+"""States in which a process or a trigger has the task, or is about to, and stops its job."""
+
 _sleep = time.sleep
 
 
@@ -31,10 +34,10 @@ def run(given: argparse.Namespace) -> int:
     who = compat.beside().user()
     if one.is_watched:
         _mark_failed(one)
-        one = _wait(one, given.wait)
+        one = _wait(one, given.wait if one.kept.row.state in HELD else 0.0)
         if not one.is_open:
             return _told(one, who)
-        say(f"{one.job} was not seen to be stopped by its task within {given.wait:g} s: it is cancelled directly.")
+        say(f"{one.job} was not seen to be stopped by its task: it is cancelled directly.")
     return _cancel(one, who)
 
 

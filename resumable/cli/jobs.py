@@ -26,6 +26,7 @@ LOOKERS = 8
 
 
 def run(given: argparse.Namespace) -> int:
+    records.require_readable()
     found = records.matching(records.all_live(in_short=True), dag=given.dag, service=given.service, older=given.older)
     chosen = [one for one in found if _is_asked_for(one, given)]
     chosen.sort(key=lambda one: -(one.age or 0.0))

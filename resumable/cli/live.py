@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import compat
 from resumable.cli.links import link_of
-from resumable.cli.output import Refused
+from resumable.cli.output import Refused, Unreadable
 from resumable.errors import RecordError
 from resumable.record import JobRecord, Outcome
 
@@ -186,6 +186,15 @@ def matching(found: Iterable[Live], *, dag: str | None, service: str | None, old
         yield one
 
 
+def require_readable() -> None:
+    """
+    Raises:
+        Unreadable: records are kept where the command cannot read; an empty list would be taken for an answer.
+    """
+    if (where := compat.records_are_elsewhere()) is not None:
+        raise Unreadable(f"{where}: the command cannot read the records there. Nothing is known of them here, nothing was done.")
+
+
 def one_of(task: str, run_id: str | None) -> Live:
     """
     The record of ``dag_id.task_id`` or ``dag_id.task_id[7]``: of the run that is named, or the only one that is open.
@@ -193,6 +202,7 @@ def one_of(task: str, run_id: str | None) -> Live:
     Raises:
         Refused: there is none, or more than one.
     """
+    require_readable()
     name, index = task_and_index(task)
     found = [one for one in all_live(name, run_id, only_open=False) if one.kept.row.map_index == index]
     if run_id is None and len(found) > 1:

@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def call(path: str, given: argparse.Namespace) -> int:
     """Run a subcommand; what it refuses and what does not answer is one line on standard error."""
-    from resumable.cli.output import DONE, TROUBLE, UNUSABLE, Refused, answers_apart
+    from resumable.cli.output import DONE, TROUBLE, UNUSABLE, Refused, Unreadable, answers_apart
     from resumable.errors import ResumableError
 
     _be_quiet()
@@ -183,7 +183,7 @@ def call(path: str, given: argparse.Namespace) -> int:
     except Refused as e:
         print(f"resumable: {e}", file=sys.stderr)
         return TROUBLE
-    except ResumableError as e:
+    except (ResumableError, Unreadable) as e:
         print(f"resumable: {e}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:  # `| head`

@@ -44,6 +44,10 @@ def answers_apart() -> Iterator[None]:
             own.close()
 
 
+class Unreadable(Exception):
+    """The records of this deployment cannot be asked for here."""
+
+
 def _real_file(stream: TextIO) -> TextIO | None:
     """Standard output under a number of its own, its old number being standard error's; None if it is no file (a test)."""
     try:

@@ -83,6 +83,7 @@ def _own_names(cls: type, provider: type) -> set[str]:
 
 
 def _back(given: argparse.Namespace) -> int:
+    records.require_readable()
     found = list(in_flight())
     if given.json:
         print_json([one.to_json() for one in found])

@@ -214,6 +214,9 @@ def test_a_mapped_task_makes_task_instances_of_ours(configured):
     task = dag.task_dict["task"]
     assert is_ours(task)
     assert task.task_type == "EmrAddStepsOperator"
+    instance = task.unmap({"steps": [{"Name": "a"}]})
+    assert is_ours(instance)
+    assert (instance.steps, instance.job_flow_id, instance.resume_policy.on_clear.value) == ([{"Name": "a"}], "j", "restart")
 
 
 def test_an_adopted_task_can_be_copied_and_pickled(configured):

@@ -157,6 +157,17 @@ def test_a_thousand_rows_are_cut_to_the_oldest(capsys):
     assert "300 live, 300 run for nobody, 0 in doubt, the oldest 200 are shown" in out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["jobs", "--orphans"], ["show", "etl.train"], ["cancel", "etl.train"], ["adopt", "etl.train", "7"], ["plan", "--back"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_records_that_are_kept_elsewhere_are_no_empty_list(capsys, monkeypatch, arguments):
+    monkeypatch.setenv("AIRFLOW__WORKERS__STATE_STORE_BACKEND", "some.where.Else")
+    assert main(arguments) == 2
+    assert "some.where.Else" in capsys.readouterr().err
+
+
 # -- show ------------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +221,15 @@ def test_a_task_that_does_not_stop_its_job_in_time_has_it_cancelled(capsys, monk
     monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: True)
     code, _ = told(capsys, "cancel", "etl.train", "--yes", "--wait", "0")
     assert (code, Cloud.cancelled) == (0, [(7, "lab")])
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "up_for_reschedule", "scheduled"])
+def test_a_task_that_nothing_holds_is_not_waited_for(capsys, monkeypatch, state):
+    put(state)
+    monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(cancel, "_sleep", lambda _: pytest.fail("waited"))
+    assert main(["cancel", "etl.train", "--yes"]) == 0
+    assert Cloud.cancelled == [(7, "lab")]
 
 
 def test_nothing_is_done_without_a_yes(capsys):
