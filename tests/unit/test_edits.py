@@ -465,7 +465,7 @@ class MappedFile:
         dag.fileloc = str(self.path)
         task = next(task for task in dag.tasks if task.task_id.endswith("job"))
         names = {"map_index": self.index, "task_id": task.task_id, "dag_id": "etl", "run_id": "run", "is_mapped": True}
-        ti = SimpleNamespace(**names, xcom_pull=lambda **_: self.items, _upstream_map_indexes={})
+        ti = SimpleNamespace(**names, task=task, xcom_pull=lambda **_: self.items, _upstream_map_indexes={})
         context = {
             "ti": ti,
             "run_id": "run",
