@@ -100,7 +100,7 @@ def adopt(task: Any) -> None:
     """
     if _is_suspended:
         return
-    provider: Any = task.operator_class if isinstance(getattr(task, "operator_class", None), type) else type(task)
+    provider: Any = task.operator_class if compat.is_mapped(task) else type(task)
     if not _PROVIDERS.match(provider.__module__) or issubclass(provider, DurableBase):
         return
     try:
@@ -116,13 +116,12 @@ def adopt(task: Any) -> None:
 
 def says_not_durable(task: Any) -> bool:
     """Whether the author said ``durable=False`` to the provider's own argument of that name (Airflow 3.3)."""
-    is_mapped = hasattr(task, "partial_kwargs")
-    return (task.partial_kwargs if is_mapped else compat.given(task)).get("durable") is False
+    return (task.partial_kwargs if compat.is_mapped(task) else compat.given(task)).get("durable") is False
 
 
 def _replace(task: Any, cls: type) -> None:
-    if type(task).__name__ == "MappedOperator":
-        task.operator_class = cls
+    if compat.is_mapped(task):
+        compat.map_over(task, cls)
         return
     made: Any = object.__new__(cls)
     object.__setattr__(made, "__dict__", vars(task))

@@ -53,7 +53,7 @@ def _forth(given: argparse.Namespace) -> int:
 
 def line_of(task: Any, wanted: adoption.Choice) -> Line | None:
     """What becomes of a task; None if its operator has nothing to do with ours."""
-    cls = task.operator_class if isinstance(getattr(task, "operator_class", None), type) else type(task)
+    cls: Any = task.operator_class if compat.is_mapped(task) else type(task)
     is_of_file = cls.__module__.startswith("unusual_prefix_")  # Airflow's name for the module of a DAG file
     named = cls.__qualname__ if is_of_file else f"{cls.__module__}.{cls.__qualname__}"
 

@@ -139,6 +139,18 @@ def durable_by_default(operator: type) -> bool:
     return any(inspect.signature(vars(cls)["__init__"]).parameters["durable"].default is True for cls in mixins)
 
 
+def is_mapped(task: Any) -> bool:
+    """Whether a task of a DAG that was parsed is one that ``expand()`` makes task instances of."""
+    return hasattr(task, "partial_kwargs")
+
+
+def map_over(task: Any, operator: type) -> None:
+    """Have a mapped task make its task instances of another class of the same arguments."""
+    task.operator_class = operator
+    if hasattr(type(task), "deps_for"):  # Airflow 2 has taken what the scheduler waits for from the class
+        task.deps = type(task).deps_for(operator)
+
+
 def provider_of(cls: type) -> tuple[str, str]:
     """The provider package that an operator's class comes from, and its version."""
     for klass in cls.__mro__:

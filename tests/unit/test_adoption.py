@@ -219,6 +219,37 @@ def test_a_mapped_task_makes_task_instances_of_ours(configured):
     assert (instance.steps, instance.job_flow_id, instance.resume_policy.on_clear.value) == ([{"Name": "a"}], "j", "restart")
 
 
+def test_the_scheduler_heeds_the_date_of_a_hand_back_of_a_mapped_task_too(configured):
+    if compat.has_sdk():
+        pytest.skip("it does of any task there, or of none that is mapped (3.0)")
+    dag = apply(dag_of(lambda: EmrAddStepsOperator.partial(task_id="task", job_flow_id="j").expand(steps=[[{}], [{}]])))
+    assert "ReadyToRescheduleDep" in {type(dep).__name__ for dep in dag.task_dict["task"].deps}
+
+
+def test_what_adoption_needs_is_imported_before_a_dag_processor_forks(monkeypatch, configured):
+    from types import SimpleNamespace
+
+    from resumable import listener
+
+    warmed = []
+    monkeypatch.setattr(adoption, "warm_up", lambda: warmed.append(1))
+    listener.on_starting(SimpleNamespace(job_type="TriggererJob"))
+    assert not warmed
+    listener.on_starting(SimpleNamespace(job_type="DagProcessorJob"))
+    assert warmed
+    monkeypatch.delenv("AIRFLOW__RESUMABLE__ADOPT")
+    listener.on_starting(SimpleNamespace(job_type="DagProcessorJob"))
+    assert warmed == [1]
+
+
+def test_a_provider_that_is_not_installed_keeps_no_dag_from_being_parsed(configured, monkeypatch):
+    def missing(provider):
+        raise ImportError("no such module")
+
+    monkeypatch.setattr(adoption, "durable_class", missing)
+    assert type(made()) is DatabricksSubmitRunOperator
+
+
 def test_an_adopted_task_can_be_copied_and_pickled(configured):
     task = made()
     assert is_ours(copy.deepcopy(task))
