@@ -28,7 +28,7 @@ from resumable.checkpoint.concurrent import (
 )
 from resumable.checkpoint.done import Key
 from resumable.checkpoint.failures import error_text, label
-from resumable.checkpoint.loops import Done, Items, Pages, listed_items
+from resumable.checkpoint.loops import Done, Items, Pages, Watched, listed_items
 from resumable.checkpoint.names import Names
 from resumable.checkpoint.objects import ObjectFolder
 from resumable.checkpoint.progress import VERSION, Progress, Setting, spec_text
@@ -435,7 +435,7 @@ class Checkpoint:
         Raises:
             ItemsFailedError: an item failed, or one that was given with ``ack="manual"`` is neither done nor failed.
         """
-        guard, progress = self._guard, self._progress
+        guard, progress, raised, error = self._guard, self._progress, error, decisive(error)
         left = self._what_is_left(error)
         is_stopped = self._is_stopped(error or left)
         try:
@@ -445,7 +445,7 @@ class Checkpoint:
             self._unkept(e, is_stopped)
         finally:
             self._left()
-        self._end(left, guard if is_stopped else None)
+        self._end(left or self._out_of_a_group(error, raised), guard if is_stopped else None)
 
     async def __aenter__(self) -> Checkpoint:
         # Not in the loop's thread: a request there fails while another one of the loop waits for its answer.
@@ -480,7 +480,7 @@ class Checkpoint:
         await asyncio.shield(self._exit_off_loop(error))
 
     async def _exit_off_loop(self, error: BaseException | None) -> None:
-        guard, progress = self._guard, self._progress
+        guard, progress, raised, error = self._guard, self._progress, error, decisive(error)
         left = self._what_is_left(error)
         is_stopped = self._is_stopped(error or left)
         try:
@@ -490,7 +490,7 @@ class Checkpoint:
             self._unkept(e, is_stopped)
         finally:
             self._left()
-        self._end(left, guard if is_stopped else None)
+        self._end(left or self._out_of_a_group(error, raised), guard if is_stopped else None)
 
     def _what_is_left(self, error: BaseException | None) -> BaseException | None:
         """At the end of a block without an error: the one that it has earned by what it leaves undone."""
@@ -527,6 +527,11 @@ class Checkpoint:
             "" if progress.total is None else f" of {progress.total:,}",
         )
         return None
+
+    @staticmethod
+    def _out_of_a_group(error: BaseException | None, raised: BaseException | None) -> BaseException | None:
+        """What Airflow acts upon by its type, and would not see inside of a group."""
+        return None if error is raised or isinstance(error, Interrupted) else error
 
     def _end(self, left: BaseException | None, stopped: StopGuard | None) -> None:
         if stopped is not None:
@@ -613,6 +618,8 @@ class Checkpoint:
         Raises:
             AirflowFailException: whoever asks for the next item asks ahead of the work; the one before does not count as done.
         """
+        if frame.f_code is Watched.__next__.__code__ and frame.f_back is not None:
+            frame = frame.f_back
         found = watch.asked(item, frame)
         if found is not None:
             with compat.airflow_errors():
@@ -712,6 +719,26 @@ class Checkpoint:
             self._entered()
             raise ConfigurationError(f"Checkpoint {self.name!r}: in a coroutine write: async with Checkpoint(...) as checkpoint:")
         return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+
+def decisive(error: BaseException | None) -> BaseException | None:
+    """
+    What becomes of the task is decided by one of the errors that a group (of an ``asyncio.TaskGroup``, say) holds: that the task
+    is told to stop, or that no other try is wanted, or that it is to be started again later. Any other group is as it is.
+    """
+    several, todo = [], [error]
+    while todo:
+        one = todo.pop()
+        inside = getattr(one, "exceptions", None)
+        if isinstance(inside, tuple) and all(isinstance(part, BaseException) for part in inside):
+            todo.extend(reversed(inside))
+        elif one is not None:
+            several.append(one)
+    for is_one in (lambda one: isinstance(one, Interrupted), compat.is_final, compat.is_hand_back):
+        found = next(filter(is_one, several), None)
+        if found is not None:
+            return found
+    return error
 
 
 def _is_count(value: Any) -> bool:

@@ -42,12 +42,21 @@ class Watched(Generic[T]):
     """A loop whose consumer is looked at, for whether it reads ahead of its work."""
 
     _watch: Watch
+    _begun_by_next: Generator[T, None, None] | None = None
 
     def __iter__(self) -> Generator[T, None, None]:
+        if self._begun_by_next is not None:
+            return self._begun_by_next
         self._watch = watch = Watch()
         generator = self._each(watch)
         watch.is_of(generator)
         return generator
+
+    def __next__(self) -> T:
+        """``next(checkpoint.items(...))``, as of a generator; a ``for`` goes on from there."""
+        if self._begun_by_next is None:
+            self._begun_by_next = iter(self)
+        return next(self._begun_by_next)
 
     def __length_hint__(self) -> int:
         self._watch.hinted(sys._getframe(1))

@@ -43,10 +43,13 @@ _TAKES_SEVERAL = tuple(vars(itertools)[name] for name in ("batched", "pairwise")
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
 
-_POOLS = frozenset(
-    {"concurrent.futures._base", "concurrent.futures.process", "concurrent.futures.thread", "multiprocessing.pool"}
-)
-"""Modules whose functions take all items first, or take them in a thread of their own."""
+_POOLS = {
+    "concurrent.futures._base": "map() of an executor",
+    "concurrent.futures.process": "map() of an executor",
+    "concurrent.futures.thread": "map() of an executor",
+    "multiprocessing.pool": "a pool of multiprocessing",
+}
+"""Modules whose functions take all items first, or take them in a thread of their own; and words for them."""
 
 _LAZY_POOLS = frozenset({"joblib.parallel"})
 
@@ -132,7 +135,7 @@ class Watch:
         if self._asked > 1:
             return _at(None, item, frame).found, True
         if self._hinted == (id(frame), frame.f_lasti):
-            return "list()", False
+            return _words_of_taker(frame), False
         return _reads_ahead(self._iterator(), item, frame)
 
 
@@ -158,7 +161,7 @@ class _Seen(NamedTuple):
 def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
     module = frame.f_globals.get("__name__", "")
     if module in _POOLS:
-        return _Seen(f"{module.partition('.')[0]} ({frame.f_code.co_name})")
+        return _Seen(_POOLS[module])
     instructions, index = _instruction_at(frame)
     if index is None:
         return _Seen()
@@ -183,6 +186,16 @@ def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
 
 
 # -- consumers in C ---------------------------------------------------------------------------------------------------
+
+
+def _words_of_taker(frame: FrameType) -> str:
+    """Of what asked how many items there are, right before it takes them: ``list()`` if that cannot be told."""
+    module = frame.f_globals.get("__name__", "")
+    instructions, index = _instruction_at(frame)
+    if module in _POOLS or index is None or not _is_call(instructions[index].opname):
+        return _POOLS.get(module, "list()")
+    callee = _callee(instructions, index, frame)
+    return "list()" if callee is None else f"{callee.name}()"
 
 
 def _in_one_go(asked: Any, item: Any, frame: FrameType, instructions: list[dis.Instruction], index: int) -> str | None:
@@ -286,13 +299,45 @@ class _Loop:
             is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and _any_pending(self._frame))
             first = self._callees[self._hand_offs[0]]
             return f"{first.name}() in a loop" if is_certain and first is not None else None
+        if self._callees and self._gathers_batches(item):
+            return "a generator that makes batches"
         if self._callees and not self.awaits() and (self._is_comprehension or self._only_collects(self._callees)):
-            return "coroutines that are not awaited" if _is_unstarted(item) else None
+            return "a loop that makes coroutines and does not await them" if _is_unstarted(item) else None
         return None
+
+    def _gathers_batches(self, item: Any) -> bool:
+        """Whether this generator puts items into a list, which still has this one, and hands the list on when it is full."""
+        others = (i for i in self._body if i not in self._callees and not self._is_wrapping(i))
+        if any(self._all[i].opname.startswith(_WORKS) for i in others):
+            return False
+        batch: Any = None
+        collecting: list[int] = []
+        for i, callee in self._callees.items():
+            if callee is not None and (callee.value is len or (callee.name == "clear" and type(callee.receiver) in _CONTAINERS)):
+                continue
+            if callee is None or callee.name not in _COLLECTS or type(callee.receiver) not in _CONTAINERS:
+                return False
+            batch = callee.receiver
+            collecting.append(i)
+        return (
+            batch is not None
+            and any(one is item for one in batch)
+            and self._uses_item_elsewhere(collecting) is False
+            and any(self._all[i].opname == "YIELD_VALUE" and self._loaded_before(i) is batch for i in self._body)
+        )
+
+    def _is_wrapping(self, i: int) -> bool:
+        return self._all[i].opname.startswith("CALL_INTRINSIC")
+
+    def _loaded_before(self, i: int) -> Any:
+        found = i - 1
+        while self._all[found].opname in _NOTHING or self._is_wrapping(found) or self._all[found].opname == "ASYNC_GEN_WRAP":
+            found -= 1
+        return _value(self._all, (found, 0), self._frame)
 
     def hands_on(self) -> bool:
         """Whether all that happens to an item is that it is given to a pool; its result may be waited for."""
-        return bool(self._hand_offs) and self._uses_item_elsewhere() is False
+        return bool(self._hand_offs) and self._uses_item_elsewhere(self._hand_offs) is False
 
     def awaits(self) -> bool:
         return any(self._all[i].opname in _AWAITS for i in self._body)
@@ -332,14 +377,14 @@ class _Loop:
             return op if op.startswith(_KEEPS) else None
         return None
 
-    def _uses_item_elsewhere(self) -> bool | None:
-        """Whether the loop's variable is read outside of the hand-offs; None if that cannot be told."""
+    def _uses_item_elsewhere(self, calls: list[int]) -> bool | None:
+        """Whether the loop's variable is read outside of these calls; None if that cannot be told."""
         target = next((i for i in self._body if self._all[i].opname.startswith("STORE_")), None)
         if target is None:
             return None
         names = self._all[target].argval
         name = names[0] if isinstance(names, tuple) else names
-        callees = ((call, self._callees[call]) for call in self._hand_offs)
+        callees = ((call, self._callees[call]) for call in calls)
         inside = {i for call, callee in callees if callee is not None for i in range(callee.begin, call)}
         for i in self._body:
             one = self._all[i]
@@ -408,21 +453,21 @@ def _is_unstarted(item: Any) -> bool:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
-    holders = gc.get_referrers(item)
-    several = [one for one in holders if type(one) in (tuple, dict) and len(one) <= _MOST_LOOKED_AT][:_MOST_LOOKED_AT]
-    if several:  # the *args and **kwargs of one
-        holders += gc.get_referrers(*several)
-    given = [item, *several]
-    return any(_is_unstarted_with(one, given) for one in holders)
+    # Not by who refers to it: a tuple of arguments is unknown to the garbage collector if it holds but texts and numbers.
+    return any(_is_unstarted_with(one, item) for one in gc.get_objects() if type(one) is CoroutineType)
 
 
-def _is_unstarted_with(one: Any, given: list[Any]) -> bool:
-    frame = one.cr_frame if type(one) is CoroutineType else one  # the frame itself on Python 3.10
-    if type(frame) is not FrameType or not frame.f_code.co_flags & inspect.CO_COROUTINE:
+def _is_unstarted_with(coroutine: Any, item: Any) -> bool:
+    frame = coroutine.cr_frame
+    if frame is None or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
         return False
-    is_made = type(one) is CoroutineType
-    is_new = inspect.getcoroutinestate(one) == inspect.CORO_CREATED if is_made else frame.f_lasti < 0
-    return is_new and any(value is part for value in frame.f_locals.values() for part in given)
+    for value in frame.f_locals.values():
+        if value is item:
+            return True
+        several = value if type(value) is tuple else value.values() if type(value) is dict else ()  # its *args and **kwargs
+        if any(one is item for one in itertools.islice(several, _MOST_LOOKED_AT)):
+            return True
+    return False
 
 
 # -- reading the asking code ------------------------------------------------------------------------------------------
@@ -453,8 +498,9 @@ def _instruction_at(frame: FrameType) -> tuple[list[dis.Instruction], int | None
     """
     instructions, offsets = _instructions(frame.f_code)
     index = bisect_right(offsets, frame.f_lasti) - 1
-    while index > 0 and instructions[index].opname in ("EXTENDED_ARG", "PRECALL", "KW_NAMES"):
-        index -= 1
+    # Code that has run some times asks at what precedes its call (3.11), or at the prefix of an instruction.
+    while index >= 0 and index + 1 < len(instructions) and instructions[index].opname in ("EXTENDED_ARG", "PRECALL", "KW_NAMES"):
+        index += 1
     return (instructions, index) if index >= 0 else (instructions, None)
 
 

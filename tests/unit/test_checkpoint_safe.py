@@ -99,7 +99,7 @@ def test_many_coroutines_of_async_for_are_told(task):
         async with task.checkpoint() as checkpoint:
             await asyncio.gather(*[one(item) async for item in checkpoint.items(ITEMS)])
 
-    with pytest.raises(AirflowFailException, match="coroutines that are not awaited"):
+    with pytest.raises(AirflowFailException, match="makes coroutines and does not await them takes"):
         asyncio.run(run())
 
 
@@ -799,3 +799,102 @@ def test_a_service_that_gives_the_same_cursor_again_is_warned_of(task, caplog):
         for _ in checkpoint.pages(lambda cursor: next(answers)):
             pass
     assert "the cursor that it was called with" in caplog.text
+
+
+# -- groups of errors, and next() -------------------------------------------------------------------------------------
+
+
+class Group(Exception):
+    """As `ExceptionGroup`, which Python 3.10 has not, and anyio's for it."""
+
+    def __init__(self, *exceptions):
+        super().__init__("unhandled errors in a TaskGroup")
+        self.exceptions = exceptions
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_wants_no_other_try_is_raised_as_itself_also_out_of_a_task_group(task, is_async):
+    """Airflow looks at the type of what a task raises, and would retry a group."""
+    group = Group(WorkError("one"), Group(AirflowFailException("the bucket is gone")))
+
+    def plain():
+        with task.checkpoint() as checkpoint:
+            for item in checkpoint.items(ITEMS):
+                if item == "f030":
+                    raise group
+
+    async def coroutine():
+        async with task.checkpoint() as checkpoint:
+            async for item in checkpoint.items(ITEMS):
+                if item == "f030":
+                    raise group
+
+    with pytest.raises(AirflowFailException, match="the bucket is gone"):
+        asyncio.run(coroutine()) if is_async else plain()
+    assert task.data[KEY]["done"] == 30
+
+
+def test_a_group_of_ordinary_errors_stays_a_group(task):
+    with pytest.raises(Group), task.checkpoint() as checkpoint:
+        for _ in checkpoint.items(ITEMS):
+            raise Group(WorkError(), WorkError())
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "TaskGroup"), reason="Python 3.11 or later")
+def test_tasks_of_a_group_that_read_ahead_fail_the_task_at_once_with_the_words_for_it(task):
+    async def work(item):
+        await asyncio.sleep(0)
+
+    async def run():
+        async with task.checkpoint() as checkpoint, asyncio.TaskGroup() as group:
+            async for item in checkpoint.items(ITEMS):
+                group.create_task(work(item))
+
+    with pytest.raises(AirflowFailException, match=r"create_task\(\) in a loop takes the next item"):
+        asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "TaskGroup"), reason="Python 3.11 or later")
+def test_an_eviction_hands_back_also_out_of_a_task_group(stopped_task):
+    task, worked = stopped_task, []
+
+    async def work(checkpoint, item):
+        await asyncio.sleep(0.005)
+        worked.append(item)
+        checkpoint.done(item)
+        if len(worked) == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def run():
+        slots = asyncio.Semaphore(3)
+        async with task.checkpoint() as checkpoint, asyncio.TaskGroup() as group:
+            async for item in checkpoint.items(ITEMS, ack="manual"):
+                async with slots:
+                    await asyncio.sleep(0.01)
+                group.create_task(work(checkpoint, item))
+
+    with pytest.raises(AirflowRescheduleException):
+        asyncio.run(run())
+    assert set(worked) | set(task.run(ITEMS)) == set(ITEMS)
+
+
+def test_next_takes_one_item_after_the_other_as_of_any_iterator(task):
+    worked = []
+    with task.checkpoint() as checkpoint:
+        items = checkpoint.items(ITEMS)
+        first = next(items)
+        worked.append(first)
+        while (item := next(items, None)) is not None:
+            worked.append(item)
+    assert worked == ITEMS
+    assert task.data[KEY]["state"] == "done"
+    assert not task.run(ITEMS)
+
+
+def test_after_next_a_loop_goes_on(task):
+    with task.checkpoint() as checkpoint:
+        pages = checkpoint.pages(lambda cursor: (cursor or 0, (cursor or 0) + 1 if (cursor or 0) < 5 else None))
+        worked = [next(pages)]
+        for page in pages:
+            worked.append(int(page))
+    assert worked == [0, 1, 2, 3, 4, 5]
