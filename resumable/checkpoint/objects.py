@@ -7,7 +7,7 @@ from typing import Any
 
 from resumable import compat
 from resumable.identity import TaskIdentity
-from resumable.stores.object_storage import name_folder, see_folder, tidy
+from resumable.stores.object_storage import name_folder, see_folder, tidy, write_whole
 
 
 class ObjectFolder:
@@ -29,7 +29,7 @@ class ObjectFolder:
         see_folder(self._base)
         self._folder.mkdir(parents=True, exist_ok=True)
         name_folder(self._folder, self._task)
-        (self._folder / name).write_bytes(data)
+        write_whole(self._base, self._folder / name, data)
 
     def get(self, name: str) -> bytes:
         """Raises: FileNotFoundError."""

@@ -75,22 +75,11 @@ class ObjectStorageStore:
             return None
 
     def set(self, key: str, value: Any) -> None:
-        data = json.dumps(value).encode()
-        target = self._object(key)
-        if not self._is_local():
-            self._name_folder()
-            target.write_bytes(data)  # an object is there as a whole, or not at all
-            return
         self._see_folder()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._is_local():
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._name_folder()
-        fresh = self._folder / f".{uuid.uuid4().hex}"
-        with open(fresh.path, "wb") as file:  # noqa: PTH123 - not a path of this machine's own kind
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # the node may be lost right after: that is what the record is for
-        os.replace(fresh.path, target.path)  # noqa: PTH105
-        _sync_folder(self._folder.path)  # the new name is the folder's
+        write_whole(self._base, self._object(key), json.dumps(value).encode())
 
     def delete(self, key: str) -> None:
         self._object(key).unlink(missing_ok=True)
@@ -152,6 +141,29 @@ def name_folder(folder: Any, task: TaskIdentity) -> None:
         whose.write_bytes(json.dumps({**task.ids, "namespace": task.namespace}).encode())
 
 
+def write_whole(base: Any, target: Any, data: bytes) -> None:
+    """
+    Write an object that is there as a whole or not at all, and still there if the node loses its power right after: that is what
+    a record is for.
+    """
+    if not is_local(target):
+        target.write_bytes(data)  # object storage does so by itself
+        return
+    folder = Path(target.path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{uuid.uuid4().hex}"
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, target.path)  # noqa: PTH105 - what a test stops
+    top = Path(base.path)
+    for one in (folder, *folder.parents):  # a new name is its folder's, and that folder's its parent's
+        _sync_folder(one)
+        if one == top:
+            break
+
+
 def tidy(folder: Any) -> None:
     """Take an empty folder away. One that stays is swept one day."""
     with suppress(OSError, ValueError):
@@ -198,7 +210,7 @@ def see_folder(base: Any) -> None:
         raise FileNotFoundError(f"[resumable] store_path {base} is no folder on this worker: is it mounted here?")
 
 
-def _sync_folder(path: str) -> None:
+def _sync_folder(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

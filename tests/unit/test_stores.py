@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import types
 import uuid
@@ -386,6 +388,45 @@ def test_an_object_is_there_as_a_whole_or_not_at_all(storage, monkeypatch):
     with pytest.raises(BaseException, match="died"):
         ObjectStorageStore(TASK).set(KEY, {"a": 2})
     assert ObjectStorageStore(TASK).get(KEY) == {"a": 1}
+
+
+class Disk:
+    """What a file system still has after a power failure: contents and names whose file or folder was synced after the change."""
+
+    def __init__(self, monkeypatch):
+        self.names, self.synced, self.turn = {}, {}, 0
+        self._real = {name: getattr(os, name) for name in ("fsync", "replace", "mkdir")}
+        for name in self._real:
+            monkeypatch.setattr(os, name, functools.partial(self._called, name))
+
+    def _called(self, name, *arguments, **more):
+        self.turn += 1
+        done = self._real[name](*arguments, **more)
+        if name == "fsync":
+            self.synced[os.readlink(f"/proc/self/fd/{arguments[0]}")] = self.turn
+        elif name == "replace":
+            assert self.synced.get(str(arguments[0])), "the content was not synced before it got its name"
+            self.names[str(arguments[1])] = self.turn
+        else:
+            self.names[str(arguments[0])] = self.turn
+        return done
+
+    def lost(self):
+        return [name for name, turn in self.names.items() if self.synced.get(os.path.dirname(name), 0) < turn]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux, to know which file is synced")
+@pytest.mark.parametrize("writes", ["a record", "what a checkpoint has no other room for"])
+def test_what_was_written_to_a_shared_folder_is_still_there_after_a_power_failure(storage, monkeypatch, writes):
+    """Its content, its name, and each folder on the way to it."""
+    disk = Disk(monkeypatch)
+    if writes == "a record":
+        ObjectStorageStore(TASK).set(KEY, {"a": 1})
+        ObjectStorageStore(TASK).set(KEY, {"a": 2})
+    else:
+        ObjectFolder(storage.as_uri(), TASK).put("bitmap", b"content")
+    assert any(name.endswith((".json", "bitmap")) for name in disk.names)
+    assert disk.lost() == []
 
 
 @pytest.mark.parametrize("try_number", [1, 2])  # a task that was deferred is started from the top, as its first try

@@ -2,7 +2,7 @@
 Runs the tests in an environment per version of Airflow, and prints what each version does.
 
     python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrades to 3.3 and to 3.4
-    python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: the store's tests and the scenarios of `CHOSEN`
+    python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: tests of stores and patterns, and the scenarios of `CHOSEN`
     python3 dev.py matrix --lowest         unit and contract tests with the oldest of all that our bounds admit, 2.11 and 3.3
     python3 dev.py matrix --measure        milliseconds per store operation in a real task, Variables left of 200 task instances
 
@@ -31,6 +31,11 @@ OLDER = {"3.3": "3.2", "3.4": "3.3"}
 """The version from which an upgrade with jobs in flight is run."""
 UNIT = ["tests/unit", "tests/contract"]
 STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
+PATTERNS = [
+    f"tests/unit/test_{name}.py"
+    for name in ("checkpoint", "checkpoint_safe", "once_safe", "read_ahead", "watermark", "watermark_safe")
+]
+"""`Checkpoint`, `once`, `Watermark`: what differs between versions is where they keep their state, and Airflow's errors."""
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
 OTHERS = ["-m", "versions", *(f"tests/versions/test_{name}.py" for name in ("maintenance_dag", "without_a_server", "loops"))]
 MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
@@ -59,7 +64,7 @@ def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float
     if "--measure" in flags:
         return [step("measured", python, MEASURE, env)]
     if "--core" in flags:
-        return [step("stores", python, STORES, env), step("scenarios", python, SCENARIOS, {**env, "MATRIX_CORE": "1"})]
+        return [step("stores", python, STORES + PATTERNS, env), step("scenarios", python, SCENARIOS, {**env, "MATRIX_CORE": "1"})]
     steps = [step("unit and contract", python, UNIT, env)]
     if "--lowest" not in flags:
         steps.append(step("scenarios", python, SCENARIOS, env))
