@@ -354,10 +354,12 @@ def test_map_in_threads_stops_at_a_failure_or_tries_again(task):
         worked[item] += 1
         if item == "f020":
             raise WorkError
+        if item > "f020":  # by the other thread, which may be much quicker than the note of the failure
+            until(lambda: checkpoint._progress.failed)
 
     with pytest.raises(ItemsFailedError), task.checkpoint() as checkpoint:
         checkpoint.map(load, ITEMS, concurrency=2)
-    assert len(worked) < 40
+    assert len(worked) <= 22
     with pytest.raises(ItemsFailedError), task.checkpoint() as checkpoint:
         checkpoint.map(load, ITEMS, concurrency=2, tries=2)
     assert worked["f020"] == 3

@@ -412,10 +412,10 @@ class Disk:
         return done
 
     def lost(self):
-        return [name for name, turn in self.names.items() if self.synced.get(os.path.dirname(name), 0) < turn]
+        return [name for name, turn in self.names.items() if self.synced.get(str(Path(name).parent), 0) < turn]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux, to know which file is synced")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux, to know which file is synced")
 @pytest.mark.parametrize("writes", ["a record", "what a checkpoint has no other room for"])
 def test_what_was_written_to_a_shared_folder_is_still_there_after_a_power_failure(storage, monkeypatch, writes):
     """Its content, its name, and each folder on the way to it."""
