@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -68,6 +68,7 @@ class ValueType:
         Raises:
             ConfigurationError: it is of another type.
         """
+        value = self._with_days(value)
         try:
             same = ValueType.of(value) == self
         except ConfigurationError as e:
@@ -83,6 +84,12 @@ class ValueType:
                 "Give all values of one mark the same type."
             )
         return tuple(_plain(part) for part in value) if self.is_tuple else _plain(value)
+
+    def _with_days(self, value: Any) -> Any:
+        """A mark of dates takes a day as pandas, numpy and databases have it: midnight, without a time zone."""
+        if self.is_tuple and isinstance(value, tuple) and len(value) == len(self.names):
+            return tuple(_day(part) if name == "date" else part for name, part in zip(self.names, value, strict=True))
+        return _day(value) if self.names == ("date",) and not self.is_tuple else value
 
     def to_name(self) -> Any:
         return list(self.names) if self.is_tuple else self.names[0]
@@ -149,6 +156,13 @@ def _scalar_name(value: Any) -> str:
     raise ConfigurationError(
         f"{value!r:.200} ({type(value).__name__}) can be no mark. The mark stays. Give {_NAMES}.{_hint(value)}"
     )
+
+
+def _day(value: Any) -> Any:
+    if type(value).__name__ == "datetime64" and not is_missing(value):
+        value = value.astype("datetime64[us]").item()
+    is_day = isinstance(value, datetime) and value.tzinfo is None and value.time() == time.min and not is_missing(value)
+    return value.date() if is_day else value
 
 
 def _is_whole(value: Any) -> bool:

@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from resumable import compat
+from resumable.checkpoint.concurrent import is_coroutine_function
+from resumable.checkpoint.failures import error_text, value_text
 from resumable.errors import ConfigurationError, StateStoreError
 from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.importing import path_of
@@ -63,8 +65,8 @@ def once(
             first. It may be called twice, also for what is gone already. If no process of the task is left to call it (the last
             try was killed, or a user ended the task between two tries), the sweep does: on Airflow 3.3 and later, without a
             context, and if it is a function of a module that ``[resumable] cleanup_modules`` names.
-        alive: called with a kept value before it is used again; False: it is cleaned up and another one is made. What it raises
-            fails the try: a service that does not answer does not say that anything is dead.
+        alive: called with a kept value before it is used again; returns True or False. False: it is cleaned up and another one
+            is made. What it raises fails the try: a service that does not answer does not say that anything is dead.
         context: the task's context; the running task's by default.
 
     Raises:
@@ -77,11 +79,18 @@ def once(
     """
     with compat.final_errors():
         checked_name("once", name, "Nothing was made")
-        if inspect.iscoroutinefunction(create) or inspect.iscoroutinefunction(cleanup):
-            raise ConfigurationError(
-                f"once {name!r}: create and cleanup are plain functions, not coroutine functions. Nothing was made. In a "
-                "coroutine: await asyncio.to_thread(once, ...)"
-            )
+        for what, function in (("create", create), ("cleanup", cleanup), ("alive", alive)):
+            if is_coroutine_function(function):
+                raise ConfigurationError(
+                    f"once {name!r}: {what} is a coroutine function. Nothing was made. Give plain functions; in a coroutine: "
+                    "await asyncio.to_thread(once, ...)"
+                )
+            if function is not None and not callable(function):
+                raise ConfigurationError(
+                    f"once {name!r}: {what} is a {type(function).__name__}. Nothing was made. Give a function."
+                )
+        if create is None:
+            raise ConfigurationError(f"once {name!r}: create is None. Nothing was made. Give a function.")
     with compat.airflow_errors():
         task = CurrentTask.find(context)
         with _locks.setdefault((task.identity, name), threading.RLock()):
@@ -152,7 +161,7 @@ class _Once:
             why = "the task was cleared"
         elif state == "made" and is_being_cleaned:
             why = "an earlier try had begun to clean it up"
-        elif state == "made" and self._alive is not None and not self._alive(value):
+        elif state == "made" and self._alive is not None and not self._is_alive(value):
             why = "alive says that it is dead"
         if why is None:
             return kept
@@ -163,6 +172,22 @@ class _Once:
             )  # refused to an attempt that is given up
             self._clean_up(value)
         return None
+
+    def _is_alive(self, value: Any) -> bool:
+        """
+        Raises:
+            ConfigurationError: the answer is none: nothing says that the value is dead.
+        """
+        assert self._alive is not None
+        answer: Any = self._alive(value)
+        if answer is None or inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise ConfigurationError(
+                f"once {self._name!r}: alive returned {'None' if answer is None else 'something to await'}, neither True nor "
+                "False. What was made is left as it is. Return whether it can still be used."
+            )
+        return bool(answer)
 
     def _made(self, intent: dict[str, Any] | None) -> Any:
         token = intent["token"] if intent else self._fresh_token()
@@ -179,7 +204,10 @@ class _Once:
             value = _called(self._create, token) if wants_token else self._create()
         except Exception as e:
             self._say_what_is_left(
-                f"create failed ({type(e).__name__}), and what it may have made is not known", token, wants_token
+                f"create failed ({type(e).__name__}), and what it may have made is not known",
+                token,
+                wants_token,
+                is_last=compat.is_final(e),
             )
             raise
         try:
@@ -192,21 +220,22 @@ class _Once:
             raise
         except SupersededError:
             # its successor may have been given the same, by the token or by a name
-            _log.warning("resumable: once %r: %.200r was made, and is left: Airflow has given this try up", self._name, value)
+            text = value_text(value)
+            _log.warning("resumable: once %r: %s was made, and is left: Airflow has given this try up", self._name, text)
             raise
         except StateStoreError:
             if wants_token:
-                self._say_what_is_left(f"{value!r:.200} was made and could not be kept", token, wants_token)
+                self._say_what_is_left(f"{value_text(value)} was made and could not be kept", token, wants_token)
             else:
                 self._clean_up(value)
             raise
         self._watch()
         return value
 
-    def _say_what_is_left(self, what: str, token: str, wants_token: bool) -> None:
+    def _say_what_is_left(self, what: str, token: str, wants_token: bool, *, is_last: bool = False) -> None:
         if not wants_token:
             then = "Look for it by hand. A create with a parameter token makes no second one"
-        elif compat.is_last_try(self._task.context):
+        elif is_last or compat.is_last_try(self._task.context):
             then = f"This was the last try: look for what bears the token {token}, and remove it by hand"
         else:
             then = f"The next try calls create with the same token {token}, which makes no second one"
@@ -302,14 +331,14 @@ class _Once:
             # First the write that is refused to an attempt which Airflow has given up: another one may work with it.
             self._stored.save({**self._kept, "is_being_cleaned_up": True}, tries=2)
         except SupersededError as e:
-            _log.info("resumable: once %r: %.200r is left, another try may work with it: %s", self._name, value, e)
+            _log.info("resumable: once %r: %s is left, another try may work with it: %s", self._name, value_text(value), e)
             return
         except StateStoreError as e:
             _log.warning(
-                "resumable: once %r: %.200r is not cleaned up, for it cannot be told whether another try works with it: %s. "
+                "resumable: once %r: %s is not cleaned up, for it cannot be told whether another try works with it: %s. "
                 "The sweep does it, where it may; else do it by hand",
                 self._name,
-                value,
+                value_text(value),
                 e,
             )
             return
@@ -325,10 +354,15 @@ class _Once:
         try:
             self._cleanup(value)
         except Exception as e:
-            _log.warning("resumable: once %r: the clean-up of %.200r failed: %r. Remove it by hand", self._name, value, e)
+            _log.warning(
+                "resumable: once %r: the clean-up of %s failed: %s. Remove it by hand",
+                self._name,
+                value_text(value),
+                error_text(e, value),
+            )
             return False
         self._is_clean = True
-        _log.info("resumable: once %r: %.200r is cleaned up", self._name, value)
+        _log.info("resumable: once %r: %s is cleaned up", self._name, value_text(value))
         return True
 
 

@@ -146,6 +146,15 @@ class Watermark:
             raise ConfigurationError(f"Watermark {self.name}: {what}={interval!r} ends before it begins. Nothing was read.")
         return since, until
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("since", "advance", "is_repeat"):  # of what the block is given
+            with compat.airflow_errors():
+                raise ConfigurationError(
+                    f"Watermark {self.name!r}: {name} is of the interval, which is known inside of its block. Nothing was read. "
+                    "Write: with Watermark(...) as mark:"
+                )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __enter__(self) -> ReadInterval:
         """
         The interval of this run.

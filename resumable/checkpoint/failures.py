@@ -27,10 +27,18 @@ def label(key: Any) -> str:
     return text
 
 
+def value_text(value: Any) -> str:
+    """``repr(value)``, short, without what is secret in it."""
+    text = repr(value)
+    for secret in _found_secrets(value):
+        text = text.replace(secret, _HIDDEN)
+    return _short(without_secrets(text), 200)
+
+
 def error_text(error: BaseException, item: Any) -> str:
     """``repr(error)`` without what is secret in ``item``: the values that its names say to be, and the queries of URLs."""
     text = repr(error)
-    for secret in sorted(set(_secrets_of(item, _DEEPEST)), key=len, reverse=True):
+    for secret in _found_secrets(item):
         text = text.replace(secret, _HIDDEN)
     return without_secrets(text)
 
@@ -42,6 +50,10 @@ def without_secrets(text: str) -> str:
 
 def _short(text: str, most: int = MAX_LABEL) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _found_secrets(value: Any) -> list[str]:
+    return sorted(set(_secrets_of(value, _DEEPEST)), key=len, reverse=True)
 
 
 def _secrets_of(value: Any, deep: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resumable import once
+from resumable import ConfigurationError, StateStoreError, once
 from resumable.stores import SupersededError
 from tests.support.names import AirflowFailException
 from tests.support.runner import Effects, StateStoreDouble
@@ -315,3 +315,67 @@ def test_whatever_dies_when_no_more_than_one_resource_is_there_and_it_is_the_one
     value = once("c", create, cleanup=lambda name: there.update({name: False}), alive=there.get, context=task.context())
     assert [name for name, is_there in there.items() if is_there] == [value]
     assert logging.getLogger("resumable")
+
+
+# -- what people write by mistake -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["refused", "cleaned up", "its clean-up failed", "could not be kept"])
+def test_no_log_shows_what_is_secret_in_a_value(task, caplog, how):
+    """Whatever becomes of it: a value that was refused for its secret as well."""
+    caplog.set_level(logging.INFO)
+    value = {"id": "c-1", "password": "hunter2", "url": "https://me:hunter2@host/x?sig=hunter2"}
+    kept = value if how == "refused" else {"id": "c-1", "url": value["url"]}
+
+    def cleanup(made):
+        if how == "its clean-up failed":
+            raise ConnectionError(f"no answer from {made['url']}")
+
+    def create(token):
+        store.is_down = how == "could not be kept"
+        return kept
+
+    context, store = fenced(task)
+    try:
+        once("c", create, cleanup=cleanup, context=context)
+    except (AirflowFailException, StateStoreError) as e:
+        assert "hunter2" not in str(e)
+    task.end()
+    assert "c-1" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def is_alive(value):
+    return False
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"alive": is_alive}, {"create": None}, {"create": "cluster"}, {"cleanup": "cluster"}, {"alive": True}]
+)
+def test_what_cannot_be_called_and_coroutine_functions_fail_the_task_before_anything_is_made(task, wrong):
+    made = []
+    arguments = {"create": lambda: made.append(1) or "c", **wrong}
+    with pytest.raises(ConfigurationError, match="Nothing was made") as raised:
+        once("c", context=task.context(), **arguments)
+    assert isinstance(raised.value, AirflowFailException)
+    assert not made
+    assert not task.data
+
+
+@pytest.mark.parametrize("answer", [lambda value: None, lambda value: is_alive(value)])
+def test_an_alive_that_says_nothing_removes_nothing(task, answer):
+    """A function without a return, or one that was to be awaited: neither says that the value is dead, or alive."""
+    cloud = Named()
+    value = once("c", cloud.create, cleanup=cloud.delete, context=task.context())
+    with pytest.raises(AirflowFailException, match="neither True nor False"):
+        once("c", cloud.create, cleanup=cloud.delete, alive=answer, context=task.context())
+    assert cloud.alive == {value: True}
+
+
+def test_a_create_that_wants_no_other_try_leaves_its_token_to_a_person(task, caplog):
+    def create(token):
+        raise AirflowFailException("no quota")
+
+    with pytest.raises(AirflowFailException, match="no quota"):
+        once("c", create, context=task.context())
+    assert "This was the last try: look for what bears the token" in caplog.text

@@ -6,7 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
@@ -245,6 +245,32 @@ def test_what_pandas_gives_is_what_a_person_takes_it_for(airflow: Deployment) ->
     with pytest.raises(AirflowFailException, match=r"pandas\.Timestamp"):
         work(times, "d", start=DAY, to=numpy.datetime64("2026-01-03"))
     assert work(times, "e", start=DAY, until=pandas.NaT) == (datetime(2026, 1, 2, 0, 0, 0, 123456, timezone.utc),) * 2
+
+
+def test_a_mark_of_dates_takes_a_day_as_pandas_and_databases_have_it(airflow: Deployment) -> None:
+    """``df["day"].max()`` is midnight without a time zone; a time of day, or a time zone, is no day."""
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    first = date(2026, 1, 1)
+    column = pandas.Series(pandas.to_datetime(["2026-01-02"]))
+    assert work(airflow, "a", start=first, to=column.max())[0] == first
+    assert work(airflow, "b", start=first, to=numpy.datetime64("2026-01-03")) == (date(2026, 1, 2), None)
+    assert work(airflow, "c", start=first, to=datetime(2026, 1, 4)) == (date(2026, 1, 3), None)
+    assert work(airflow, "d", start=first, until=numpy.datetime64("NaT")) == (date(2026, 1, 4), date(2026, 1, 4))
+    for wrong in (pandas.Timestamp("2026-01-05 05:00"), pandas.Timestamp("2026-01-05", tz="UTC")):
+        with pytest.raises(AirflowFailException):
+            work(airflow, "e", start=first, to=wrong)
+    pairs = Deployment()
+    assert work(pairs, "a", start=(first, 0), to=(pandas.Timestamp("2026-01-02"), numpy.int64(7))) == ((first, 0), None)
+    assert work(pairs, "b", start=(first, 0), until=(date(2026, 1, 3), 0))[0] == (date(2026, 1, 2), 7)
+
+
+@pytest.mark.parametrize("name", ["since", "advance", "is_repeat"])
+def test_a_mark_that_is_used_without_its_block_says_what_to_write(airflow: Deployment, name: str) -> None:
+    mark = opened(airflow, airflow.run("a"))
+    with pytest.raises(AirflowFailException, match=r"with Watermark\(\.\.\.\) as mark"):
+        getattr(mark, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mark.nothing
 
 
 # -- records and arguments --------------------------------------------------------------------------------------------
