@@ -34,7 +34,7 @@ class SlowStore(MemoryStore):
         self.reads += 1
         return super().get(key)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         time.sleep(REQUEST)
         self.writes += 1
         self.written += len(json.dumps(value))
