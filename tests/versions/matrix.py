@@ -3,7 +3,6 @@ Runs the tests in an environment per version of Airflow, and prints what each ve
 
     python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrades to 3.3 and to 3.4
     python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: tests of stores and patterns, and the scenarios of `CHOSEN`
-    python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: tests of stores and patterns, and the scenarios of `CHOSEN`
     python3 dev.py matrix --lowest         unit and contract tests with the oldest of all that our bounds admit, 2.11 and 3.3
     python3 dev.py matrix --measure        milliseconds per store operation in a real task, Variables left of 200 task instances
 
