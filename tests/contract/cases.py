@@ -121,6 +121,12 @@ class EmrBench:
             if step.state in ("PENDING", "RUNNING"):
                 self.server.finish(step.id, "COMPLETED" if ok else "FAILED", "" if ok else "boom")
 
+    def fail_in_part(self) -> None:
+        """The first of the steps that run fails, the second goes on."""
+        running = [step for step in self.server.steps(self.cluster) if step.state in ("PENDING", "RUNNING")]
+        if len(running) > 1:
+            self.server.finish(running[0].id, "FAILED", "boom")
+
     def at_once(self) -> None:
         self.server.duration = 0
 

@@ -126,6 +126,8 @@ class TaskInstance:
         self.text: Callable[[], str] | None = None
         self.is_all_written = False
         self.on_defer: Callable[[Any], None] = lambda trigger: None
+        self.run_trigger: Callable[[TaskDeferred], tuple[str, dict[str, Any]]] = lambda deferred: _run_trigger(deferred)
+        self.more_text = ""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -161,7 +163,7 @@ class TaskInstance:
                     self.on_defer(deferred.trigger)
                     effects.run("defer", lambda: None)
                 is_first = False
-                method, kwargs = _run_trigger(deferred)
+                method, kwargs = self.run_trigger(deferred)
                 operator, context = self._process(effects)
                 start = functools.partial(operator.resume_execution, method, kwargs, context)
 
@@ -205,6 +207,8 @@ class TaskInstance:
         operator = self.make()
         if self.text is not None or self.is_all_written:
             in_file(operator, self.file, self.text and self.text())
+            with self.file.open("a") as file:
+                file.write(self.more_text)
         store = StateStoreDouble(self.data, effects, self.store_down)
         return operator, {"ti": ti, "task_instance": ti, "dag_run": run, "task_state_store": store, "task": operator}
 

@@ -1,0 +1,53 @@
+"""Whatever happens to a task of a ready-made operator, its service shows what was promised: lives that are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from tests.contract.cases import CASES, Case
+from tests.life.script import run, step
+from tests.life.task_life import POLICY, OperatorLife
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+BY_NAME = {str(case): case for case in CASES}
+LIVES = 3
+"""Of each operator in each mode, by default."""
+
+
+class ContractLife(OperatorLife):
+    """Of any operator under contract."""
+
+    def case_of(self, name: str) -> Case:
+        return BY_NAME[name]
+
+    def begin(self, **given: Any) -> None:
+        """The task. `life_of` draws it."""
+        self.begins(**given)
+
+
+def life_of(case: Case) -> type[ContractLife]:
+    """The machine that draws lives of one case; its scripts are played by `ContractLife`."""
+    waits = ["poll"] if case.deferrable else ["poll", "reschedule"]
+    draws: dict[str, Any] = {
+        "case": st.just(str(case)),
+        "wait": st.sampled_from(waits),
+        "retries": st.integers(0, 2),
+        "policy": POLICY,
+        "moves": st.booleans(),
+        "policy_fails": st.sampled_from([False, False, False, True]),
+    }
+
+    class Life(ContractLife):
+        __qualname__ = ContractLife.__qualname__
+        begin = step(first=True, **draws)(ContractLife.begin)
+
+    return Life
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_whatever_happens_to_a_task_its_service_shows_what_was_promised(case: Case) -> None:
+    run(life_of(case), examples=LIVES, steps=10)

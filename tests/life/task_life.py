@@ -1,0 +1,498 @@
+"""
+The life of one task instance of one operator: what ordinary days, bad networks, users and authors do to it, drawn.
+
+The operator's own code runs as Airflow's task runner runs it (`tests.support.runner`), against a service that keeps count. A
+start is one step of a script, with what happens during it::
+
+    begin(case='custom-find', wait='poll', retries=1, policy={}, moves=False, policy_fails=False)
+    start(then=[(3, 'dies')], last='job succeeds')
+    job_ends('fails')
+    start(then=[], last='job succeeds')
+
+Left out, in full: a job that runs is never forgotten by its service; a job number of a service is never used again; an edit is
+made once in a history (older files that come back are drawn elsewhere); nobody but the task submits to the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import strategies as st
+
+from resumable import compat
+from tests.life import invariants
+from tests.life.script import Told, step
+from tests.services import Drop, Refuse
+from tests.support.names import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from tests.support.runner import TaskInstance, WorkerDied, _run_trigger
+
+QUIET = 25
+"""Effects without anything that happens, while the job runs, after which the start is brought to its end by ``last``."""
+
+SIGNAL_PATIENCE = 4.0
+"""Seconds that a process may take to act on a signal."""
+
+MOST_EFFECTS = 600
+"""Of one start, before it is taken for one that never ends."""
+
+_PAGE = "<html>404 Not Found</html>"
+
+FAULTS: dict[str, tuple[Callable[[], Any], int]] = {
+    "503": (lambda: Refuse(status=503), 6),
+    "503 once": (lambda: Refuse(status=503), 1),
+    "429": (lambda: Refuse(status=429), 1),
+    "404 of a proxy": (lambda: Refuse(status=404, body=_PAGE), 1),
+    "403": (lambda: Refuse(status=403), 1),
+    "dropped": (Drop, 1),
+    "503 after it was done": (lambda: Refuse(status=503, after_effect=True), 1),
+    "answered and not done": (lambda: Refuse(status=200, body={}), 1),
+}
+"""How a call may go wrong, and how often in a row."""
+
+AT_CALLS = {
+    "submit": ("503 once", "429", "403", "dropped", "503 after it was done"),
+    "status": ("503", "429", "404 of a proxy", "dropped"),
+    "stop": ("503 once", "dropped", "answered and not done"),
+}
+
+OF_JOB = ("job succeeds", "job fails", "job fails in part", "job is skipped")
+OF_TASK = ("dies", "evicted", "stopped by a user", "times out", "store down")
+OF_TRIGGER = ("reassigned", "trigger fails")
+WRONG = [f"{call}: {fault}" for call, faults in AT_CALLS.items() for fault in faults]
+
+HAPPENINGS = st.sampled_from([*OF_JOB, *OF_TASK, *OF_TASK, *OF_TRIGGER, *WRONG])
+THEN = st.lists(st.tuples(st.integers(0, 9), HAPPENINGS), max_size=3)
+LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "dies"])
+
+POLICY = st.fixed_dictionaries(
+    {},
+    optional={
+        "on_failed": st.just("fail"),
+        "on_missing": st.just("fail"),
+        "on_change": st.sampled_from(["reattach", "fail"]),
+        "on_clear": st.just("reattach"),
+        "on_timeout": st.just("detach"),
+        "on_final_failure": st.just("cancel"),
+    },
+)
+
+BUGS = (AttributeError, TypeError, KeyError, IndexError, NameError, RecursionError, AssertionError)
+
+_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
+
+
+class Stopped(Exception):
+    """A user ended the task while no process held it."""
+
+
+class OperatorLife(Told):
+    """The base: a subclass says where its cases are, and draws `begin`."""
+
+    bench: Any = None
+    _stack: ExitStack | None = None
+
+    def case_of(self, name: str) -> Any:
+        """The case: ``ours``, ``extra``, ``deferrable`` and ``bench``, as those of the contract."""
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        """What the task's code takes for the passing of time."""
+
+    # -- the steps
+
+    def begins(
+        self, case: str, wait: str, retries: int, policy: dict[str, str], *, moves: bool = False, policy_fails: bool = False
+    ) -> None:
+        self.case, self.moves, self.policy_fails = self.case_of(case), moves, policy_fails
+        self._stack = ExitStack()
+        logging.disable(logging.CRITICAL)
+        self._stack.callback(logging.disable, logging.NOTSET)
+        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        main = threading.main_thread()
+        is_main = lambda: threading.current_thread() is main
+        patch.setattr(time, "sleep", lambda s: self._pause(s) if is_main() else _real_sleep(min(s, 0.02)))
+        patch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(0, *a))
+        self.bench = self._stack.enter_context(self.case.bench(patch))
+        self.policy = dict(policy)
+        if wait == "reschedule" and not self.case.deferrable:
+            self.policy["wait"] = wait
+        self.task = TaskInstance(self._make, retries=retries)
+        self.task.store_down = self._is_store_down
+        self.task.run_trigger = self._defer
+        self.task.is_all_written = not moves
+        if moves:
+            self.task.text = lambda: "# nothing of the job stands here as a constant\n"
+        self.parses = 0
+        self.is_edited = self.has_gained_a_field = False
+        self.ended: str | None = None
+        self.tries: set[int] = set()
+        self.edits = 0
+        self.may_cancel = self.is_good = self.is_skipped = self.is_refusing = False
+        self.last_end = ""
+        self.known_jobs = self.known_cancels = self.known_active = 0
+        self.jobs = 0
+        self.was_in_doubt = False
+        self.is_of_before = False  # the job that runs, or ended last, is of before a clear
+        self.store_down_for = 0
+        self._signalled: str | None = None
+        self._then: list[tuple[int, str]] = []
+
+    @step(lambda self: self.ended is None, then=THEN, last=LAST)
+    def start(self, then: list[tuple[int, str]], last: str) -> None:
+        """Airflow starts the task. ``then``: after so many more effects, that happens; ``last``: what ends a wait in the end."""
+        self._start(then, last)
+
+    @step(lambda self: self.bench.active(), how=st.sampled_from(OF_JOB))
+    def job_ends(self, how: str) -> None:
+        """While no process holds the task."""
+        self._happens(how)
+
+    @step(lambda self: not self.bench.active() and self.jobs and self.last_end)
+    def job_is_forgotten(self) -> None:
+        before = self.bench.jobs()
+        self.bench.forget()
+        self.known_jobs -= before - self.bench.jobs()
+        self.is_good = False
+        self.is_skipped = False
+
+    @step(lambda self: self.tries)
+    def clear(self) -> None:
+        self._clear()
+
+    @step()
+    def clear_a_sibling(self) -> None:
+        self.task.clear_number += 1
+
+    @step(lambda self: not self.moves and not self.is_edited)
+    def edit_the_job(self) -> None:
+        self.is_edited = True
+        self.edits += 1
+        self.may_cancel |= self.policy.get("on_change", "restart") == "restart"
+        self.is_good = self.is_skipped = self.is_refusing = False
+
+    @step(lambda self: len(self.task.more_text) < 40)
+    def edit_elsewhere_in_the_file(self) -> None:
+        self.task.more_text += "OTHER = 'x'\n"
+
+    @step(lambda self: not self.has_gained_a_field)
+    def upgrade_the_provider(self) -> None:
+        self.has_gained_a_field = True
+
+    # -- what happens
+
+    def _make(self) -> Any:
+        self.parses += 1
+        is_other = self.is_edited or (self.moves and self.parses % 2 == 0)
+        arguments = self.bench.other_arguments() if is_other else self.bench.arguments()
+        more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
+        operator = self.case.ours(task_id="task", **{**arguments, **self.case.extra, **more})
+        if self.has_gained_a_field:
+            operator.template_fields = (*type(operator).template_fields, "environments")
+            operator.environments = [{"environment_key": "default"}]
+        if self.policy_fails:
+            operator.retry_policy = _Fails()
+        return operator
+
+    def _start(self, then: Iterable[tuple[int, str]], last: str) -> None:
+        self._then, self._last = [tuple(item) for item in then], last  # type: ignore[misc]
+        self._waited = self._effects = 0
+        self._faulty = bool(self.store_down_for) or any(what not in OF_JOB for _, what in self._then)
+        self._signalled = None
+        self._had_job = True
+        self._broken: invariants.Broken | None = None
+        self._fails_trigger = False
+        self.task.state = "running"
+        self.tries.add(self.task.try_number)
+        number = self.task.try_number
+        error: BaseException | None = None
+        try:
+            self.task.attempt(listener=self._listen)
+            outcome = "success"
+            self.task.try_number += 1
+        except AirflowRescheduleException as e:
+            self.task.try_number, outcome, error = number, "handed back", e
+        except AirflowSkipException as e:
+            outcome, error = "skipped", e
+        except AirflowFailException as e:
+            outcome, error = "failed", e
+        except WorkerDied as e:
+            outcome, error = "died", e
+        except Stopped as e:
+            outcome, error = "stopped", e
+        except (Exception, AirflowTaskTimeout, *compat_stopped()) as e:
+            outcome, error = "try failed", e
+        if self._broken is not None:
+            raise self._broken
+        self.task.effects.listener = None
+        self._look()
+        self.cover(f"a start: {outcome}")
+        self._ended_as(outcome, number, error)
+
+    def _ended_as(self, outcome: str, number: int, error: BaseException | None) -> None:
+        self._check_error(outcome, error)
+        is_last = number > self.task.max_tries or (self.policy_fails and outcome == "try failed")
+        if self._signalled == "stopped by a user" or outcome == "stopped":
+            self.ended = "stopped"
+            self._check_stop()
+        elif outcome in ("success", "skipped", "failed"):
+            self.ended = outcome
+        elif outcome != "handed back" and is_last:
+            self.ended = "failed"
+        if outcome == "success":
+            right = self.last_end == "job succeeds" and not self.bench.active()
+            invariants.SUCCESS_FALSE.holds(right, f"the task is a success, its job's end: {self.last_end or 'none, it runs'}")
+        if self.is_skipped and outcome in ("success", "failed", "try failed") and not self._faulty:
+            invariants.VERDICT.holds(False, f"the operator skips for such a job, the task is: {outcome} ({error!r})")
+        if self.ended == "failed":
+            self._check_left(outcome)
+
+    def _listen(self, effect: str) -> None:
+        """After each effect of the process."""
+        self._effects += 1
+        try:
+            self._look()
+            invariants.NEVER_ENDS.holds(self._effects < MOST_EFFECTS, f"{self._effects} effects in one start, the last: {effect}")
+        except invariants.Broken as e:
+            self._broken = self._broken or e
+            self.task.effects.dead = True
+            return
+        if threading.current_thread() is not threading.main_thread() or effect == "defer":
+            return
+        self._waited += 1
+        if self._then:
+            if self._waited > self._then[0][0]:
+                what = self._then.pop(0)[1]
+                self._waited = 0
+                self._happens(what, effect)
+        elif self._waited > QUIET and self._known_to_run():
+            self._waited = 0
+            self._happens(self._last, effect)
+
+    def _known_to_run(self) -> bool:
+        return bool(self.bench.active()) and self.task.data.get("resumable", {}).get("job") is not None
+
+    def _happens(self, what: str, effect: str = "") -> None:
+        self.cover(what)
+        if what in OF_JOB:
+            self._job_ends(what)
+        elif what == "dies":
+            self.task.effects.dead = True
+        elif what in ("evicted", "stopped by a user"):
+            if self._signalled is None and self._known_to_run():
+                self._signalled = what
+                if what == "stopped by a user":
+                    self.task.state = "failed"
+                    self.may_cancel = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                until = time.monotonic() + SIGNAL_PATIENCE
+                while time.monotonic() < until:  # whatever comes of the signal comes at this effect, each time
+                    _real_sleep(0.002)
+        elif what == "times out":
+            if effect.startswith("http"):
+                self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
+                raise AirflowTaskTimeout("execution_timeout")
+        elif what == "store down":
+            self.store_down_for = 2
+        elif ":" in what:
+            call, _, fault = what.partition(": ")
+            make, times = FAULTS[fault]
+            for operation in self._operations(call):
+                self.bench.server.fault(operation, make(), times=times)
+
+    def _operations(self, call: str) -> tuple[str, ...]:
+        named = {"submit": (self.bench.submit,), "status": self.bench.status[:1], "stop": (self.bench.stop,)}[call]
+        return tuple(name for name in named if name)
+
+    def _job_ends(self, what: str) -> None:
+        if not self.bench.active():
+            return
+        if what == "job fails in part":
+            in_part = getattr(self.bench, "fail_in_part", None)
+            if in_part is not None:
+                in_part()
+                self.may_cancel = True  # what still runs of it is stopped before another job is submitted
+                self._notes_failure(what)
+            return
+        if what == "job is skipped":
+            if (skip := getattr(self.bench, "skip", None)) is None:
+                return
+            skip()
+            self.is_skipped = not self.is_of_before
+        else:
+            self.bench.finish(ok=what == "job succeeds")
+        if what == "job succeeds" and self.last_end != "job fails in part":
+            self.is_good = not self.is_of_before
+        elif what == "job fails":
+            self._notes_failure(what)
+        if self.last_end != "job fails in part" or self.bench.active():
+            self.last_end = what
+        self.known_active = self.bench.active()
+
+    def _notes_failure(self, what: str) -> None:
+        self.last_end = what
+        self.is_refusing = self.policy.get("on_failed") == "fail" and not self.is_of_before
+
+    def _is_store_down(self, verb: str) -> bool:
+        if self.store_down_for:
+            self.store_down_for -= 1
+            return True
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        self.sleep(seconds)
+        _real_sleep(min(seconds, 0.0005))
+
+    def _defer(self, deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
+        """The task is deferred: what was to happen happens now, and then its trigger runs."""
+        while self._then:
+            what = self._then.pop(0)[1]
+            if what == "reassigned":
+                self._triggerer_stops(deferred.trigger, "deferred")
+            elif what == "stopped by a user":
+                self.may_cancel = True
+                self._had_job = self._known_to_run()
+                self._triggerer_stops(deferred.trigger, "failed")
+                raise Stopped
+            elif what in ("trigger fails", "times out"):
+                self.cover(what)
+                return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has lost it"]}
+            elif what not in OF_TASK:
+                self._happens(what)
+        if self._known_to_run():
+            self._happens("job fails" if self._last == "job fails" else "job succeeds")
+        answer = _run_trigger(deferred)
+        self._look()
+        return answer
+
+    def _triggerer_stops(self, trigger: Any, state: str) -> None:
+        """The triggerer stops its trigger while Airflow says that the task is in a state; it was given to another, or marked."""
+        self.cover(f"a triggerer stops its trigger, the task is {state}")
+        _, kwargs = trigger.serialize()
+        again = type(trigger)(**kwargs)
+        again.task_instance = None
+
+        async def seen(_: Any) -> str:
+            return state
+
+        with mock.patch("resumable.compat.state_seen_by_trigger", seen):
+            asyncio.run(again.on_kill())
+        self._look()
+
+    def _clear(self) -> None:
+        if self.task.try_number in self.tries:
+            self.task.try_number += 1  # a hand-back waits: the clear starts another try
+        self.task.clear()
+        self.ended = None
+        self.tries, self.edits = set(), 0
+        self.jobs = 0
+        self.is_of_before = True
+        self.may_cancel |= self.policy.get("on_clear", "restart") == "restart" or self.is_edited
+        self.is_good = self.is_skipped = self.is_refusing = False
+        self.was_in_doubt = self.task.data.get("resumable", {}).get("state") == "submitting"
+        if self.was_in_doubt and hasattr(self.bench, "abandon"):
+            # nothing of this service tells what became of the submit: a clear starts another job beside it
+            self.bench.abandon()
+            self.known_active = self.bench.active()
+
+    # -- what must hold
+
+    def _look(self) -> None:
+        """Look at the service: called after everything that may have changed it."""
+        jobs, active, cancels = self.bench.jobs(), self.bench.active(), self.bench.cancels()
+        was_active = self.known_active
+        new, self.known_jobs = jobs - self.known_jobs, jobs
+        told, self.known_cancels, self.known_active = cancels > self.known_cancels, cancels, active
+        invariants.one_at_once(range(active))
+        if told and was_active and not new:
+            invariants.none_cancelled_for_nobody(["the job"], ["the job"] if self.may_cancel else [])
+        if new > 0:
+            self.jobs += new
+            invariants.jobs_per_try(self.jobs, len(self.tries), self.edits)
+            invariants.RESULT_LOST.holds(not self.is_good, "its job had succeeded, and another one was submitted")
+            invariants.VERDICT.holds(not self.is_skipped, "the operator skips for its job, and another one was submitted")
+            refused = "on_failed=fail, its job had failed, and another one was submitted"
+            invariants.POLICY.holds(not self.is_refusing, refused)
+            self.is_good = False
+            # where the same token is the only way to find out about a submit from before a clear, that may make its job
+            self.is_of_before, self.was_in_doubt = self.was_in_doubt, False
+            self.edits += self.is_of_before
+            self.may_cancel = self._signalled == "stopped by a user" or self.is_of_before
+            self.last_end = ""
+
+    def _check_error(self, outcome: str, error: BaseException | None) -> None:
+        if outcome != "try failed" or self._faulty:
+            return
+        invariants.ERROR_UNREADABLE.holds(not isinstance(error, BUGS), f"{error!r}")
+
+    def _check_stop(self) -> None:
+        can_stop = getattr(self.bench, "can_stop", True)
+        if can_stop and self._had_job and not self.stop_faults():
+            invariants.STOP_LOST.holds(not self.bench.active(), "a user stopped the task, its job runs on")
+
+    def stop_faults(self) -> list[Any]:
+        """What may have kept a cancel from its job: drawn in this history."""
+        drawn = [given for name, given in self.history if name == "start"]
+        return [what for given in drawn for _, what in given["then"] if what.startswith("stop") or what == "store down"]
+
+    def _check_left(self, outcome: str) -> None:
+        if not self.bench.active() or outcome == "died":
+            return  # a dead worker says nothing: what it leaves is for the sweep
+        record = self.task.data.get("resumable", {})
+        said = record.get("left") or record.get("state") == "submitting" or self.stop_faults()
+        invariants.LEFT_UNSAID.holds(said, f"the task has failed, its job runs, and the record is {record}")
+
+    def end(self) -> None:
+        """Nothing breaks any more: a few tries must do."""
+        if self.bench is None:
+            return
+        self.bench.server.clear_faults()
+        self.store_down_for = 0
+        told: list[str] = []
+        for _ in range(8 + 2 * self.task.retries):
+            if self.ended in ("success", "skipped"):
+                return
+            if self.ended is not None:
+                if self.bench.active():
+                    self._job_ends("job fails")  # what the errors advise: wait for its end, or stop it; then clear
+                self._clear()
+            before = self.ended
+            self._start([], "job succeeds")
+            if self.ended is None and self._known_to_run():
+                self._job_ends("job succeeds")
+            told.append(f"{before} -> {self.ended}, try {self.task.try_number}")
+        invariants.NO_TRY_HELPS.holds(self.ended in ("success", "skipped"), f"{told}")
+
+    def clean_up(self) -> None:
+        if self._stack is not None:
+            with suppress(Exception):
+                self._stack.close()
+            self._stack = None
+
+
+def compat_stopped() -> tuple[type[BaseException], ...]:
+    """What ends a process that Airflow 2 has told to stop."""
+    found = compat._exception("AirflowTaskTerminated")
+    return (found,) if isinstance(found, type) else ()
+
+
+class _Fails:
+    """A ``retry_policy`` that fails the task at its first failure, whatever tries are left."""
+
+    def evaluate(self, **_: Any) -> Any:
+        return mock.Mock(action=mock.Mock(value="fail"))

@@ -1,0 +1,73 @@
+"""Whatever happens to a task of an operator that somebody wrote himself: lives that are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from tests.life.own_operators import CASES, UNSEEN, OwnCase
+from tests.life.script import run, step
+from tests.life.task_life import POLICY, OperatorLife
+
+LIVES = 60
+"""Of each operator, by default."""
+
+
+class OwnLife(OperatorLife):
+    """Of operators on `ResumableMixin`, and of one that `make_resumable` made."""
+
+    def case_of(self, name: str) -> OwnCase:
+        return CASES[name]
+
+    def begin(self, case: str, looks_to_stop: int, **given: Any) -> None:
+        """The task. `life_of` draws it."""
+        self.looks_to_stop = looks_to_stop
+        self.begins(case, **given)
+        self.bench.server.effect = lambda name, do: self.task.effects.run(name, do)
+
+    def sleep(self, seconds: float) -> None:
+        self.bench.server.now += seconds
+
+    @step(lambda self: self.bench.active())
+    def job_shows_a_state_of_next_year(self) -> None:
+        for job in self.bench.server.jobs:
+            if job.state == "RUNS":
+                job.state = UNSEEN
+
+    @step(seconds=st.sampled_from([1.0, 20.0, 600.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.server.now += seconds
+
+    @step(times=st.integers(1, 2))
+    def list_says_nothing(self, times: int) -> None:
+        """One answer, or two, from a server that is behind."""
+        from tests.services import Refuse
+
+        self.bench.server.clear_faults()
+        self.bench.server.fault("find", Refuse(status=200), times=times)
+
+
+def life_of(case: OwnCase) -> type[OwnLife]:
+    """The machine that draws lives of one case; its scripts are played by `OwnLife`."""
+    draws: dict[str, Any] = {
+        "case": st.just(str(case)),
+        "wait": st.sampled_from(["poll", "reschedule"]),
+        "retries": st.integers(0, 2),
+        "policy": POLICY,
+        "moves": st.booleans(),
+        "policy_fails": st.sampled_from([False, False, False, True]),
+        "looks_to_stop": st.sampled_from([0, 2]),
+    }
+
+    class Life(OwnLife):
+        __qualname__ = OwnLife.__qualname__
+        begin = step(first=True, **draws)(OwnLife.begin)
+
+    return Life
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=str)
+def test_whatever_happens_to_a_task_its_service_shows_what_was_promised(case: OwnCase) -> None:
+    run(life_of(case), examples=LIVES, steps=14)
