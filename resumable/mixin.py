@@ -389,6 +389,16 @@ class DurableBase(_StartedAgainInTime, ABC):
             if seen.state is JobState.SUCCEEDED:
                 attempt.plan = Deliver("the job has succeeded")
             return True
+        if seen.state is JobState.FAILED and self._resumable_waits() and trouble.owes_a_verdict(error):
+            self.log.warning(
+                "resumable: waiting for %s failed, and the job has ended meanwhile (%s): what comes of that is asked of the "
+                "operator's own code: %r",
+                attempt.handle,
+                seen,
+                error,
+            )
+            attempt.plan = Conclude("the job has ended, and the wait failed without a verdict on it")
+            return True
         self._resumable_failed(context, attempt, seen, error)
         return False
 
@@ -1009,6 +1019,16 @@ class _WaitTrouble:
     def __init__(self) -> None:
         self._quick = 0
         self._began = 0.0
+        self._has_asked = False
+
+    def owes_a_verdict(self, error: BaseException) -> bool:
+        """
+        Whether ``error`` speaks of a request and not of the job that has ended by now: how it ended (failed, to be skipped) is
+        the operator's own code to say. Once.
+        """
+        speaks_of_a_request = isinstance(error, JobNotFound) or is_only_of_the_wait(error)
+        first, self._has_asked = not self._has_asked, True
+        return first and speaks_of_a_request and not _is_of_a_waiter(error)
 
     def wait_begins(self) -> None:
         self._began = time.monotonic()
@@ -1022,6 +1042,11 @@ class _WaitTrouble:
             return False
         time.sleep(min(2.0**self._quick, 30.0) if seen.state is JobState.ACTIVE else 0)
         return True
+
+
+def _is_of_a_waiter(error: BaseException | None) -> bool:
+    """Whether botocore's waiter raised it, or what caused it: that is a verdict on the job, or a limit of the wait."""
+    return error is not None and (type(error).__name__ == "WaiterError" or _is_of_a_waiter(error.__cause__))
 
 
 def _names_in(code: Any) -> set[str]:

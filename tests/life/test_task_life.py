@@ -11,7 +11,7 @@ from tests.life.own_operators import CASES, UNSEEN, OwnCase
 from tests.life.script import run, step
 from tests.life.task_life import POLICY, OperatorLife
 
-LIVES = 60
+LIVES = 120
 """Of each operator, by default."""
 
 
