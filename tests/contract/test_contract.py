@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import pkgutil
-import random
 import re
 import signal
 import time
@@ -216,33 +215,6 @@ def test_a_job_that_keeps_failing_is_asked_for_once_a_try_and_each_failure_uses_
     assert instance.run(between=fail, listener=listener) == "failed"
     assert (bench.jobs(), len(instance.errors), bench.cancels()) == (retries + 1, retries + 1, 0)
     assert instance.record["state"] == "failed"
-
-
-@pytest.mark.parametrize("wait", ["poll", "reschedule"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_happens_to_a_task_its_failing_jobs_are_no_more_than_its_tries(
-    case: Case, bench: Bench, wait: str, seed: int
-) -> None:
-    """A worker dies at a random effect or none does; the job fails at a random moment, seen or unseen."""
-    chance = random.Random(f"{case} {wait} {seed}")
-    instance = task(case, bench, **lives(case, wait))
-    instance.retries = instance.max_tries = retries = 4
-
-    def fail_unseen() -> None:
-        if chance.random() < 0.5 and bench.active():
-            bench.finish(ok=False)
-
-    def happen(_effect: str) -> None:
-        if not instance.data.get("resumable", {}).get("job"):
-            return
-        if chance.random() < 0.1:
-            instance.effects.dead = True
-        elif chance.random() < 0.3 and bench.active():
-            bench.finish(ok=False)
-
-    instance.on_defer = lambda _trigger: bench.active() and bench.finish(ok=False)
-    assert instance.run(between=fail_unseen, listener=happen, most=200) == "failed"
-    assert bench.jobs() <= len(instance.errors) == retries + 1
 
 
 def evict_in_the_wait(instance: TaskInstance) -> None:

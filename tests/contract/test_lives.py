@@ -14,7 +14,7 @@ from tests.life.task_life import POLICY, OperatorLife
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_NAME = {str(case): case for case in CASES}
-LIVES = 3
+LIVES = 4
 """Of each operator in each mode, by default."""
 
 
@@ -39,6 +39,7 @@ def life_of(case: Case) -> type[ContractLife]:
         "policy": POLICY,
         "moves": st.booleans(),
         "policy_fails": st.sampled_from([False, False, False, True]),
+        "limited": st.sampled_from([False, False, True]),
     }
 
     class Life(ContractLife):

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import JobNotFound, ResumableMixin
 from resumable.adapt import make_resumable
+from tests.life.invariants import RESULT_STRANGE
 from tests.services import Drop, Refuse
 from tests.support.names import AirflowSkipException, BaseOperator
 
@@ -250,13 +251,21 @@ class Find(Resend):
 
 
 class Wrapped(Resend):
-    """With an ``execute`` of its own."""
+    """With an ``execute`` of its own, that asks for a second job in the same start: an error, which it takes for a no."""
 
     def execute(self, context: Any) -> Any:
         context["ti"].xcom_push("began", True)
         result = super().execute(context)
         context["ti"].xcom_push("ended", result)
-        return result
+        self.word += " once more"
+        try:
+            again = super().execute(context)
+        except Exception as e:
+            if "A second job was asked for in one start" in str(e):
+                return result
+            raise
+        RESULT_STRANGE.holds(False, f"a second job was asked for, and answered with {again}, as the first with {result}")
+        return None
 
 
 class ForAirflows(_Written, ResumableJobMixin, BaseOperator):

@@ -29,7 +29,7 @@ from unittest import mock
 import pytest
 from hypothesis import strategies as st
 
-from resumable import compat
+from resumable import ResumableError, compat
 from tests.life import invariants
 from tests.life.script import Told, step
 from tests.services import Drop, Refuse
@@ -78,7 +78,8 @@ WRONG = [f"{call}: {fault}" for call, faults in AT_CALLS.items() for fault in fa
 
 HAPPENINGS = st.sampled_from([*OF_JOB, *OF_TASK, *OF_TASK, *OF_TRIGGER, *WRONG])
 THEN = st.lists(st.tuples(st.integers(0, 9), HAPPENINGS), max_size=3)
-LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "dies"])
+LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
+MEANWHILE = ("a sibling is cleared", "the file is edited elsewhere", "the provider gains a field")
 
 POLICY = st.fixed_dictionaries(
     {},
@@ -117,8 +118,26 @@ class OperatorLife(Told):
     # -- the steps
 
     def begins(
-        self, case: str, wait: str, retries: int, policy: dict[str, str], *, moves: bool = False, policy_fails: bool = False
+        self,
+        case: str,
+        wait: str,
+        retries: int,
+        policy: dict[str, str],
+        *,
+        moves: bool = False,
+        policy_fails: bool = False,
+        limited: bool = False,
     ) -> None:
+        """
+        Args:
+            case: the operator, in its mode.
+            wait: ``poll`` or ``reschedule``.
+            retries: Airflow's.
+            policy: ``resume_policy``.
+            moves: every argument is computed when the DAG file is parsed, and is another each time.
+            policy_fails: the task's ``retry_policy`` fails it at its first failure.
+            limited: the author gave the limit of the wait that the operator has.
+        """
         self.case, self.moves, self.policy_fails = self.case_of(case), moves, policy_fails
         self._stack = ExitStack()
         logging.disable(logging.CRITICAL)
@@ -132,6 +151,7 @@ class OperatorLife(Told):
         self.policy = dict(policy)
         if wait == "reschedule" and not self.case.deferrable:
             self.policy["wait"] = wait
+        self.limit = self._limit() if limited and not self.case.deferrable and wait == "poll" else {}
         self.task = TaskInstance(self._make, retries=retries)
         self.task.store_down = self._is_store_down
         self.task.run_trigger = self._defer
@@ -175,9 +195,16 @@ class OperatorLife(Told):
     def clear(self) -> None:
         self._clear()
 
-    @step()
-    def clear_a_sibling(self) -> None:
-        self.task.clear_number += 1
+    @step(what=st.sampled_from(MEANWHILE))
+    def meanwhile(self, what: str) -> None:
+        """Something that is nothing to this task."""
+        self.cover(what)
+        if what == MEANWHILE[0]:
+            self.task.clear_number += 1
+        elif what == MEANWHILE[1]:
+            self.task.more_text += "OTHER = 'x'\n"
+        else:
+            self.has_gained_a_field = True
 
     @step(lambda self: not self.moves and not self.is_edited)
     def edit_the_job(self) -> None:
@@ -186,20 +213,20 @@ class OperatorLife(Told):
         self.may_cancel |= self.policy.get("on_change", "restart") == "restart"
         self.is_good = self.is_skipped = self.is_refusing = False
 
-    @step(lambda self: len(self.task.more_text) < 40)
-    def edit_elsewhere_in_the_file(self) -> None:
-        self.task.more_text += "OTHER = 'x'\n"
-
-    @step(lambda self: not self.has_gained_a_field)
-    def upgrade_the_provider(self) -> None:
-        self.has_gained_a_field = True
-
     # -- what happens
+
+    def _limit(self) -> dict[str, Any]:
+        """The argument that limits the wait to three looks, and a second between two of them."""
+        for limit in getattr(self.case.ours, "limits", ()):
+            pauses = (limit.pause,) if isinstance(limit.pause, str) else limit.pause
+            if not limit.deferred_only and pauses:
+                return {limit.argument: 3, pauses[0]: 1}
+        return {}
 
     def _make(self) -> Any:
         self.parses += 1
         is_other = self.is_edited or (self.moves and self.parses % 2 == 0)
-        arguments = self.bench.other_arguments() if is_other else self.bench.arguments()
+        arguments = {**(self.bench.other_arguments() if is_other else self.bench.arguments()), **self.limit}
         more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
         operator = self.case.ours(task_id="task", **{**arguments, **self.case.extra, **more})
         if self.has_gained_a_field:
@@ -211,6 +238,7 @@ class OperatorLife(Told):
 
     def _start(self, then: Iterable[tuple[int, str]], last: str) -> None:
         self._then, self._last = [tuple(item) for item in then], last  # type: ignore[misc]
+        self._drawn = list(self._then)
         self._waited = self._effects = 0
         self._faulty = bool(self.store_down_for) or any(what not in OF_JOB for _, what in self._then)
         self._signalled = None
@@ -259,6 +287,8 @@ class OperatorLife(Told):
             invariants.SUCCESS_FALSE.holds(right, f"the task is a success, its job's end: {self.last_end or 'none, it runs'}")
         if self.is_skipped and outcome in ("success", "failed", "try failed") and not self._faulty:
             invariants.VERDICT.holds(False, f"the operator skips for such a job, the task is: {outcome} ({error!r})")
+        if outcome == "try failed" and not self.limit:
+            self._check_what_it_was_for(error)
         if self.ended == "failed":
             self._check_left(outcome)
 
@@ -280,7 +310,10 @@ class OperatorLife(Told):
                 what = self._then.pop(0)[1]
                 self._waited = 0
                 self._happens(what, effect)
-        elif self._waited > QUIET and self._known_to_run():
+        elif self._waited > (8 * QUIET if self.limit else QUIET) and self._known_to_run():
+            if self.limit and not self._faulty:
+                self._broken = invariants.Broken(invariants.POLICY, f"{self.limit} was given, and the wait goes on and on")
+                self.task.effects.dead = True
             self._waited = 0
             self._happens(self._last, effect)
 
@@ -331,6 +364,7 @@ class OperatorLife(Told):
             return
         if what == "job is skipped":
             if (skip := getattr(self.bench, "skip", None)) is None:
+                self._job_ends("job succeeds")
                 return
             skip()
             self.is_skipped = not self.is_of_before
@@ -375,7 +409,7 @@ class OperatorLife(Told):
             elif what not in OF_TASK:
                 self._happens(what)
         if self._known_to_run():
-            self._happens("job fails" if self._last == "job fails" else "job succeeds")
+            self._happens(self._last if self._last in OF_JOB else "job succeeds")
         answer = _run_trigger(deferred)
         self._look()
         return answer
@@ -435,6 +469,17 @@ class OperatorLife(Told):
             self.may_cancel = self._signalled == "stopped by a user" or self.is_of_before
             self.last_end = ""
 
+    def is_out_of_sight(self) -> bool:
+        """The service shows a state of the job that nobody knows."""
+        return False
+
+    def _check_what_it_was_for(self, error: BaseException | None) -> None:
+        drawn = {what for _, what in self._drawn}
+        harmless = all(what == "evicted" or what.startswith("status: ") for what in drawn)
+        if harmless and self._known_to_run() and not self.is_out_of_sight() and self.last_end == "":
+            told = f"its job runs on, and all that happened was {sorted(drawn) or 'nothing'}: {error!r}"
+            invariants.TRY_FOR_NOTHING.holds(isinstance(error, ResumableError) and not error.retryable, told)
+
     def _check_error(self, outcome: str, error: BaseException | None) -> None:
         if outcome != "try failed" or self._faulty:
             return
@@ -454,7 +499,8 @@ class OperatorLife(Told):
         if not self.bench.active() or outcome == "died":
             return  # a dead worker says nothing: what it leaves is for the sweep
         record = self.task.data.get("resumable", {})
-        said = record.get("left") or record.get("state") == "submitting" or self.stop_faults()
+        is_open = "closed_at" not in record and record.get("state") == "cancelled"
+        said = record.get("left") or record.get("state") == "submitting" or (is_open and self.stop_faults())
         invariants.LEFT_UNSAID.holds(said, f"the task has failed, its job runs, and the record is {record}")
 
     def end(self) -> None:

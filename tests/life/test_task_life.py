@@ -30,6 +30,9 @@ class OwnLife(OperatorLife):
     def sleep(self, seconds: float) -> None:
         self.bench.server.now += seconds
 
+    def is_out_of_sight(self) -> bool:
+        return any(job.state == UNSEEN for job in self.bench.server.jobs)
+
     @step(lambda self: self.bench.active())
     def job_shows_a_state_of_next_year(self) -> None:
         for job in self.bench.server.jobs:

@@ -256,6 +256,7 @@ class Ecs(TokenJobs):
     api = "ecs"
     token_field = "clientToken"
     active, succeeded, failed, stopped = "RUNNING", "STOPPED", "STOPPED 1", "STOPPED 137"  # with the exit code
+    skipped = "STOPPED 99"
     missing = AwsError("InvalidParameterException", "The referenced task was not found.")
 
     def __init__(self) -> None:
