@@ -229,12 +229,15 @@ class OperatorLife(Told):
         arguments = {**(self.bench.other_arguments() if is_other else self.bench.arguments()), **self.limit}
         more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
         operator = self.case.ours(task_id="task", **{**arguments, **self.case.extra, **more})
-        if self.has_gained_a_field:
-            operator.template_fields = (*type(operator).template_fields, "environments")
-            operator.environments = [{"environment_key": "default"}]
         if self.policy_fails:
             operator.retry_policy = _Fails()
         return operator
+
+    def _gain_a_field(self, operator: Any, _context: Any) -> None:
+        """A provider's upgrade: a template field that the DAG file does not speak of, with a value of the provider's."""
+        if self.has_gained_a_field:
+            operator.template_fields = (*type(operator).template_fields, "environments")
+            operator.environments = [{"environment_key": "default"}]
 
     def _start(self, then: Iterable[tuple[int, str]], last: str) -> None:
         self._then, self._last = [tuple(item) for item in then], last  # type: ignore[misc]
@@ -250,7 +253,7 @@ class OperatorLife(Told):
         number = self.task.try_number
         error: BaseException | None = None
         try:
-            self.task.attempt(listener=self._listen)
+            self.task.attempt(listener=self._listen, render=self._gain_a_field)
             outcome = "success"
             self.task.try_number += 1
         except AirflowRescheduleException as e:
@@ -367,7 +370,7 @@ class OperatorLife(Told):
                 self._job_ends("job succeeds")
                 return
             skip()
-            self.is_skipped = not self.is_of_before
+            self.is_skipped = not self.is_of_before and self.task.data.get("resumable", {}).get("job") is not None
         else:
             self.bench.finish(ok=what == "job succeeds")
         if what == "job succeeds" and self.last_end != "job fails in part":
@@ -432,6 +435,7 @@ class OperatorLife(Told):
         if self.task.try_number in self.tries:
             self.task.try_number += 1  # a hand-back waits: the clear starts another try
         self.task.clear()
+        self.task.max_tries -= 1  # Airflow adds to the last try, and the next one is what the runner has
         self.ended = None
         self.tries, self.edits = set(), 0
         self.jobs = 0
@@ -496,8 +500,8 @@ class OperatorLife(Told):
         return [what for given in drawn for _, what in given["then"] if what.startswith("stop") or what == "store down"]
 
     def _check_left(self, outcome: str) -> None:
-        if not self.bench.active() or outcome == "died":
-            return  # a dead worker says nothing: what it leaves is for the sweep
+        if not self.bench.active() or outcome == "died" or ("store down" in {what for _, what in self._drawn}):
+            return  # a dead worker says nothing, nor does one whose store is down: what it leaves is for the sweep
         record = self.task.data.get("resumable", {})
         is_open = "closed_at" not in record and record.get("state") == "cancelled"
         said = record.get("left") or record.get("state") == "submitting" or (is_open and self.stop_faults())
