@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from tests.mutants.catalog import GENERATORS, MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "node_modules")
+FORKED = ("core", "lives", "operators")
+"""Generators that keep nothing outside of their process: they are run in forks of one that has Airflow."""
+
+_AWS = (
+    "appflow athena batch bedrock comprehend datasync ecs emr glue mwaa quicksight rds redshift_data sagemaker step_function"
+)
+WARM = (
+    *("pytest", "hypothesis.stateful", "requests", "moto.emr.models", "moto.moto_server.werkzeug_app", "aiobotocore.session"),
+    *("airflow.sdk", "airflow.providers.common.compat.sdk", "airflow.providers.databricks.operators.databricks"),
+    *("airflow.providers.amazon.aws.triggers.emr", "airflow.providers.databricks.triggers.databricks"),
+    *(f"airflow.providers.amazon.aws.operators.{name}" for name in _AWS.split()),
+)
 LONGEST = 900
 """Seconds of one generator with one seed; a mutant that makes it hang longer counts as caught by that."""
 
@@ -127,7 +144,6 @@ def generate(copy: Path, generator: str, seed: int) -> Found:
     report = copy / "report.jsonl"
     report.unlink(missing_ok=True)
     environment = {
-        **os.environ,
         "LIFE_SEED": str(seed),
         "LIFE_SHRINK": "0",
         "LIFE_REPORT": str(report),
@@ -135,25 +151,95 @@ def generate(copy: Path, generator: str, seed: int) -> Found:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(copy),
     }
-    environment.pop("AIRFLOW_HOME", None)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", "--timeout=0"]
-    command += [*GENERATORS[name], *(["-k", word] if word else [])]
+    asked = ["-q", "-x", "-p", "no:cacheprovider", "--show-capture=no", f"--hypothesis-seed={seed}", "--timeout=0"]
+    asked += [*GENERATORS[name], *(["-k", word] if word else [])]
     began = time.monotonic()
-    try:
-        ended = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False)
-    except subprocess.TimeoutExpired:
-        return Found(generator, f"does not end within {LONGEST} s", 0, time.monotonic() - began)
+    code, said = _pytest(copy, asked, environment, output=copy / "output.txt", is_warm=name in FORKED)
     seconds = time.monotonic() - began
-    if ended.returncode == 0:
+    if code is None:
+        return Found(generator, f"does not end within {LONGEST} s", 0, seconds)
+    if code == 0:
         return Found(None, seconds=seconds)
     lines = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
     told = next((line for line in lines if line["broken"]), None)
-    if ended.returncode != 1 or (told is None and "failed" not in ended.stdout):
-        sys.exit(f"{generator} could not be run (exit code {ended.returncode}):\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}")
+    if code != 1 or (told is None and "failed" not in said):
+        sys.exit(f"{generator} could not be run (exit code {code}):\n{said[-4000:]}")
     if told is None:
-        return Found(generator, _first_error(ended.stdout), 0, seconds)
+        return Found(generator, _first_error(said), 0, seconds)
     before = sum(line["cases"] for line in lines[: lines.index(told)])
     return Found(generator, told["broken"], before + told["cases"], seconds)
+
+
+def _pytest(
+    copy: Path, asked: list[str], environment: dict[str, str], *, output: Path, is_warm: bool
+) -> tuple[int | None, str]:
+    """Exit code and output of pytest in the copy, None if it does not end. Warm: in a fork of a process that has Airflow."""
+    os.environ.pop("AIRFLOW_HOME", None)
+    if is_warm:
+        _warm()
+    with output.open("w") as said:
+        if is_warm:
+            sys.stdout.flush()
+            if (child := os.fork()) == 0:
+                _be_pytest(copy, asked, environment, said.fileno())
+            code = _waited(child)
+        else:
+            command, every = [sys.executable, "-m", "pytest", *asked], {**os.environ, **environment}
+            to = {"cwd": copy, "env": every, "stdout": said, "stderr": said}
+            try:
+                code = subprocess.run(command, **to, timeout=LONGEST, check=False).returncode  # type: ignore[call-overload]
+            except subprocess.TimeoutExpired:
+                code = None
+    return code, output.read_text()
+
+
+def _waited(child: int) -> int | None:
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _be_pytest(copy: Path, asked: list[str], environment: dict[str, str], said: int) -> NoReturn:
+    """In the fork: take up what the copy has, and nothing of this tree."""
+    code = 3
+    try:
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.chdir(copy)
+        os.environ.update(environment)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("resumable", "tests")]:
+            del sys.modules[name]
+        sys.path[:] = [str(copy), *(path for path in sys.path if path and not Path(path).samefile(ROOT))]
+        sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+        sys.path_importer_cache.clear()
+        import pytest
+
+        import resumable
+
+        assert Path(str(resumable.__file__)).is_relative_to(copy), resumable.__file__
+        code = int(pytest.main(asked))
+    except BaseException as e:
+        os.write(2, repr(e).encode())
+    finally:
+        os._exit(code)
+
+
+@cache
+def _warm() -> None:
+    """Import once what takes seconds: Airflow, the providers, botocore's and moto's models of services."""
+    home = tempfile.mkdtemp(prefix="mutants-airflow-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ["AIRFLOW_HOME"] = home
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+    for name in WARM:
+        with suppress(ImportError):
+            import_module(name)
 
 
 def _first_error(output: str) -> str:
