@@ -108,8 +108,8 @@ CORE: list[Mutant] = [
         "a-retry-policy-is-not-asked",
         "the last try of a task whose retry_policy ends it is not known for the last",
         "resumable/compat/__init__.py",
-        'return str(decision.action.value) == "fail"',
-        "return False",
+        'return error is not None and (_allows_no_retry(error) or says == "fail")',
+        "return error is not None and _allows_no_retry(error)",
         ("lives",),
     ),
     Mutant(
@@ -189,8 +189,8 @@ CORE: list[Mutant] = [
         "one-token-for-all-submissions",
         "the job after a failed one has the failed one's token",
         "resumable/identity.py",
-        "            submission,\n        ]",
-        "            0,\n        ]",
+        "            submission,\n            *([self.iteration",
+        "            0,\n            *([self.iteration",
         ("core", "lives:resend"),
     ),
     Mutant(
@@ -261,8 +261,8 @@ CORE: list[Mutant] = [
         "an-eviction-cancels",
         "a worker that goes away takes its job with it",
         "resumable/interruption.py",
-        "    return stop is Stop.BY_USER or (",
-        "    return stop in (Stop.BY_USER, Stop.EVICTION) or (",
+        "    return stop is Stop.BY_USER or is_restarted or is_timed_out",
+        "    return stop in (Stop.BY_USER, Stop.EVICTION) or is_restarted or is_timed_out",
         ("lives",),
     ),
     Mutant(
@@ -277,8 +277,8 @@ CORE: list[Mutant] = [
         "a-users-stop-cancels-nothing",
         "who stops a task leaves its job running",
         "resumable/interruption.py",
-        "    return stop is Stop.BY_USER or (stop is Stop.CLEARED and",
-        "    return (stop is Stop.CLEARED and",
+        "    return stop is Stop.BY_USER or is_restarted or is_timed_out",
+        "    return is_restarted or is_timed_out",
         ("lives",),
     ),
     Mutant(
