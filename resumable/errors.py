@@ -87,7 +87,7 @@ class ItemsFailedError(ResumableError):
 
 
 class JobNotFound(Exception):
-    """Raise it in ``get_job_status`` when the service says that it does not know the job (any more)."""
+    """Raise it in ``get_job_status``, or ``find_job``, when the service says that it does not know the job (any more)."""
 
 
 class NotSubmitted(Exception):

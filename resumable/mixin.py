@@ -9,17 +9,20 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from enum import Enum
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from resumable import compat
 from resumable.attempt import Again, Attempt
 from resumable.errors import (
     ConfigurationError,
+    InvalidHandleError,
     JobFailedError,
     JobNotFound,
     JobTimeoutError,
@@ -32,7 +35,7 @@ from resumable.importing import path_of
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.lifecycle import Certainty, Claim, Conclude, Deliver, JobState, Observation
 from resumable.limits import Limit, tells_of_limit
-from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait
+from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, ResumePolicy, Wait, seconds_of
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
 from resumable.remote import JobAdapter
@@ -736,8 +739,8 @@ class ResumableMixin(DurableBase):
     submit_is_idempotent: bool | None = None
     """Whether ``submit_job`` may be repeated under the same ``idempotency_token``. None: it may if the class uses the token."""
 
-    settle_time: float = 30.0
-    """Seconds after a submit before ``find_job``'s None, or a `JobNotFound`, is believed."""
+    settle_time: float | timedelta = 30.0
+    """Seconds, or a timedelta, after a submit before ``find_job``'s None, or a `JobNotFound`, is believed."""
 
     _resumable_token: str | None = None
 
@@ -774,7 +777,10 @@ class ResumableMixin(DurableBase):
         raise NotImplementedError("this operator has no cancel_job")
 
     def find_job(self, token: str, context: Any) -> Any:
-        """The id of the job that was submitted with ``token``, None if there is certainly none. Raise when in doubt."""
+        """
+        The id of the job that was submitted with ``token``; None, or raise `JobNotFound`, if there is certainly none. Any other
+        error means doubt.
+        """
         raise NotImplementedError("this operator has no find_job")
 
     def is_job_failed(self, status: str) -> bool:
@@ -869,12 +875,7 @@ class ResumableMixin(DurableBase):
             return Certainty.FIND
         idempotent = cls.submit_is_idempotent
         if idempotent is None:
-            idempotent = any(
-                "idempotency_token" in _names_in(code)
-                for klass in cls.__mro__[: cls.__mro__.index(ResumableMixin)]
-                for code in (getattr(value, "__code__", None) for value in vars(klass).values())
-                if code is not None
-            )
+            idempotent = "idempotency_token" in _names_used(cls.__mro__[: cls.__mro__.index(ResumableMixin)])
         return Certainty.RESEND if idempotent else Certainty.NONE
 
 
@@ -1054,6 +1055,30 @@ def _names_in(code: Any) -> set[str]:
     return set(code.co_names).union(*(_names_in(c) for c in nested))
 
 
+def _code_of(attribute: Any) -> Any:
+    """The code of a function, also where it is a property, a cached one, a static method, or decorated; None if there is none."""
+    for inner in ("fget", "func", "__func__"):
+        if not isinstance(attribute, FunctionType):
+            attribute = getattr(attribute, inner, None) or attribute
+    return getattr(inspect.unwrap(attribute), "__code__", None) if callable(attribute) else None
+
+
+def _names_used(classes: Iterable[type]) -> set[str]:
+    """The names that the methods of ``classes`` use, without those of a method that a subclass has replaced."""
+    used: set[str] = set()
+    replaced: set[str] = set()
+    for cls in classes:
+        for name, attribute in vars(cls).items():
+            code = None if name in replaced else _code_of(attribute)
+            if code is not None:
+                names = _names_in(code)
+                used |= names
+                parents = {base.__name__ for base in cls.__mro__[1:]}  # Parent.submit_job(self, ...)
+                if "super" not in names and not names & parents:
+                    replaced.add(name)
+    return used
+
+
 def reached_from(operator: Any, method: str) -> set[str]:
     """Names that ``method`` uses, and the methods that it calls, as far as they can be read."""
     reached: set[str] = set()
@@ -1077,7 +1102,7 @@ class _MethodsAdapter:
         self._operator, self._context = operator, context
         self.service = operator.service or type(operator).__name__
         self.certainty = operator._resumable_certainty()
-        self.settle = self.visible_after = operator.settle_time
+        self.settle = self.visible_after = seconds_of("settle_time", operator.settle_time, type(operator).__name__)
 
     def place(self) -> Mapping[str, str]:
         return {}
@@ -1095,8 +1120,16 @@ class _MethodsAdapter:
         return Observation(JobState.FAILED if operator.is_job_failed(status) else JobState.UNKNOWN, status)
 
     def find(self, record: JobRecord) -> JobHandle | None:
-        ids = self._operator.find_job(record.token, self._context)
-        return None if ids is None else JobHandle(self.service, ids)
+        try:
+            ids = self._operator.find_job(record.token, self._context)
+        except JobNotFound:
+            return None
+        if ids is None:
+            return None
+        if ids is False or ids in ("", [], {}):
+            msg = f"find_job returned {ids!r}. Make it return the job's id, or None if there is certainly none"
+            raise InvalidHandleError(msg)
+        return JobHandle(self.service, ids)
 
     def cancel(self, handle: JobHandle) -> None:
         self._operator.cancel_job(handle.ids, self._context)

@@ -96,16 +96,35 @@ def _member(setting: str, value: object, where: str) -> Enum:
         raise ConfigurationError(msg) from None
 
 
+def seconds_of(setting: str, value: object, where: str) -> float:
+    """
+    Seconds that a number, a text with one or a timedelta means.
+
+    Raises:
+        ConfigurationError: it is none of these, or negative.
+    """
+    number = _number(value)
+    if not number >= 0:
+        raise ConfigurationError(f"{where}: {setting}={value!r} is no time. Nothing was submitted. Give seconds or a timedelta.")
+    return number
+
+
 def _seconds(setting: str, value: object, where: str) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    try:
-        number = float(cast("Any", seconds))
-    except (TypeError, ValueError):
-        number = 0.0
-    if isinstance(value, bool) or not number > 0 or (setting == "wait_interval" and math.isinf(number)):
+    number = _number(value)
+    if not number > 0 or (setting == "wait_interval" and math.isinf(number)):
         msg = f"{where}: {setting}={value!r} is no time. Nothing was submitted. Give seconds (more than 0) or a timedelta."
         raise ConfigurationError(msg)
     return number
+
+
+def _number(value: object) -> float:
+    """Not a number (NaN) if it is none."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(cast("Any", value.total_seconds() if isinstance(value, timedelta) else value))
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _flag(setting: str, value: object, where: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import inspect
 import itertools
 import os
@@ -1135,3 +1136,102 @@ def test_whatever_ends_the_last_try_its_job_is_dealt_with_as_on_final_failure_sa
     assert bool(service.active) is (policy == "leave")
     if policy == "leave":
         assert "on_final_failure=leave" in instance.record["left"]
+
+
+@pytest.mark.parametrize("settle", [0, "0", timedelta(0), 0.0])
+def test_settle_time_is_a_number_of_seconds_or_a_timedelta(service, settle):
+    instance = task(type("Operator", (WithFind,), {"settle_time": settle}), service)
+    die_in_doubt(instance, service, before=True)
+    assert instance.attempt()["of"] == 0
+
+
+@pytest.mark.parametrize("settle", [None, "soon", -1, True, [30]])
+def test_a_settle_time_that_is_no_time_is_an_error_before_anything_is_submitted(service, settle):
+    instance = task(type("Operator", (WithFind,), {"settle_time": settle}), service)
+    with pytest.raises(AirflowFailException, match="settle_time=.* is no time. Nothing was submitted"):
+        instance.attempt()
+    assert not service.tokens
+
+
+def test_a_find_job_that_raises_job_not_found_has_found_none(service):
+    class Finds(WithFind):
+        def find_job(self, token, context):
+            job = super().find_job(token, context)
+            if job is None:
+                raise JobNotFound(token)
+            return job
+
+    instance = task(Finds, service)
+    die_in_doubt(instance, service, before=True)
+    instance.attempt()
+    assert len(service.states) == 1
+
+
+@pytest.mark.parametrize("found", [[], "", {}, False])
+def test_what_is_neither_an_id_nor_none_is_no_answer_of_find_job_and_the_error_says_so(service, found):
+    class Finds(WithFind):
+        def find_job(self, token, context):
+            return found
+
+    instance = task(Finds, service)
+    die_in_doubt(instance, service)
+    with pytest.raises(LostSightError, match="find_job returned .* or None if there is certainly none"):
+        instance.attempt()
+    assert len(service.states) == 1
+
+
+def _decorated(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return inner
+
+
+class InAProperty(Plain):
+    @property
+    def request(self):
+        return {"token": self.idempotency_token}
+
+    def submit_job(self, context):
+        return self.client.start(**self.request)
+
+
+class InACachedProperty(InAProperty):
+    request = functools.cached_property(InAProperty.request.fget)
+
+
+class Decorated(Plain):
+    @_decorated
+    def submit_job(self, context):
+        return self.client.start(self.idempotency_token)
+
+
+class ExtendsIt(WithToken):
+    def submit_job(self, context):
+        return super().submit_job(context)
+
+
+class NamesItsParent(WithToken):
+    def submit_job(self, context):
+        return WithToken.submit_job(self, context)
+
+
+@pytest.mark.parametrize("operator", [InAProperty, InACachedProperty, Decorated, ExtendsIt, NamesItsParent])
+def test_a_token_that_is_sent_by_a_property_a_decorated_or_an_extended_method_is_seen(service, operator):
+    instance = task(operator, service)
+    die_in_doubt(instance, service)
+    assert instance.attempt()["of"] == 0
+    assert len(service.states) == 1
+
+
+def test_a_submit_that_no_longer_sends_the_token_of_its_parent_is_not_repeated_when_in_doubt(service):
+    class Replaces(WithToken):
+        def submit_job(self, context):
+            return self.client.start()
+
+    instance = task(Replaces, service)
+    die_in_doubt(instance, service)
+    with pytest.raises(AirflowFailException, match="no way to tell whether a job was made"):
+        instance.attempt()
+    assert len(service.states) == 1
