@@ -289,7 +289,7 @@ def suspended() -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Import what adoption needs, in the process that forks one for each DAG file."""
+    """Import and make what adoption needs, in the process that forks one for each DAG file."""
     wanted = choice()
     if not wanted.names:
         return
@@ -297,9 +297,14 @@ def warm_up() -> None:
         is_named = {ALL, service, _short_service(service)} & wanted.names
         if is_named or any(service in name.lower() for name in wanted.names):
             try:
-                import_module(f"{_OURS}.{service}")
+                found = list(vars(import_module(f"{_OURS}.{service}")).values())
             except ImportError as e:
                 _log.debug("resumable: %s is not imported beforehand: %s", service, e)
+                continue
+            for ours in found:
+                theirs = provider_class(ours) if isinstance(ours, type) and issubclass(ours, DurableBase) else None
+                if theirs is not None and (chosen := durable_class(theirs)) is not None:
+                    _adopted(chosen, theirs)
 
 
 __all__ = ["Choice", "adopt", "choice", "durable_class", "durable_class_of", "path_of_class", "suspended", "warm_up"]

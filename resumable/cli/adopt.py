@@ -42,7 +42,10 @@ def run(given: argparse.Namespace) -> int:
         return TROUBLE
     record = _record(instance, handle, reach, 0 if before is None or before.record is None else before.record.submission + 1)
     data = record.noting("adopted by", time.time(), beside.user()).to_json()
-    is_done = beside.write(before.kept, data) if before is not None else beside.put_record(instance.task, _namespace(), data)
+    try:
+        is_done = beside.write(before.kept, data) if before is not None else beside.put_record(instance.task, _namespace(), data)
+    except LookupError as e:
+        raise Refused(f"Nothing was done: {e}.") from None
     if not is_done:
         raise Refused("The task has got a record meanwhile. Nothing was done; look again.")
     if beside.state_of(instance.task) in STARTING:

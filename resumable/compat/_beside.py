@@ -13,9 +13,10 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State as States
 from sqlalchemy import and_, delete, or_, select, tuple_, update
 
+from resumable import compat
 from resumable.record import KEY
 from resumable.stores.slots import POINTER, REFERENCE
-from resumable.stores.table import RUNS_A_QUERY, Row
+from resumable.stores.table import RUNS_A_QUERY, SUPERSEDED, Row
 from resumable.stores.variables import GONE, PREFIX, name_of, opened
 
 TaskKey = tuple[str, str, str, int]
@@ -61,31 +62,22 @@ def records(task: str | None = None, run_id: str | None = None, *, only_open: bo
         only_open: those that may be of a job that still runs; else the closed ones as well.
     """
     with create_session() as session:
-        if has_task_state():
+        if compat.has_task_state():
             yield from _of_table(session, task, run_id, only_open)
         yield from _of_variables(session, task, run_id, only_open)
-
-
-def has_task_state() -> bool:
-    from resumable import compat
-
-    return compat.has_task_state()
 
 
 def _of_table(session: Any, task: str | None, run_id: str | None, only_open: bool) -> Iterator[Kept]:
     from airflow.models.task_state_store import TaskStateStoreModel as State
 
-    of_task = and_(
-        TaskInstance.dag_id == State.dag_id,
-        TaskInstance.run_id == State.run_id,
-        TaskInstance.task_id == State.task_id,
-        TaskInstance.map_index == State.map_index,
-    )
+    place = compat.task_state_place()
     query = (
-        select(State.id, State.dag_id, State.run_id, State.task_id, State.map_index, State.value)
+        select(State.id, State.dag_id, State.run_id, State.task_id, place.index, State.value)
         .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, TaskInstance.id)
         .add_columns(TaskInstance.hostname, TaskInstance.operator)
-        .outerjoin(TaskInstance, of_task)
+        .add_columns(place.is_iteration.label("is_iteration"), place.is_superseded.label("is_superseded"))
+        .outerjoin(TaskInstance, place.is_same)
+        .execution_options(**place.options)
         .where(State.key == KEY)
     )
     if only_open:  # by what an open record has, as the sweep's own query
@@ -96,9 +88,9 @@ def _of_table(session: Any, task: str | None, run_id: str | None, only_open: boo
         query = query.where(State.dag_id + "." + State.task_id == task)
     if run_id is not None:
         query = query.where(State.run_id == run_id)
-    for id_, dag, run, task_id, index, value, state, number, most, ti_id, host, operator in session.execute(query):
-        tries = (number or 0, most or 0)
-        row = Row(id_, dag, run, task_id, index, str(state), tries[0] <= tries[1], value, KEY, str(ti_id))
+    for id_, dag, run, task_id, index, value, state, number, most, ti_id, host, operator, *iteration in session.execute(query):
+        tries, word = (number or 0, most or 0), SUPERSEDED if iteration[1] else str(state)
+        row = Row(id_, dag, run, task_id, index, word, tries[0] <= tries[1], value, KEY, str(ti_id), bool(iteration[0]))
         yield Kept(row, None, *tries, host or "", operator or "")
 
 
@@ -245,10 +237,14 @@ def put_record(task: TaskKey, namespace: str, data: Mapping[str, Any]) -> bool:
     """Keep a record where the task will look for it; False if one is there already."""
     dag_id, run_id, task_id, map_index = task
     with create_session() as session:
-        if has_task_state():
+        if compat.has_task_state():
             from airflow.models.task_state_store import TaskStateStoreModel as State
 
-            ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "key": KEY}
+            ids: dict[str, Any] = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "key": KEY}
+            if hasattr(State, "map_index"):
+                ids["map_index"] = map_index
+            elif map_index >= 0:
+                raise LookupError("where this Airflow keeps the state of one of several mapped tasks is its own matter")
             if session.scalar(select(State.id).filter_by(**ids)) is not None:
                 return False
             run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
@@ -361,7 +357,7 @@ def marks(prefix: str) -> list[Mark]:
     from resumable.compat._database import Database
 
     found = [Mark("Variable", name, _json(text)) for name, text in Database().marks()]
-    if not has_task_state():
+    if not compat.has_task_state():
         return found
     from airflow.models.asset import AssetModel
     from airflow.models.asset_state_store import AssetStateStoreModel as State
