@@ -220,7 +220,8 @@ class Attempt:
         if seen.state is JobState.UNKNOWN:
             raise LostSightError(
                 f"{handle} was left behind by the operator's own durability and cannot be seen ({seen}). Nothing was submitted, "
-                "it may be running. Check the connection and the service; the next try looks again."
+                "it may be running. Check the connection and the service.",
+                next_try="looks again",
             )
         if seen.state in (JobState.ACTIVE, JobState.REPAIRABLE):
             plan: Reattach | Deliver = Reattach("the operator's own durability had started it")
@@ -533,7 +534,7 @@ class Attempt:
         self.stop_reason = why
         handle = self.known_job
         if handle is None:
-            doubt = "its submit was not answered: the next attempt looks for it" if self.in_doubt else "none was submitted"
+            doubt = "its submit was not answered: a later start looks for it" if self.in_doubt else "none was submitted"
             self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
             return False
         try:
@@ -625,7 +626,7 @@ class Attempt:
                     raise self._refused(decision)
 
     def _refused(self, decision: Refuse) -> ResumableError:
-        refusal = decision.error(self._refusal(decision))
+        refusal = decision.error(self._refusal(decision), next_try=decision.next_try)
         if decision.closes is not None:
             self.close(decision.closes)
         if decision.notes_failing:
@@ -854,8 +855,9 @@ class Attempt:
         known = record is not None and record.handle is not None
         job = f"{self._named()} is left as it is" if known else "no job is known"
         happened = refuse.reason[:1].upper() + refuse.reason[1:]
+        advice = f" {refuse.advice}." if refuse.advice else ""
         sent = "The unanswered submit was repeated under its token, nothing else" if self._has_repeated else "Nothing"
-        return f"{happened} [task {self.task}]. {sent} was submitted; {job}. {refuse.advice}."
+        return f"{happened} [task {self.task}]. {sent} was submitted; {job}.{advice}"
 
 
 def _age(seconds: float) -> str:

@@ -10,9 +10,25 @@ from collections.abc import Iterator
 
 
 class ResumableError(Exception):
-    """Base of all errors of this library."""
+    """
+    Base of all errors of this library.
+
+    Args:
+        args: the message.
+        next_try: what the next try does about it, as in "looks again"; not said where Airflow starts no other (``no_other_try``).
+    """
 
     retryable = True
+    no_other_try = ""
+    """Why no other try follows, and what to do, where that is known: one sentence."""
+
+    def __init__(self, *args: object, next_try: str = "") -> None:
+        super().__init__(*args)
+        self.next_try = next_try
+
+    def __str__(self) -> str:
+        then = self.no_other_try or f"The next try {self.next_try}."
+        return f"{super().__str__()} {then}" if self.next_try else super().__str__()
 
 
 class ConfigurationError(ResumableError, ValueError):

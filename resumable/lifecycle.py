@@ -120,7 +120,7 @@ class Restart:
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """
-    Submit nothing, fail the attempt. ``reason`` says why and ``advice`` what can be done.
+    Submit nothing, fail the attempt. ``reason`` says why, ``advice`` what can be done, ``next_try`` what the next try does.
 
     ``closes``: the outcome to close the record with. ``notes_failing``: the record stays open and says that this try failed
     because its job is failing.
@@ -131,6 +131,7 @@ class Refuse:
     advice: str
     closes: Outcome | None = None
     notes_failing: bool = False
+    next_try: str = ""
 
 
 Decision = Submit | Look | Find | Reattach | Deliver | Conclude | Restart | Refuse
@@ -214,7 +215,8 @@ def _lost(observation: Observation) -> Refuse:
     return Refuse(
         LostSightError,
         f"the job's state cannot be learned ({observation})",
-        "The next try looks again; give the task retries, and check the connection and the service",
+        "Check the connection and the service",
+        next_try="looks again",
     )
 
 
@@ -314,7 +316,8 @@ def gone(observation: Observation, policy: ResumePolicy) -> Refuse:
     if policy.on_missing is OnMissing.FAIL:
         advice = "Look for the job in the service, then clear the task to run it again"
         return Refuse(RefusedError, f"{reason}, on_missing=fail", advice, closes=Outcome.GONE)
-    return Refuse(JobGoneError, f"{reason}, on_missing=resubmit", "The next try submits another job", closes=Outcome.GONE)
+    reason, then = f"{reason}, on_missing=resubmit", "submits another job"
+    return Refuse(JobGoneError, reason, "", closes=Outcome.GONE, next_try=then)
 
 
 def failing(observation: Observation, policy: ResumePolicy) -> Refuse:
@@ -323,8 +326,8 @@ def failing(observation: Observation, policy: ResumePolicy) -> Refuse:
     if policy.on_failed is OnFailed.FAIL:
         advice = "Stop what still runs of it, or wait for it; then clear the task to run it again"
         return Refuse(RefusedError, f"{reason}, on_failed=fail", advice, notes_failing=True)
-    advice = "The next try stops what still runs of it, waits until it has stopped, and submits another job"
-    return Refuse(JobFailedError, f"{reason}, on_failed=resubmit", advice, notes_failing=True)
+    then = "stops what still runs of it, waits until it has stopped, and submits another job"
+    return Refuse(JobFailedError, f"{reason}, on_failed=resubmit", "", notes_failing=True, next_try=then)
 
 
 def _failed_before(record: JobRecord, observation: Observation, policy: ResumePolicy) -> Decision:

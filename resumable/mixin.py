@@ -422,7 +422,8 @@ class DurableBase(_StartedAgainInTime, ABC):
             if value is not None and attempt.looks >= limit.looks(self, value, self.resume_policy.interval):
                 error = WaitLimitError(
                     f"{limit.argument}={value} is reached: this try has looked {attempt.looks} times at {attempt.handle}, which "
-                    "runs on. The next try reattaches to it. Raise the limit, or leave it out, if the job may take longer."
+                    "runs on. Raise the limit, or leave it out, if the job may take longer.",
+                    next_try="reattaches to it",
                 )
                 self._resumable_failed(context, attempt, seen, error)
                 raise error
@@ -505,8 +506,8 @@ class DurableBase(_StartedAgainInTime, ABC):
         job = attempt.handle or "no job"
         if stop is Stop.EVICTION and attempt.record is not None and attempt.record.outcome in (Outcome.FAILED, Outcome.GONE):
             raise JobFailedError(
-                f"{job} has failed, and the worker is going away. The task is not handed back for it: this try fails, a next one "
-                "submits another job."
+                f"{job} has failed, and the worker is going away. The task is not handed back for it: this try fails.",
+                next_try="submits another job",
             )
         if stop is Stop.EVICTION:
             seconds = compat.hand_back_seconds()
@@ -990,7 +991,8 @@ def _instead_of(attempt: Attempt, seen: Observation) -> ResumableError | None:
     if seen.state is JobState.UNKNOWN:
         return LostSightError(
             f"{job} cannot be seen any more ({seen}). It is taken neither for failed nor for ended; the lines above "
-            "say what became of it. Check the connection and the service; a next try goes on from the record."
+            "say what became of it. Check the connection and the service.",
+            next_try="goes on from the record",
         )
     if seen.state in (JobState.FAILED, JobState.FAILING) and policy.on_failed is OnFailed.FAIL:
         return RefusedError(

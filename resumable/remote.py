@@ -153,7 +153,8 @@ class Remote:
         except Exception as e:
             raise LostSightError(
                 f"An earlier submit to {self.adapter.service} was left unanswered, and the job with token {record.token} could "
-                f"not be looked up ({e!r}). Nothing was submitted; a job may be running. The next try looks again."
+                f"not be looked up ({e!r}). Nothing was submitted; a job may be running. Check the connection and the service.",
+                next_try="looks again",
             ) from e
 
     def stop(self, handle: JobHandle, reason: str, since: float = 0.0) -> None:
@@ -180,13 +181,15 @@ class Remote:
         except Exception as e:
             raise LostSightError(
                 f"{handle} had to be cancelled ({reason}) and the service did not take it ({e!r}). Nothing was "
-                "submitted, the job may run on. Stop it in the service; the next try goes on from there."
+                "submitted, the job may run on. Stop it in the service.",
+                next_try="goes on from there",
             ) from e
         last = self._until(has_ended, handle, STOP_LOOKS, since)
         if not has_ended(last):
             raise LostSightError(
                 f"{handle} was told to stop ({reason}) and has not stopped yet (state {last}). Nothing was "
-                "submitted beside it. The next try goes on from there."
+                "submitted beside it.",
+                next_try="goes on from there",
             )
 
     def cancel(self, handle: JobHandle) -> None:

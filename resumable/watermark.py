@@ -498,8 +498,9 @@ class _Run:
             with suppress(SupersededError):  # another run wrote in between
                 shared.save(changed.to_json(self.kind))
         raise StateStoreError(
-            f"Watermark {self.name}: other runs wrote over the mark {LOOKS} times while this one wrote it. The next try "
-            "is given the same interval. Give the task max_active_tis_per_dag=1."
+            f"Watermark {self.name}: other runs wrote over the mark {LOOKS} times while this one wrote it. Give "
+            "the task max_active_tis_per_dag=1.",
+            next_try="is given the same interval",
         )
 
 

@@ -515,11 +515,14 @@ class Checkpoint:
         if progress.failed:
             return None if self._has_said_it_failed else self._items_failed()
         if self._given:
-            return ItemsFailedError(
+            error = ItemsFailedError(
                 f"{len(self._given):,} items of checkpoint {self.name!r} were given out and are neither done nor failed, "
-                f"{progress.done:,} are done and stay done. The next try works them again. Call checkpoint.done(item), or "
-                "checkpoint.fail(item, error), for each before the block ends."
+                f"{progress.done:,} are done and stay done. Call checkpoint.done(item), or checkpoint.fail(item, error), for "
+                "each before the block ends.",
+                next_try="works them again",
             )
+            compat.say_if_last(error, self._entered().context)
+            return error
         _log.warning(
             "resumable: checkpoint %r was left before its end: %s%s done. If the task succeeds, nobody works the others",
             self.name,
@@ -673,9 +676,10 @@ class Checkpoint:
         names = list(progress.failed.values())
         error = ItemsFailedError(
             f"{len(names)} items of checkpoint {self.name!r} failed ({', '.join(names[:5])}), "
-            f"{progress.done:,} are done and stay done; the first error was {self._first_error_text}. The next try works the "
-            "failed ones and what is left."
+            f"{progress.done:,} are done and stay done; the first error was {self._first_error_text}.",
+            next_try="works the failed ones and what is left",
         )
+        compat.say_if_last(error, self._entered().context)
         if self._first_error_text == repr(self._first_error):  # else a traceback would show what is hidden here
             error.__cause__ = self._first_error
         return error

@@ -565,8 +565,9 @@ def kept_by_operator(context: Mapping[str, Any], key: str) -> Any:
         return store.get(key)
     except Exception as e:
         raise StateStoreError(
-            f"Task state does not answer ({e!r}). Nothing was submitted; a job of an earlier try may be running. The next try "
-            "asks again."
+            f"Task state does not answer ({e!r}). Nothing was submitted; a job of an earlier try may be running. Check the API "
+            "server.",
+            next_try="asks again",
         ) from e
 
 
@@ -607,13 +608,20 @@ def is_last_try(context: Mapping[str, Any], error: BaseException | None = None) 
             the task's ``retry_policy`` (3.3 and later), whatever tries are left. From 3.4 on it may also have the same try run
             again.
     """
+    return bool(why_last_try(context, error))
+
+
+def why_last_try(context: Mapping[str, Any], error: BaseException | None = None) -> str:
+    """Why Airflow starts no other try (`is_last_try`), in words; empty if it does, or if the task waits for that decision."""
     ti = context["ti"]
     says = None if error is None else _policy_says(context, error)
     if says == "reschedule":
-        return False
+        return ""
     if ti.try_number > ti.max_tries:
-        return True
-    return error is not None and (_allows_no_retry(error) or says == "fail")
+        return f"this was the last try ({ti.try_number} of {ti.max_tries + 1})"
+    if error is not None and _allows_no_retry(error):
+        return "such an error is final"
+    return "the task's retry_policy allows no other try" if says == "fail" else ""
 
 
 def _allows_no_retry(error: BaseException) -> bool:
@@ -901,7 +909,8 @@ def masked(value: Any) -> Any:
 @contextmanager
 def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
     """
-    Turn our errors that no other try can mend into Airflow's `AirflowFailException`, so that no try is wasted on them.
+    Turn our errors that no other try can mend into Airflow's `AirflowFailException`, so that no try is wasted on them; and have
+    the others say so where no other try follows.
 
     And keep a hand-back of the task of ``context`` from undoing what a user has done meanwhile: Airflow 2 reschedules a task in
     whatever state it is.
@@ -910,6 +919,7 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
         yield
     except ResumableError as e:
         if e.retryable:
+            say_if_last(e, context)
             raise
         raise _exception("AirflowFailException")(str(e)) from e
     except BaseException as e:
@@ -917,6 +927,18 @@ def airflow_errors(context: Mapping[str, Any] | None = None) -> Iterator[None]:
         if is_threat and own_state(cast("Any", context)) != "running":
             raise _exception("AirflowTaskTerminated")("The task was stopped while it was about to be rescheduled") from e
         raise
+
+
+def say_if_last(error: ResumableError, context: Mapping[str, Any] | None) -> None:
+    """Have ``error`` say so if no other try follows. ``context``: the task's; None: of the task that this process runs."""
+    if not error.next_try or error.no_other_try:
+        return
+    try:
+        why = why_last_try(current_context() if context is None else context, error)
+    except (RuntimeError, KeyError, AttributeError, TypeError):  # no task, as in a unit test
+        return
+    if why:
+        error.no_other_try = f"{why[0].upper()}{why[1:]}: clear the task to have it started again."
 
 
 @contextmanager

@@ -519,7 +519,8 @@ class AwsReplay(ReplayMixin):
             return value
         raise InvalidAnswerError(
             f"{self.service} answered the submit with {value!r} as the {what}, which is none. A job may be running: look for "
-            "it in the service. The next try asks again with the same token, or looks the job up."
+            "it in the service.",
+            next_try="asks again with the same token, or looks the job up",
         )
 
     def ids(self, handle: JobHandle, *names: str) -> tuple[str, ...]:

@@ -135,7 +135,8 @@ class DatabricksRunReplay(ReplayMixin):
         if isinstance(run_id, bool) or not isinstance(run_id, int):
             raise InvalidAnswerError(
                 f"Databricks answered the submit with run_id={run_id!r}, which is no run's id. A run may be active: look for it "
-                "in the workspace. The next try asks again with the same token."
+                "in the workspace.",
+                next_try="asks again with the same token",
             )
         ids = {"run_id": run_id}
         if job_id := json.get("job_id"):

@@ -116,7 +116,8 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
             return answer
         raise InvalidAnswerError(
             f"Databricks answered the submit with statement_id={answer!r}, which is no statement's id. It may be running: "
-            "look for it in the query history. The next try looks it up by its mark."
+            "look for it in the query history.",
+            next_try="looks it up by its mark",
         )
 
     @contextmanager

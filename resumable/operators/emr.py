@@ -119,7 +119,8 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         if len(steps) != len(params["Steps"]) or not all(isinstance(s, str) and s for s in steps):
             raise InvalidAnswerError(
                 f"EMR answered {len(params['Steps'])} steps with the ids {steps!r}. Steps may be running on "
-                f"{params['JobFlowId']}: look for them there. The next try looks them up by their mark."
+                f"{params['JobFlowId']}: look for them there.",
+                next_try="looks them up by their mark",
             )
         return {"cluster": params["JobFlowId"], "steps": steps}
 

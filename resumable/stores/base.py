@@ -166,5 +166,6 @@ def retried(
     except RetryError as e:
         cause = e.last_attempt.exception()
         raise StateStoreError(
-            f"{failure} in {tries} tries ({type(cause).__name__}: {cause}). {outcome} Check the API server; the next try goes on."
+            f"{failure} in {tries} tries ({type(cause).__name__}: {cause}). {outcome} Check the API server.",
+            next_try="goes on",
         ) from cause

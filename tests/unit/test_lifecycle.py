@@ -529,4 +529,4 @@ def test_every_refusal_says_what_can_be_done():
         decision, _ = settled(record, truth, policy, claim)
         if isinstance(decision, Refuse):
             assert len(decision.reason) > 20
-            assert len(decision.advice) > 20
+            assert len(f"{decision.advice}{decision.next_try}") > 15
