@@ -208,7 +208,7 @@ class AwsReplay(ReplayMixin):
         config = _FROM_AFAR.merge(Config(**_harmless(reach.get("botocore_config"))))
         # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
         hook = cls.aws_hook_class(aws_conn_id=reach.get("aws_conn_id"), region_name=region, config=config)
-        vars(adapter).update(hook=hook, _is_at_a_distance=True)
+        vars(adapter).update(hook=hook, _resumable_is_at_a_distance=True)
         return adapter
 
     def _resumable_reach(self) -> dict[str, Any] | None:
@@ -222,7 +222,7 @@ class AwsReplay(ReplayMixin):
         poll_until_complete: Callable[[Any, Any], Any]
         get_job_result: Callable[[Any, Any], Any]
 
-    _account: str | None = None
+    _resumable_account: str | None = None
     """The account that the connection points at, once it is known."""
 
     # -- what a service gives -----------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class AwsReplay(ReplayMixin):
 
     def handle(self, ids: Any, record: JobRecord | None = None) -> JobHandle:
         """A handle with what is known of its place: where ``record`` was intended, or where the connection points."""
-        account = record.place.get("account") if record else self._account
+        account = record.place.get("account") if record else self._resumable_account
         return JobHandle(self.service, ids, {**self.place(), **({"account": account} if account else {})})
 
     def observe(self, handle: JobHandle) -> Observation:
@@ -316,8 +316,8 @@ class AwsReplay(ReplayMixin):
         except ClientError as e:
             if not self.is_missing(e):
                 raise
-            return self._missing(handle, str(e))
-        return self._missing(handle, "not listed") if word is None else Observation(self.place_state(word), word)
+            return self._resumable_missing(handle, str(e))
+        return self._resumable_missing(handle, "not listed") if word is None else Observation(self.place_state(word), word)
 
     def place_state(self, word: str) -> JobState:
         """Where a word of the service's belongs."""
@@ -327,20 +327,20 @@ class AwsReplay(ReplayMixin):
             return JobState.FAILED
         return JobState.ACTIVE if word in self.active else JobState.UNKNOWN
 
-    def _missing(self, handle: JobHandle, answer: str) -> Observation:
+    def _resumable_missing(self, handle: JobHandle, answer: str) -> Observation:
         account = handle.place.get("account")
         if account and account != (here := self.hook.account_id):
             return Observation(JobState.FOREIGN, f"account {here}")
         return Observation(JobState.GONE, answer)
 
-    def _only_while(self, handle: JobHandle) -> dict[str, Any]:
+    def _resumable_only_while(self, handle: JobHandle) -> dict[str, Any]:
         if not self.look_path:
             return {}
         method, arguments = self.look_call(handle)
         words = [word for word in sorted(self.active) if self.place_state(word) is JobState.ACTIVE]
         return {"only_while": {"method": method, "arguments": arguments, "path": self.look_path, "words": words}}
 
-    def _is_to_be_stopped(self, handle: JobHandle) -> bool:
+    def _resumable_is_to_be_stopped(self, handle: JobHandle) -> bool:
         """Whether a cancel may be sent. Raises: RuntimeError: that cannot be seen."""
         if not self.look_path:
             return True
@@ -350,30 +350,31 @@ class AwsReplay(ReplayMixin):
         return seen.state is JobState.ACTIVE
 
     def cancel(self, handle: JobHandle) -> None:
-        if not self._is_to_be_stopped(handle):
+        if not self._resumable_is_to_be_stopped(handle):
             return
         try:
             self.send_stop(handle)
         except (ClientError, StopNotTaken):
-            if not self._needs_no_cancel(handle):
+            if not self._resumable_needs_no_cancel(handle):
                 raise
 
     def send_stop(self, handle: JobHandle) -> None:
         """The one request. Raises: StopNotTaken: the answer says that it was not done."""
         method, arguments = self.stop_call(handle)
-        vars(self)["_sends_stop"] = True  # at a distance the operator was never made, and Airflow's __setattr__ is not for it
+        # At a distance the operator was never made, and Airflow's __setattr__ is not for it.
+        vars(self)["_resumable_sends_stop"] = True
         try:
             require_taken(method, getattr(self.hook.conn, method)(**arguments))
         finally:
-            vars(self)["_sends_stop"] = False
+            vars(self)["_resumable_sends_stop"] = False
 
-    _sends_stop = False
+    _resumable_sends_stop = False
 
     def is_stopping(self, seen: Observation) -> bool:
         """Whether a job that still runs was told to stop."""
         return seen.detail in self.stopping
 
-    def _needs_no_cancel(self, handle: JobHandle) -> bool:
+    def _resumable_needs_no_cancel(self, handle: JobHandle) -> bool:
         """Whether a cancel was refused because there is nothing left to cancel: the services have no one code for that."""
         try:
             seen = self.observe(handle)
@@ -390,7 +391,12 @@ class AwsReplay(ReplayMixin):
         return ResumableAwsTrigger(
             path=path,
             kwargs=kwargs,
-            stop={"service": self.hook.client_type, "method": method, "arguments": arguments, **self._only_while(handle)},
+            stop={
+                "service": self.hook.client_type,
+                "method": method,
+                "arguments": arguments,
+                **self._resumable_only_while(handle),
+            },
             connection={
                 "aws_conn_id": self.hook.aws_conn_id,
                 "region_name": self.hook.conn_region_name,
@@ -408,15 +414,15 @@ class AwsReplay(ReplayMixin):
             with super()._resumable_not_waiting():
                 yield
             return
-        self._leaves = True
+        self._resumable_leaves = True
         try:
             yield
         except _Left:
             pass
         finally:
-            self._leaves = False
+            self._resumable_leaves = False
 
-    _leaves = False
+    _resumable_leaves = False
 
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
@@ -462,7 +468,7 @@ class AwsReplay(ReplayMixin):
 
     def is_expired(self, error: BaseException) -> bool:
         """An answer that the credentials have expired, or botocore's own news that there are none. Provider code may wrap it."""
-        if self._is_at_a_distance:
+        if self._resumable_is_at_a_distance:
             return False
         cause: BaseException | None = error
         while cause is not None:
@@ -473,7 +479,7 @@ class AwsReplay(ReplayMixin):
             cause = cause.__cause__ or cause.__context__
         return False
 
-    _is_at_a_distance = False
+    _resumable_is_at_a_distance = False
 
     def is_rejection(self, error: BaseException) -> bool:
         """A 4xx answer to the submit, or an error before anything was sent. Provider code may have wrapped it."""
@@ -486,10 +492,10 @@ class AwsReplay(ReplayMixin):
 
     def account(self) -> str | None:
         """The account that the connection points at, None if STS does not tell; asked once, and never for long."""
-        if self._account is None:
+        if self._resumable_account is None:
             hook = self.hook
             try:
-                vars(self)["_account"] = (
+                vars(self)["_resumable_account"] = (
                     hook.get_session(region_name=hook.conn_region_name)
                     .client(
                         "sts",
@@ -501,7 +507,7 @@ class AwsReplay(ReplayMixin):
                 )
             except Exception as e:
                 self.log.debug("resumable: STS does not tell the account, ids are told apart by region alone: %r", e)
-        return self._account
+        return self._resumable_account
 
     def execute_resumable(self, context: Any) -> Any:
         """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
@@ -576,7 +582,7 @@ class SubmitEvents:
         if attempt.replays:
             return None
         self._check_account()
-        account = {"account": operator._account} if operator._account else {}
+        account = {"account": operator._resumable_account} if operator._resumable_account else {}
         repeatable = operator.certainty is Certainty.RESEND
         kept = {name: value for name, value in params.items() if name not in operator.unkept}
         own = operator.own_token(params)
@@ -683,17 +689,17 @@ class SubmitEvents:
         """Every other call on the client is a chance to write a record whose write had failed."""
         operator = self._operator
         if model.name not in operator.operations:
-            operator._account = operator.account_in(model.name, parsed) or operator._account
+            operator._resumable_account = operator.account_in(model.name, parsed) or operator._resumable_account
             self._attempt.flush()
 
     @_carried
     def leave(self, **_: Any) -> None:
         self._operator.refuse_unseen(self._attempt)
-        if self._operator._leaves and self._attempt.handle is not None and not self._is_keeping:
+        if self._operator._resumable_leaves and self._attempt.handle is not None and not self._is_keeping:
             raise _Left
 
     def leave_running(self, model: Any, **_: Any) -> tuple[_Answered, dict[str, Any]] | None:
-        if self._operator._sends_stop:
+        if self._operator._resumable_sends_stop:
             return None
         self._operator.log.info("resumable: the provider's %s is not sent: the wait has ended, not the job", model.name)
         return self._answered({})

@@ -80,7 +80,7 @@ class AwsOwnNamedJob(AwsReplay):
         if not given:
             return named(None, attempt.token, self.name_length)
         record, wanted = attempt.record, str(given)
-        if record is None or not self._is_used(record, wanted):
+        if record is None or not self._resumable_is_used(record, wanted):
             if self.warns_of_name:
                 self.log.warning(
                     "resumable: %s=%r is yours, and sent as it is: if a job that is not of this task has it, the try fails. A "
@@ -94,7 +94,7 @@ class AwsOwnNamedJob(AwsReplay):
         self.log.info("resumable: a job of this task has the name %s, which %s takes once: now %s", wanted, self.service, name)
         return name
 
-    def _is_used(self, record: JobRecord, given: str) -> bool:
+    def _resumable_is_used(self, record: JobRecord, given: str) -> bool:
         """Whether a job of this task has the author's name. One that was refused has none; an edited name is free."""
         if record.handle is not None:
             last = self.name_in(record.handle)
@@ -115,7 +115,7 @@ class AwsOwnNamedJob(AwsReplay):
     def may_be_ours(self, answer: Mapping[str, Any], began: datetime | None) -> bool:
         """Whether the job that ``answer`` says has the name already can be of this submission: it began no earlier."""
         attempt = self._resumable_attempt
-        if attempt is None or attempt.record is None or self._is_anothers(answer):
+        if attempt is None or attempt.record is None or self._resumable_is_anothers(answer):
             return False
         ours = began is None or began >= self.oldest(attempt.record)
         if not ours:
@@ -130,7 +130,7 @@ class AwsOwnNamedJob(AwsReplay):
             why,
         )
 
-    def _is_anothers(self, answer: Mapping[str, Any]) -> bool:
+    def _resumable_is_anothers(self, answer: Mapping[str, Any]) -> bool:
         """The very first request of a submission was answered with "taken": nothing of ours can have been there."""
         attempt = self._resumable_attempt
         sent_again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
@@ -139,7 +139,7 @@ class AwsOwnNamedJob(AwsReplay):
     def is_rejection(self, error: BaseException) -> bool:
         for cause in chain(error):
             if isinstance(cause, ClientError) and self.is_conflict(cause.response["Error"]):
-                return self._is_anothers(cause.response)
+                return self._resumable_is_anothers(cause.response)
         return super().is_rejection(error)
 
 

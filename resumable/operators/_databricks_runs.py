@@ -67,7 +67,7 @@ class DatabricksRunReplay(ReplayMixin):
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
         ours = {self.submit_method: self._resumable_submitter(attempt), "get_run": self._resumable_looker(attempt)}
-        replaced = {**ours, **self._guards(attempt)}
+        replaced = {**ours, **self._resumable_guards(attempt)}
         own = self._hook.__dict__
         own.update(replaced)
         try:
@@ -76,7 +76,7 @@ class DatabricksRunReplay(ReplayMixin):
             for name in replaced:
                 own.pop(name, None)
 
-    def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:  # noqa: ARG002
+    def _resumable_guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:  # noqa: ARG002
         """Other methods of the hook that must not do their work on a reattachment."""
         return {}
 
@@ -96,7 +96,7 @@ class DatabricksRunReplay(ReplayMixin):
             token, sent = attempt.intend(json, token=own)
             with self._resumable_noting_losses(attempt):
                 run_id = send({**sent, "idempotency_token": token})
-            attempt.submitted(self._handle(run_id, sent))
+            attempt.submitted(self._resumable_handle(run_id, sent))
             if attempt.handle is None:
                 raise RuntimeError("a submit without a handle: a bug in resumable")
             return run_id_of(attempt.handle)
@@ -131,7 +131,7 @@ class DatabricksRunReplay(ReplayMixin):
 
         return get_run
 
-    def _handle(self, run_id: Any, json: Mapping[str, Any]) -> JobHandle:
+    def _resumable_handle(self, run_id: Any, json: Mapping[str, Any]) -> JobHandle:
         if isinstance(run_id, bool) or not isinstance(run_id, int):
             raise InvalidAnswerError(
                 f"Databricks answered the submit with run_id={run_id!r}, which is no run's id. A run may be active: look for it "
@@ -144,7 +144,7 @@ class DatabricksRunReplay(ReplayMixin):
         return JobHandle(self.service, ids, self.place())
 
     def _resumable_handle_of(self, external_id: Any) -> JobHandle:
-        return self._handle(int(external_id), {})
+        return self._resumable_handle(int(external_id), {})
 
     def observe(self, handle: JobHandle) -> Observation:
         try:

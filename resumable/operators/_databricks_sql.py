@@ -150,14 +150,14 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
     def find(self, record: JobRecord) -> JobHandle | None:
         found = [
             query["query_id"]
-            for query in self._history(record.place["warehouse"], since=record.intended_at - CLOCK_SKEW)
+            for query in self._resumable_history(record.place["warehouse"], since=record.intended_at - CLOCK_SKEW)
             if (mark := _MARK.match(query.get("query_text") or "")) and mark[1] == record.token
         ]
         if len(found) > 1:
             raise RuntimeError(f"{len(found)} statements carry the mark {record.token}: {found}")
         return JobHandle(self.service, found[0], self.place()) if found else None
 
-    def _history(self, warehouse: str, since: float) -> Iterator[Mapping[str, Any]]:
+    def _resumable_history(self, warehouse: str, since: float) -> Iterator[Mapping[str, Any]]:
         asked: dict[str, Any] = {
             "filter_by.warehouse_ids": warehouse,
             "filter_by.query_start_time_range.start_time_ms": int(since * 1000),

@@ -44,11 +44,11 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         _databricks_workflow_task_group: Any
 
     @property
-    def _is_member(self) -> bool:
+    def _resumable_is_member(self) -> bool:
         return self._databricks_workflow_task_group is not None
 
     def execute(self, context: Any, **_: Any) -> Any:
-        if self._resumable_is_durable and self._is_member:
+        if self._resumable_is_durable and self._resumable_is_member:
             if not self.workflow_run_metadata:
                 launch = next(task_id for task_id in self.upstream_task_ids if task_id.endswith(".launch"))
                 self.workflow_run_metadata = context["ti"].xcom_pull(task_ids=launch)
@@ -56,20 +56,20 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         return super().execute(context)
 
     def _resumable_records(self, context: Any) -> RecordStore:
-        return RecordStore(MemoryStore()) if self._is_member else super()._resumable_records(context)
+        return RecordStore(MemoryStore()) if self._resumable_is_member else super()._resumable_records(context)
 
     def _resumable_new_attempt(self, context: Any) -> Attempt:
         attempt = super()._resumable_new_attempt(context)
-        if self._is_member:
+        if self._resumable_is_member:
             attempt.policy = replace(attempt.policy, on_clear=OnClear.REATTACH)
         return attempt
 
     def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        if self._is_member and attempt.handle is None:
-            self._watch(attempt)
+        if self._resumable_is_member and attempt.handle is None:
+            self._resumable_watch(attempt)
         return super()._resumable_execute_through_seam(context, attempt)
 
-    def _watch(self, attempt: Attempt) -> None:
+    def _resumable_watch(self, attempt: Attempt) -> None:
         ids = {"run_id": self.workflow_run_metadata["run_id"], "task": self.databricks_task_key}
         handle, now = JobHandle(self.service, ids, self.place()), time.time()
         attempt.record = JobRecord(
@@ -86,7 +86,7 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         attempt.plan = Reattach("the workflow's launch task started it")
         self.log.info("resumable: watching %s, which the workflow's launch task started", handle)
 
-    def _task_run(self, handle: JobHandle) -> Mapping[str, Any]:
+    def _resumable_task_run(self, handle: JobHandle) -> Mapping[str, Any]:
         """The latest run of this task in the workflow's run."""
         runs = self._hook.get_run(handle.ids["run_id"]).get("tasks", [])
         mine = [run for run in runs if run["task_key"] == handle.ids["task"]]
@@ -95,15 +95,15 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         return max(mine, key=lambda run: (run["start_time"], run.get("attempt_number", 0)))
 
     def observe(self, handle: JobHandle) -> Observation:
-        if not self._is_member:
+        if not self._resumable_is_member:
             return super().observe(handle)
-        state = self._task_run(handle)["state"]
+        state = self._resumable_task_run(handle)["state"]
         life, result = state.get("life_cycle_state"), state.get("result_state") or ""
         return Observation(job_state_of(life, result), f"{life} {result}".strip())
 
     def cancel(self, handle: JobHandle) -> None:
-        if self._is_member:
-            self._hook.cancel_run(self._task_run(handle)["run_id"])
+        if self._resumable_is_member:
+            self._hook.cancel_run(self._resumable_task_run(handle)["run_id"])
         else:
             super().cancel(handle)
 

@@ -58,7 +58,7 @@ class _AppflowRun(AwsReplay):
     def seam(self, attempt: Attempt) -> Iterator[None]:
         def refuse_canceled(parsed: Mapping[str, Any], **_: Any) -> None:
             """The provider waits for a canceled execution to the last of its attempts."""
-            if attempt.handle is not None and self._word(parsed, attempt.handle) == _CANCELED:
+            if attempt.handle is not None and self._resumable_word(parsed, attempt.handle) == _CANCELED:
                 raise RuntimeError(f"{attempt.handle} was canceled.")
 
         event = f"after-call.{self.service_event}.{_LOOK}"
@@ -78,7 +78,7 @@ class _AppflowRun(AwsReplay):
     def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"flowStatus": "Active"}
 
-    def _word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
+    def _resumable_word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
         mine = self.ids(handle, "execution")[0]
         return next((r["executionStatus"] for r in records.get("flowExecutions", ()) if r["executionId"] == mine), None)
 
@@ -86,7 +86,7 @@ class _AppflowRun(AwsReplay):
         pages: dict[str, Any] = {"flowName": self.ids(handle, "flow")[0]}
         while True:
             records = self.hook.conn.describe_flow_execution_records(**pages)
-            if word := self._word(records, handle):
+            if word := self._resumable_word(records, handle):
                 return word
             if not records.get("nextToken"):
                 return None

@@ -98,19 +98,19 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
             self.stamp(params, token)
             named["name"] = params["jobName"]
 
-    _shows_links_only = False
+    _resumable_shows_links_only = False
 
     @contextmanager
     def _resumable_not_waiting(self) -> Iterator[None]:
-        self._shows_links_only = True
+        self._resumable_shows_links_only = True
         try:
             yield
         finally:
-            self._shows_links_only = False
+            self._resumable_shows_links_only = False
 
     def monitor_job(self, context: Any) -> None:
         """The provider's; with ``wait="reschedule"`` only the links that it shows before it waits."""
-        if not self._shows_links_only:
+        if not self._resumable_shows_links_only:
             super().monitor_job(context)
         elif hasattr(self, "_persist_links"):
             self._persist_links(context)

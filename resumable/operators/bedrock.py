@@ -65,7 +65,7 @@ class _BedrockJob(_Bedrock, AwsOwnNamedJob):
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         arn = response.get("jobArn") or self.arn_of(params["jobName"])
-        self._account = account_of(arn) or self._account
+        self._resumable_account = account_of(arn) or self._resumable_account
         return {"name": params["jobName"], "arn": self.wanted(arn, "job's ARN")}
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
@@ -179,7 +179,7 @@ class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, Bedrock
         if not arn:  # the answer to a repetition is not specified
             name = params["provisionedModelName"]
             arn = self.hook.conn.get_provisioned_model_throughput(provisionedModelId=name)["provisionedModelArn"]
-        self._account = account_of(arn) or self._account
+        self._resumable_account = account_of(arn) or self._resumable_account
         return {"throughput": self.wanted(arn, "throughput's ARN")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:

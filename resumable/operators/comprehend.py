@@ -42,7 +42,7 @@ class _Comprehend(AwsReplay):
         start_pii_entities_kwargs: Any
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
-        self._account = account_of(self.data_access_role_arn) or self._account
+        self._resumable_account = account_of(self.data_access_role_arn) or self._resumable_account
 
 
 

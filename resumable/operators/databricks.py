@@ -52,27 +52,27 @@ class ResumableDatabricksRunNowOperator(DatabricksRunReplay, DatabricksRunNowOpe
     reach_fields = (*DatabricksRunReplay.reach_fields, "repair_run")
     repair_run: bool
 
-    def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
+    def _resumable_guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         guards: dict[str, Callable[..., Any]] = {}
         if not attempt.is_first_submit:
             guards["cancel_all_runs"] = lambda _job_id: None
             job_id = attempt.handle.ids.get("job_id") if attempt.handle else (attempt.recorded_params or {}).get("job_id")
             if job_id is not None:
                 guards["find_job_id_by_name"] = lambda _job_name: job_id
-        if attempt.handle is not None and self.repair_run and self._is_repaired(attempt.handle):
+        if attempt.handle is not None and self.repair_run and self._resumable_is_repaired(attempt.handle):
             self.repair_run = False
         return guards
 
     def observe(self, handle: JobHandle) -> Observation:
         seen = super().observe(handle)
-        if seen.state is JobState.FAILED and self.repair_run and self._is_repairable(handle):
+        if seen.state is JobState.FAILED and self.repair_run and self._resumable_is_repairable(handle):
             return Observation(JobState.REPAIRABLE, f"{seen}, to be repaired")
         return seen
 
-    def _is_repairable(self, handle: JobHandle) -> bool:
+    def _resumable_is_repairable(self, handle: JobHandle) -> bool:
         reasons = self.databricks_repair_reason_new_settings
         message = self._hook.get_run(run_id_of(handle))["state"].get("state_message") or ""
-        return (not reasons or any(reason in message for reason in reasons)) and not self._is_repaired(handle)
+        return (not reasons or any(reason in message for reason in reasons)) and not self._resumable_is_repaired(handle)
 
-    def _is_repaired(self, handle: JobHandle) -> bool:
+    def _resumable_is_repaired(self, handle: JobHandle) -> bool:
         return self._hook.get_latest_repair_id(run_id_of(handle)) is not None

@@ -49,7 +49,7 @@ class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperat
     def _resumable_waits(self) -> bool:
         return False  # the run goes on when launch is done
 
-    def _guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
+    def _resumable_guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         known: Any = attempt.handle.ids if attempt.handle else attempt.recorded_params
         if attempt.is_first_submit or not isinstance(known, Mapping) or "job_id" not in known:
             return {}

@@ -72,7 +72,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         execution = self.wanted(response.get("TaskExecutionArn"), "execution's ARN")
-        self._account = account_of(execution) or self._account
+        self._resumable_account = account_of(execution) or self._resumable_account
         return {"task": str(params["TaskArn"]), "execution": execution}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
@@ -86,17 +86,17 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
 
     def find(self, record: JobRecord) -> JobHandle | None:
         task = record.place["task"]
-        self._account = account_of(task) or self._account
+        self._resumable_account = account_of(task) or self._resumable_account
         return next(
             (
                 self.handle({"task": task, "execution": execution})
-                for execution in self._executions(task)
-                if {"Key": TAG, "Value": record.token} in self._tags(execution)
+                for execution in self._resumable_executions(task)
+                if {"Key": TAG, "Value": record.token} in self._resumable_tags(execution)
             ),
             None,
         )
 
-    def _executions(self, task: str) -> Iterator[str]:
+    def _resumable_executions(self, task: str) -> Iterator[str]:
         """The latest first, which is most likely the one; the list is in no order that is promised."""
         latest = self.hook.conn.describe_task(TaskArn=task).get("CurrentTaskExecutionArn")
         if latest:
@@ -104,7 +104,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
         for page in self.hook.conn.get_paginator("list_task_executions").paginate(TaskArn=task):
             yield from (e["TaskExecutionArn"] for e in page["TaskExecutions"] if e["TaskExecutionArn"] != latest)
 
-    def _tags(self, execution: str) -> list[dict[str, str]]:
+    def _resumable_tags(self, execution: str) -> list[dict[str, str]]:
         pages = self.hook.conn.get_paginator("list_tags_for_resource").paginate(ResourceArn=execution)
         return [tag for page in pages for tag in page["Tags"]]
 
@@ -122,7 +122,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
             self.wait_for_completion = False  # the task may be deleted, and then nothing tells of its execution
         # The provider's wait knows no CANCELLING, and would fail.
         vars(self.hook)["TASK_EXECUTION_INTERMEDIATE_STATES"] = tuple(self.active)
-        vars(self.hook)["wait_for_task_execution"] = self._wait
+        vars(self.hook)["wait_for_task_execution"] = self._resumable_wait
         events, delete = self.hook.conn.meta.events, f"{self.service_event}.DeleteTask"
 
         def done(**_: Any) -> None:
@@ -154,7 +154,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
         finally:
             self.delete_task_after_execution = deletes
 
-    def _wait(self, *args: Any, **kwargs: Any) -> Any:
+    def _resumable_wait(self, *args: Any, **kwargs: Any) -> Any:
         """The hook's, which makes a task's time-out of its own limit: it counts as one only where the author says what then."""
         try:
             return type(self.hook).wait_for_task_execution(self.hook, *args, **kwargs)

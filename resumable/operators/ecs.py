@@ -89,7 +89,8 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
         self.stop_task_on_failure = False
         if attempt.handle is None or self.container_name or not (self.awslogs_group and self.awslogs_stream_prefix):
             return
-        containers = (self._described(attempt.handle) or {}).get("containers") or []  # or the provider waits 40 seconds to ask
+        # Or the provider waits 40 seconds to ask.
+        containers = (self._resumable_described(attempt.handle) or {}).get("containers") or []
         if containers:
             self.container_name = containers[0]["name"]
 
@@ -113,7 +114,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"tasks": [{"taskArn": self.ids(handle, "task")[0]}], "failures": []}
 
-    def _described(self, handle: JobHandle) -> Mapping[str, Any] | None:
+    def _resumable_described(self, handle: JobHandle) -> Mapping[str, Any] | None:
         cluster, task = self.ids(handle, "cluster", "task")
         answer = self.hook.conn.describe_tasks(cluster=cluster, tasks=[task])
         if answer["tasks"]:
@@ -124,7 +125,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
         return None
 
     def state_of(self, handle: JobHandle) -> str | None:
-        task = self._described(handle)
+        task = self._resumable_described(handle)
         if task is None:
             return None
         if task["lastStatus"] != "STOPPED":
@@ -157,7 +158,7 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
 
     # -- a task that has succeeded and may be forgotten by now: the provider's wait for it would not end ---------------
 
-    def _has_succeeded(self) -> bool:
+    def _resumable_has_succeeded(self) -> bool:
         return (
             self._resumable_is_durable
             and self._resumable_attempt is not None
@@ -165,18 +166,18 @@ class ResumableEcsRunTaskOperator(AwsReplay, EcsRunTaskOperator):
         )
 
     def defer(self, **kwargs: Any) -> Any:
-        if not self._has_succeeded():
+        if not self._resumable_has_succeeded():
             return super().defer(**kwargs)
         if not self.wait_for_completion:  # the provider's execute does not go on to its check, its deferral would have
             self._check_success_task()
         return None
 
     def _wait_for_task_ended(self) -> None:
-        if not self._has_succeeded():
+        if not self._resumable_has_succeeded():
             super()._wait_for_task_ended()
 
     def _check_success_task(self) -> None:
         """The provider's, which may skip the Airflow task; of a task that ECS has forgotten it is known that it ended well."""
         handle = self._resumable_attempt.handle if self._resumable_attempt is not None else None
-        if not self._has_succeeded() or (handle is not None and self._described(handle) is not None):
+        if not self._resumable_has_succeeded() or (handle is not None and self._resumable_described(handle) is not None):
             super()._check_success_task()

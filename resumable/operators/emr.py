@@ -148,17 +148,17 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
             is_unknown = e.response["Error"]["Code"] == "InvalidRequestException" and "is not valid" in str(e)
             if not is_unknown or "account" not in handle.place:  # it is the cluster that is not known, perhaps here alone
                 raise
-            return self._missing(handle, str(e))
+            return self._resumable_missing(handle, str(e))
         states = [seen.get(step, "") for step in steps]
         state = _job_state(states)
-        return self._missing(handle, "not listed") if state is JobState.GONE else Observation(state, _summary(states))
+        return self._resumable_missing(handle, "not listed") if state is JobState.GONE else Observation(state, _summary(states))
 
     def find(self, record: JobRecord) -> JobHandle | None:
         cluster = record.place["cluster"]
         oldest = datetime.fromtimestamp(record.intended_at, timezone.utc) - CLOCK_SKEW
         found: dict[int, str] = {}
         wanted = 0
-        for step in self._newest_steps(cluster):
+        for step in self._resumable_newest_steps(cluster):
             if step["Status"]["Timeline"]["CreationDateTime"] < oldest:
                 break
             mark = _MARKER.search(step["Name"])
@@ -172,7 +172,7 @@ class ResumableEmrAddStepsOperator(AwsReplay, EmrAddStepsOperator):
         place = {**self.place(), **({"account": account} if account else {})}
         return JobHandle(self.service, {"cluster": cluster, "steps": [found[i] for i in range(wanted)]}, place)
 
-    def _newest_steps(self, cluster: str) -> Iterator[Mapping[str, Any]]:
+    def _resumable_newest_steps(self, cluster: str) -> Iterator[Mapping[str, Any]]:
         for page in self.hook.conn.get_paginator("list_steps").paginate(ClusterId=cluster):
             yield from page["Steps"]
 
@@ -252,10 +252,10 @@ class ResumableEmrCreateJobFlowOperator(AwsReplay, EmrCreateJobFlowOperator):
         return str(getattr(self.hook.conn, method)(**arguments)["Cluster"]["Status"]["State"])
 
     def place_state(self, word: str) -> JobState:
-        ready = {"TERMINATED"} if self._waits_for_steps() else {"RUNNING", "WAITING", "TERMINATED"}
+        ready = {"TERMINATED"} if self._resumable_waits_for_steps() else {"RUNNING", "WAITING", "TERMINATED"}
         return JobState.SUCCEEDED if word in ready else super().place_state(word)
 
-    def _waits_for_steps(self) -> bool:
+    def _resumable_waits_for_steps(self) -> bool:
         policy = getattr(self, "wait_policy", None)
         return getattr(policy, "value", policy) == "wait_for_steps_completion"  # from a record it comes as text
 
@@ -318,7 +318,7 @@ class ResumableEmrContainerOperator(AwsReplay, EmrContainerOperator):
         return {"cluster": str(params["virtualClusterId"])}
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        self._account = _account(response.get("arn"))
+        self._resumable_account = _account(response.get("arn"))
         return {"cluster": str(params["virtualClusterId"]), "run": self.wanted(response.get("id"), "id")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
@@ -376,14 +376,14 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
     config: dict[str, Any]
 
     def before_execute(self, attempt: Attempt) -> None:
-        named_by = self._given_token() or attempt.token
+        named_by = self._resumable_given_token() or attempt.token
         self.name = self.name or self.config.get("name") or f"emr_serverless_job_airflow_{named_by}"
         self.config = {key: value for key, value in self.config.items() if key != "name"}
 
     def own_token(self, params: Mapping[str, Any]) -> str | None:
-        return super().own_token(params) if self._given_token() else None  # else the provider has made one up
+        return super().own_token(params) if self._resumable_given_token() else None  # else the provider has made one up
 
-    def _given_token(self) -> Any:
+    def _resumable_given_token(self) -> Any:
         return self.config.get("clientToken") or compat.given(self).get("client_request_token")
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
@@ -399,7 +399,7 @@ class ResumableEmrServerlessStartJobOperator(AwsReplay, EmrServerlessStartJobOpe
         return super().execute_complete(context, event)
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        self._account = _account(response.get("arn"))
+        self._resumable_account = _account(response.get("arn"))
         return {"application": str(params["applicationId"]), "run": self.wanted(response.get("jobRunId"), "jobRunId")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:

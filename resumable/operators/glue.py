@@ -103,11 +103,11 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
         """The provider's, without its own search for a run of this task."""
         if not self._resumable_is_durable:
             return super().submit_job(context)
-        with self._theirs_off():
+        with self._resumable_theirs_off():
             return super().submit_job(context)
 
     @contextmanager
-    def _theirs_off(self) -> Iterator[None]:
+    def _resumable_theirs_off(self) -> Iterator[None]:
         ours = self.durable
         self.durable = False
         try:
@@ -115,23 +115,23 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
         finally:
             self.durable = ours
 
-    _may_upload = False
+    _resumable_may_upload = False
 
     def upload_etl_script_to_s3(self) -> None:
         """
         The provider's, which uploads a local script whenever its hook is made: here only where a run is to be started. Where one
         is there already nothing is changed, neither the script nor the job's definition, which holds its place.
         """
-        if self._may_upload or not self._resumable_is_durable:
+        if self._resumable_may_upload or not self._resumable_is_durable:
             super().upload_etl_script_to_s3()
         else:
             self.s3_script_location = self.script_location
 
     def before_execute(self, attempt: Attempt) -> None:
-        if attempt.is_first_submit and self.s3_script_location == self.script_location and self._is_local():
+        if attempt.is_first_submit and self.s3_script_location == self.script_location and self._resumable_is_local():
             self.__dict__.pop("hook", None)  # made to look for a run
             self.s3_script_location = None
-        self._may_upload = attempt.is_first_submit
+        self._resumable_may_upload = attempt.is_first_submit
         look = type(self.hook).get_job_state
 
         def state(job_name: str, run_id: str) -> str:
@@ -140,5 +140,5 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
         vars(self.hook)["get_job_state"] = state
 
-    def _is_local(self) -> bool:
+    def _resumable_is_local(self) -> bool:
         return bool(self.script_location) and not str(self.script_location).startswith(self.s3_protocol)

@@ -54,7 +54,7 @@ class _DataQuality(AwsReplay):
         role: Any
 
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
-        self._account = account_of(self.role) or self._account
+        self._resumable_account = account_of(self.role) or self._resumable_account
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         return {"run": self.wanted(response.get("RunId"), "run's id")}

@@ -76,7 +76,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
         def trigger_once(*args: Any, **given: Any) -> Any:
             if given.get("method") == "POST":
-                return self._trigger(attempt, call, args, given)
+                return self._resumable_trigger(attempt, call, args, given)
             attempt.flush()
             return call(*args, **given)
 
@@ -90,9 +90,9 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
     def new_name(self, attempt: Attempt, given: Any) -> str:
         return super().new_name(attempt, given) if given else named("manual_", attempt.token, self.name_length)
 
-    def _trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
+    def _resumable_trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
         if attempt.handle is not None:
-            return self._described(attempt.handle)
+            return self._resumable_described(attempt.handle)
         run = given["body"]["dag_run_id"]
         account = {"account": known} if (known := self.account()) else {}
         token, body = attempt.intend(given["body"], where={"name": run, **account})
@@ -101,14 +101,15 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
             with self._resumable_noting_losses(attempt):
                 answer = call(*args, **{**given, "body": body})
         except Exception as e:
-            if _remote_status(e) != _CONFLICT or not self._exists(handle):
+            if _remote_status(e) != _CONFLICT or not self._resumable_exists(handle):
                 raise
-            if not self.is_named_by(run, token) and not self.may_be_ours(getattr(e, "response", {}), self._began(handle)):
+            told = getattr(e, "response", {})
+            if not self.is_named_by(run, token) and not self.may_be_ours(told, self._resumable_began(handle)):
                 if attempt.is_first_submit and not attempt.is_perhaps_made:
                     attempt.rejected()  # it is somebody else's
                 raise
             attempt.submitted(handle)
-            return self._described(handle)
+            return self._resumable_described(handle)
         attempt.submitted(handle)
         return answer
 
@@ -122,32 +123,32 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         finally:
             events.unregister(event, note)
 
-    def _exists(self, handle: JobHandle) -> bool:
+    def _resumable_exists(self, handle: JobHandle) -> bool:
         try:
-            self._described(handle)
+            self._resumable_described(handle)
         except Exception as e:
             if _is_missing(e):
                 return False
             raise
         return True
 
-    def _began(self, handle: JobHandle) -> datetime | None:
+    def _resumable_began(self, handle: JobHandle) -> datetime | None:
         """When the run was made, as far as it tells: Airflow 3 knows when it was queued, Airflow 2 when it was started."""
-        run = self._described(handle)["RestApiResponse"]
+        run = self._resumable_described(handle)["RestApiResponse"]
         at = run.get("queued_at") or run.get("start_date")
         return datetime.fromisoformat(str(at).replace("Z", "+00:00")) if at else None
 
-    def _described(self, handle: JobHandle) -> dict[str, Any]:
-        answer: dict[str, Any] = self._asked(handle, "GET")
+    def _resumable_described(self, handle: JobHandle) -> dict[str, Any]:
+        answer: dict[str, Any] = self._resumable_asked(handle, "GET")
         return answer
 
-    def _asked(self, handle: JobHandle, method: str, body: dict[str, Any] | None = None) -> Any:
-        environment, path = self._path(handle)
+    def _resumable_asked(self, handle: JobHandle, method: str, body: dict[str, Any] | None = None) -> Any:
+        environment, path = self._resumable_path(handle)
         ask = type(self.hook).invoke_rest_api
         version = self.airflow_version
         return ask(self.hook, env_name=environment, path=path, method=method, body=body, airflow_version=version)
 
-    def _path(self, handle: JobHandle) -> tuple[str, str]:
+    def _resumable_path(self, handle: JobHandle) -> tuple[str, str]:
         environment, dag, run = self.ids(handle, "environment", "dag", "run")
         return environment, f"/dags/{dag}/dagRuns/{run}"
 
@@ -164,21 +165,21 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
     def state_of(self, handle: JobHandle) -> str | None:
         try:
-            return str(self._described(handle)["RestApiResponse"]["state"])
+            return str(self._resumable_described(handle)["RestApiResponse"]["state"])
         except Exception as e:
             if _is_missing(e):
                 return None
             raise
 
     def send_stop(self, handle: JobHandle) -> None:
-        require_taken("invoke_rest_api", self._asked(handle, "PATCH", {"state": "failed"}))
+        require_taken("invoke_rest_api", self._resumable_asked(handle, "PATCH", {"state": "failed"}))
 
     def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        environment, path = self._path(handle)
+        environment, path = self._resumable_path(handle)
         return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "GET"}
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        environment, path = self._path(handle)
+        environment, path = self._resumable_path(handle)
         return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "PATCH", "Body": {"state": "failed"}}
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
@@ -188,7 +189,7 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         raise NotImplementedError("the ids are known before the request")
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
-        return self._described(handle)
+        return self._resumable_described(handle)
 
 
 def _is_missing(error: BaseException) -> bool:

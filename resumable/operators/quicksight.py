@@ -54,33 +54,33 @@ class ResumableQuickSightCreateIngestionOperator(AwsOwnNamedJob, QuickSightCreat
         """The id is in the request already."""
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        self._account = params["AwsAccountId"]
+        self._resumable_account = params["AwsAccountId"]
         ingestion = response.get("IngestionId") or params["IngestionId"]
-        return {**self._whose(params), "ingestion": self.wanted(ingestion, "ingestion's id")}
+        return {**self._resumable_whose(params), "ingestion": self.wanted(ingestion, "ingestion's id")}
 
     @staticmethod
-    def _whose(params: Mapping[str, Any]) -> dict[str, str]:
+    def _resumable_whose(params: Mapping[str, Any]) -> dict[str, str]:
         return {"account": params["AwsAccountId"], "data_set": params["DataSetId"]}
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
-        ids = {**self._whose(params), "ingestion": params["IngestionId"]}
-        ours = self.may_be_ours(error, self._described(self.handle(ids))["Ingestion"]["CreatedTime"])
+        ids = {**self._resumable_whose(params), "ingestion": params["IngestionId"]}
+        ours = self.may_be_ours(error, self._resumable_described(self.handle(ids))["Ingestion"]["CreatedTime"])
         return ids if ours else None
 
-    def _which(self, handle: JobHandle) -> dict[str, Any]:
+    def _resumable_which(self, handle: JobHandle) -> dict[str, Any]:
         account, data_set, ingestion = self.ids(handle, "account", "data_set", "ingestion")
         return {"AwsAccountId": account, "DataSetId": data_set, "IngestionId": ingestion}
 
-    def _described(self, handle: JobHandle) -> dict[str, Any]:
-        return dict(self.hook.conn.describe_ingestion(**self._which(handle)))
+    def _resumable_described(self, handle: JobHandle) -> dict[str, Any]:
+        return dict(self.hook.conn.describe_ingestion(**self._resumable_which(handle)))
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
-        described = self._described(handle)
+        described = self._resumable_described(handle)
         ingestion = described.pop("Ingestion")
         return {**described, **{name: ingestion[name] for name in ("Arn", "IngestionId", "IngestionStatus")}}
 
     def state_of(self, handle: JobHandle) -> str:
-        return str(self._described(handle)["Ingestion"]["IngestionStatus"])
+        return str(self._resumable_described(handle)["Ingestion"]["IngestionStatus"])
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        return "cancel_ingestion", self._which(handle)
+        return "cancel_ingestion", self._resumable_which(handle)

@@ -63,8 +63,8 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
     @contextmanager
     def seam(self, attempt: Attempt) -> Iterator[None]:
         hook, look = self.hook, self.hook.get_export_task_state
-        self._account = account_of(self.source_arn) or self._account
-        hook.get_export_task_state = lambda name: self._unless_failed(name, look(name))
+        self._resumable_account = account_of(self.source_arn) or self._resumable_account
+        hook.get_export_task_state = lambda name: self._resumable_unless_failed(name, look(name))
         try:
             with super().seam(attempt):
                 yield
@@ -72,7 +72,7 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
             del hook.get_export_task_state
 
     @staticmethod
-    def _unless_failed(name: str, state: str) -> str:
+    def _resumable_unless_failed(name: str, state: str) -> str:
         if state in _ENDED_BADLY:  # the provider waits for `complete` to the last of its attempts
             raise RuntimeError(f"The export task {name} is {state}.")
         return state
@@ -84,21 +84,21 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
         return {"export": self.wanted(response.get("ExportTaskIdentifier") or params["ExportTaskIdentifier"], "identifier")}
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
-        task = self._described(params["ExportTaskIdentifier"])
+        task = self._resumable_described(params["ExportTaskIdentifier"])
         if task is None or task.get("SourceArn") != params["SourceArn"]:
             return None
         ours = self.may_be_ours(error, task.get("TaskStartTime"))
         return {"export": params["ExportTaskIdentifier"]} if ours else None
 
-    def _described(self, name: str) -> dict[str, Any] | None:
+    def _resumable_described(self, name: str) -> dict[str, Any] | None:
         tasks = self.hook.conn.describe_export_tasks(ExportTaskIdentifier=name)["ExportTasks"]
         return dict(tasks[0]) if tasks else None
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
-        return self._described(self.ids(handle, "export")[0]) or {}
+        return self._resumable_described(self.ids(handle, "export")[0]) or {}
 
     def state_of(self, handle: JobHandle) -> str | None:
-        task = self._described(self.ids(handle, "export")[0])
+        task = self._resumable_described(self.ids(handle, "export")[0])
         return None if task is None else str(task["Status"]).lower()
 
     def is_missing(self, error: ClientError) -> bool:
@@ -147,12 +147,13 @@ class _Snapshot(AwsOwnNamedJob):
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         snapshot = response.get("DBSnapshot") or response.get("DBClusterSnapshot") or {}
-        self._account = account_of(snapshot.get("DBSnapshotArn") or snapshot.get("DBClusterSnapshotArn")) or self._account
+        arn = snapshot.get("DBSnapshotArn") or snapshot.get("DBClusterSnapshotArn")
+        self._resumable_account = account_of(arn) or self._resumable_account
         return {"snapshot": self.wanted(params[self.name_param], "identifier"), "type": self.db_type.value}
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
         ids = {"snapshot": params[self.name_param], "type": self.db_type.value}
-        found = self._described(self.handle(ids))
+        found = self._resumable_described(self.handle(ids))
         if found is None:
             return None
         if any(tag["Key"] == TAG for tag in params.get("Tags", ())):
@@ -167,7 +168,7 @@ class _Snapshot(AwsOwnNamedJob):
         """Whether it is a snapshot of what ``params`` ask for."""
         raise NotImplementedError
 
-    def _described(self, handle: JobHandle) -> dict[str, Any] | None:
+    def _resumable_described(self, handle: JobHandle) -> dict[str, Any] | None:
         name, kind = self.ids(handle, "snapshot", "type")
         if kind == "instance":
             found = self.hook.conn.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"]
@@ -177,10 +178,10 @@ class _Snapshot(AwsOwnNamedJob):
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         member = "DBSnapshot" if self.ids(handle, "type")[0] == "instance" else "DBClusterSnapshot"
-        return {member: self._described(handle) or {}}
+        return {member: self._resumable_described(handle) or {}}
 
     def state_of(self, handle: JobHandle) -> str | None:
-        snapshot = self._described(handle)
+        snapshot = self._resumable_described(handle)
         return None if snapshot is None else str(snapshot["Status"]).lower()
 
     def is_missing(self, error: ClientError) -> bool:

@@ -64,7 +64,7 @@ class _SageMaker(AwsReplay):
     """The API call that looks at the job."""
     status_key: ClassVar[str]
 
-    _last_status: str | None = None
+    _resumable_last_status: str | None = None
 
     def is_missing(self, error: ClientError) -> bool:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
@@ -74,19 +74,20 @@ class _SageMaker(AwsReplay):
     def seam(self, attempt: Attempt) -> Iterator[None]:
         event = f"after-call.{self.service_event}.{self.describe}"
         with super().seam(attempt):
-            self.hook.conn.meta.events.register(event, self._note_status)
+            self.hook.conn.meta.events.register(event, self._resumable_note_status)
             try:
                 yield
             finally:
-                self.hook.conn.meta.events.unregister(event, self._note_status)
+                self.hook.conn.meta.events.unregister(event, self._resumable_note_status)
 
-    def _note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
-        self._last_status = parsed.get(self.status_key, self._last_status)
+    def _resumable_note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
+        self._resumable_last_status = parsed.get(self.status_key, self._resumable_last_status)
 
     def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        self._last_status = None
+        self._resumable_last_status = None
         result = super()._resumable_execute_through_seam(context, attempt)
-        if self._resumable_waits() and self._last_status == "Stopped":  # the provider takes a job that was stopped for a success
+        # The provider takes a job that was stopped for a success.
+        if self._resumable_waits() and self._resumable_last_status == "Stopped":
             raise RuntimeError(f"{attempt.handle} was stopped before it was complete.")
         return result
 
@@ -137,32 +138,33 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
         return self.config.get("RoleArn")
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._account = account_of(self.role()) or self._account
-        if attempt.replays or self._is_taken:
+        self._resumable_account = account_of(self.role()) or self._resumable_account
+        if attempt.replays or self._resumable_is_taken:
             self.config.pop("S3Operations", None)  # uploads that were made before the submit
 
     def stamp(self, params: dict[str, Any], token: str) -> None:
         """The name is in the config already."""
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        self._account = account_of(next((v for k, v in response.items() if k.endswith("Arn")), None)) or self._account
-        return self._name_of(params)
+        arn = next((v for k, v in response.items() if k.endswith("Arn")), None)
+        self._resumable_account = account_of(arn) or self._resumable_account
+        return self._resumable_name_of(params)
 
     def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
-        ids = self._name_of(params)
-        ours = self.may_be_ours(error, self._described(self.handle(ids)).get("CreationTime"))
+        ids = self._resumable_name_of(params)
+        ours = self.may_be_ours(error, self._resumable_described(self.handle(ids)).get("CreationTime"))
         return ids if ours else None
 
-    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+    def _resumable_name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
         return {"name": self.wanted(params[self.name_param], "job's name")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:  # noqa: ARG002
         return {}  # the provider reads the job by its name
 
     def state_of(self, handle: JobHandle) -> str:
-        return str(self._described(handle)[self.status_key])
+        return str(self._resumable_described(handle)[self.status_key])
 
-    def _described(self, handle: JobHandle) -> Mapping[str, Any]:
+    def _resumable_described(self, handle: JobHandle) -> Mapping[str, Any]:
         call = getattr(self.hook.conn, _snake(self.describe))
         described: Mapping[str, Any] = call(**{self.name_param: self.ids(handle, "name")[0]})
         return described
@@ -172,23 +174,23 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 
     def _get_unique_job_name(self, proposed_name: str, *args: Any, **kwargs: Any) -> Any:
         """The provider's, which renames or refuses a job that exists: once the service has said that one does, not ours."""
-        if self._resumable_is_durable and not self._is_taken:
+        if self._resumable_is_durable and not self._resumable_is_taken:
             return proposed_name
         return super()._get_unique_job_name(proposed_name, *args, **kwargs)  # type: ignore[misc]
 
     check_if_job_exists = False
-    _is_taken = False
+    _resumable_is_taken = False
 
     def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        self._is_taken = False
+        self._resumable_is_taken = False
         try:
             return super()._resumable_execute_through_seam(context, attempt)
         except ClientError as e:
-            taken = e.response["Error"]["Code"] in self.conflicts and self._is_anothers(e.response)
+            taken = e.response["Error"]["Code"] in self.conflicts and self._resumable_is_anothers(e.response)
             if not (taken and self.check_if_job_exists and attempt.in_doubt):
                 raise
         attempt.rejected()
-        self._is_taken = True
+        self._resumable_is_taken = True
         return super()._resumable_execute_through_seam(context, attempt)
 
 
@@ -271,8 +273,8 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
             model["ModelName"] = made or named(model["ModelName"], _digest(attempt.token, model), LONG_NAME)
             self.config["Transform"]["ModelName"] = model["ModelName"]
 
-    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
-        return {**super()._name_of(params), "model": str(params["ModelName"])}
+    def _resumable_name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        return {**super()._resumable_name_of(params), "model": str(params["ModelName"])}
 
     def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """The model's name holds a digest of what it is made of: one that exists is the one wanted."""
@@ -351,7 +353,7 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         arn = self.wanted(response.get("PipelineExecutionArn"), "execution's ARN")
-        self._account = account_of(arn) or self._account
+        self._resumable_account = account_of(arn) or self._resumable_account
         return {"execution": arn}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:

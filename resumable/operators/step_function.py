@@ -81,15 +81,15 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
     missing_codes = frozenset({"ExecutionDoesNotExist"})
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._account = account_of(self.state_machine_arn)
+        self._resumable_account = account_of(self.state_machine_arn)
         if self.is_redrive_execution:
             in_doubt = isinstance(attempt.plan, Submit) and attempt.plan.in_doubt
             # In doubt, "not redrivable" means that it runs, or ran well, since then; else it is the service's no.
             self.__dict__["conflicts"] = frozenset({"ExecutionNotRedrivable"} if in_doubt else ())
         elif not attempt.replays:
-            self._refuse_express()
+            self._resumable_refuse_express()
 
-    def _refuse_express(self) -> None:
+    def _resumable_refuse_express(self) -> None:
         machine = self.state_machine_arn
         try:
             kind = self.hook.conn.describe_state_machine(stateMachineArn=machine).get("type")

@@ -871,6 +871,9 @@ class Mwaa(AwsJobs):
         run = {"dag_run_id": name, "state": self.get(name).state, "conf": self._known[name].body.get("conf", {})}
         return json_response({"RestApiStatusCode": 200, "RestApiResponse": run})
 
+    def create_web_login_token(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"WebServerHostname": "environment.invalid", "WebToken": "token"}
+
     @staticmethod
     def _refused(status: int, detail: str) -> Response:
         answer = {"__type": "RestApiClientException", "RestApiStatusCode": status, "RestApiResponse": {"detail": detail}}

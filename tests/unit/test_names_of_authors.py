@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
 import resumable
-from resumable import ResumableMixin
+from resumable import ResumableMixin, operators
 from resumable.adapt import _Adapted
 from resumable.adapters import HookReplay
 from resumable.mixin import DurableBase
@@ -71,6 +76,36 @@ def test_every_other_name_begins_with_our_prefix():
     for cls in (DurableBase, ResumableMixin, _Adapted, ReplayMixin, HookReplay):
         wrong = {name for name in own_names(cls) if name.startswith("_") and not name.startswith(PREFIX)}
         assert wrong - OF_AIRFLOW == set(), cls
+
+
+def ready_made():
+    """Our own classes below the ready-made operators, each with the classes of Airflow and the providers beside it."""
+    beside = {}
+    for module in pkgutil.iter_modules(operators.__path__):
+        for cls in vars(importlib.import_module(f"{operators.__name__}.{module.name}")).values():
+            if isinstance(cls, type) and issubclass(cls, DurableBase):
+                ours = [klass for klass in cls.__mro__ if klass.__module__.startswith("resumable.")]
+                for klass in ours:
+                    beside.setdefault(klass, set()).update(set(cls.__mro__) - set(ours))
+    return beside
+
+
+def names_set(cls):
+    """What the class has, and what its methods put on ``self``."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store))
+    return own_names(cls) | {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "self"}
+
+
+def test_every_private_name_of_a_ready_made_operator_begins_with_our_prefix_too():
+    """Somebody's subclass may have an ``_account`` or a ``_path`` of its own."""
+    found = {
+        f"{cls.__qualname__}.{name}"
+        for cls, theirs in ready_made().items()
+        for name in names_set(cls)
+        if name.startswith("_") and not name.startswith(PREFIX) and not any(name in vars(klass) for klass in theirs)
+    }
+    assert found == set()
 
 
 class Train(ResumableMixin, BaseOperator):
