@@ -114,7 +114,7 @@ def test_with_wait_reschedule_a_limit_counts_the_looks_of_a_try(case_and_limit: 
             with pytest.raises(AirflowRescheduleException):
                 instance.attempt()
             instance.try_number -= 1
-        with pytest.raises(WaitLimitError, match=f"{limit.argument}=.*runs on. The next try reattaches"):
+        with pytest.raises(WaitLimitError, match=rf"{limit.argument}=.*runs on\..*The next try reattaches"):
             instance.attempt()
     assert (bench.active(), bench.jobs(), bench.cancels()) == (1, 1, 0)
 
