@@ -18,9 +18,11 @@ import itertools
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import fields as fields_of
 from enum import Enum
 from functools import cached_property, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 VERSION = 1
@@ -381,7 +383,9 @@ class _Form:
             if is_written and source is not None and (texts := source.choices(value, key)):
                 return cls(literal, ["|", *texts], whole, True, True)
             return cls(literal, literal, whole, is_written, is_written)
-        return cls(["~", kind], ["~", kind], [kind, _text_of(value)], False, False)
+        form = cls(["~", kind], ["~", kind], [kind, _text_of(value)], False, False)
+        parts = _parts_of(value) if source is not None else None
+        return form if parts is None else replace(cls._of_dict(parts, source), whole=form.whole)
 
     @classmethod
     def _of_elements(cls, value: Iterable[Any], source: _Source | None, key: str) -> _Form:
@@ -408,6 +412,40 @@ class _Form:
 
 def _without_repeats(forms: Iterable[Any]) -> list[Any]:
     return [form for form, _ in itertools.groupby(forms)]
+
+
+def _parts_of(value: Any) -> dict[str, Any] | None:
+    """The fields of a dataclass, of a model of pydantic or attrs, of a `SimpleNamespace`, as a dict; None of any other object."""
+    try:
+        return None if _names_of_fields(value) is None else _unfolded(value, ())
+    except Exception:  # a field that was never set, or one that leads back to the object
+        return None
+
+
+def _names_of_fields(value: Any) -> Iterable[str] | None:
+    cls = type(value)
+    if is_dataclass(cls):
+        return (each.name for each in fields_of(cls))
+    if cls is SimpleNamespace:
+        return [*vars(value)]
+    if hasattr(cls, "__attrs_attrs__"):
+        return (each.name for each in cls.__attrs_attrs__)
+    models = getattr(cls, "model_fields", None)
+    return models if isinstance(models, dict) else None
+
+
+def _unfolded(value: Any, above: tuple[int, ...]) -> Any:
+    if id(value) in above:
+        raise ValueError("it holds itself")
+    above = (*above, id(value))
+    names = _names_of_fields(value)
+    if names is not None:
+        return {name: _unfolded(getattr(value, name), above) for name in names}
+    if isinstance(value, dict):
+        return {key: _unfolded(entry, above) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unfolded(element, above) for element in value]
+    return value
 
 
 def _text_of(value: Any) -> str:

@@ -7,11 +7,14 @@ import json
 import os
 import textwrap
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,6 +250,44 @@ def test_the_order_of_a_set_is_no_edit_also_where_a_list_was_made_of_it(made):
     one, other = Spec.of({"names": ["a", "b", "c"]}, text), Spec.of({"names": ["c", "a", "b"]}, f"{text}\nOther(names=['z'])")
     assert not edited_fields(one, other)
     assert edited_fields(one, Spec.of({"names": ["d", "a", "b"]}, text.replace("'c'", "'d'"))) == ("names",)
+
+
+@dataclass
+class Dataclass:
+    path: str
+    workers: int
+    at: str
+
+
+@attrs.define
+class Attrs:
+    path: str
+    workers: int
+    at: str
+
+
+class Model(pydantic.BaseModel):
+    path: str
+    workers: int
+    at: str
+
+
+@pytest.mark.parametrize("cls", [Dataclass, Attrs, Model, SimpleNamespace])
+def test_the_fields_of_a_dataclass_and_its_like_count_as_the_entries_of_a_dict(cls):
+    text = "import x\nJob(spec=x.Spec(path='/a', workers=2, at=now()))"
+    spec = lambda text, **values: Spec.of({"spec": cls(**{"path": "/a", "workers": 2, "at": "t-1", **values})}, text)
+    one = spec(text)
+    for edit, values in ((("/a", "/b"), {"path": "/b"}), (("=2", "=4"), {"workers": 4})):
+        assert edited_fields(one, spec(text.replace(*edit), **values, at="t-2")) == ("spec",)
+    later = spec(f"{text}\nx = 1", at="t-2")
+    assert not edited_fields(one, later)
+    assert moved_fields(one, later) == ("spec",)
+
+
+def test_an_object_that_holds_itself_counts_by_its_type():
+    one, other = SimpleNamespace(path="/a"), SimpleNamespace(path="/b")
+    one.itself, other.itself = [one], [other]
+    assert not edited_fields(Spec.of({"spec": one}, "path = '/a'"), Spec.of({"spec": other}, "path = '/b'"))
 
 
 NUMBER = st.booleans() | st.integers(-2, 9) | st.sampled_from([0.0, 0.5, 1.0, 2.5])
