@@ -862,7 +862,7 @@ class ResumableMixin(DurableBase):
         return _MethodsAdapter(self, compat.given_context(context))
 
     def _resumable_handle_of(self, external_id: Any) -> JobHandle:
-        return JobHandle(self.service or type(self).__name__, external_id)
+        return JobHandle(_service_of(self), external_id)
 
     def _resumable_has_own_on_kill(self) -> bool:
         return type(self).on_kill is not compat.base_operator().on_kill  # type: ignore[attr-defined]
@@ -1097,12 +1097,17 @@ def reached_from(operator: Any, method: str) -> set[str]:
     return reached
 
 
+def _service_of(operator: ResumableMixin) -> str:
+    service: Any = operator.service  # an author may keep the client of his service there
+    return service if isinstance(service, str) and service else type(operator).__name__
+
+
 class _MethodsAdapter:
     """A `JobAdapter` over the methods of a `ResumableMixin`."""
 
     def __init__(self, operator: ResumableMixin, context: Any) -> None:
         self._operator, self._context = operator, context
-        self.service = operator.service or type(operator).__name__
+        self.service = _service_of(operator)
         self.certainty = operator._resumable_certainty()
         self.settle = self.visible_after = seconds_of("settle_time", operator.settle_time, type(operator).__name__)
 

@@ -1102,7 +1102,6 @@ class Kind(enum.Enum):
 @pytest.mark.parametrize(
     ("on", "done"),
     [(Kind.ON, Kind.DONE), ({"state": "RUNNING"}, {"state": "DONE"}), (b"R", b"D"), (True, False), (1, 0), (["R"], None)],
-    ids=str,
 )
 def test_a_status_may_be_of_any_type(service, on, done, caplog, capsys):
     class OfItsOwn(Plain):
@@ -1235,3 +1234,16 @@ def test_a_submit_that_no_longer_sends_the_token_of_its_parent_is_not_repeated_w
     with pytest.raises(AirflowFailException, match="no way to tell whether a job was made"):
         instance.attempt()
     assert len(service.states) == 1
+
+
+@pytest.mark.parametrize("service_of_author", [object(), None, "", {"url": "x"}])
+def test_an_operator_that_keeps_its_client_as_service_is_named_by_its_class(service, service_of_author):
+    class HasAClient(Plain):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.service = service_of_author
+
+    instance = task(HasAClient, service)
+    die_in_the_wait(instance, service)
+    assert instance.attempt()["of"] == 0
+    assert (len(service.tokens), instance.record["service"]) == (1, "HasAClient")
