@@ -17,6 +17,11 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no core waits for them at the end."""
+    items.sort(key=lambda item: "/property/" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def log_locks() -> Iterator[None]:
     """

@@ -570,6 +570,8 @@ class TaskLife(Told):
         job = _one(self._forgettable(), which)
         job.forgotten = True
         self.world.lost_results.add(job.id)
+        if (self.world.store.memory.get(KEY) or {}).get("state") != "failed":
+            job.notes["failed_by_itself"] = False  # nobody has written it down, and nobody can see it any more
 
     @step(lambda self: self.world.active, which=WHICH)
     def job_goes_out_of_sight(self, which: int) -> None:
