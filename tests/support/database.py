@@ -229,6 +229,7 @@ def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_inde
     """A task instance and its run, in the tables of any version of Airflow."""
     import uuid
 
+    import sqlalchemy
     from airflow.models import DagRun, TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import insert, select
@@ -236,7 +237,8 @@ def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_inde
     run = {"dag_id": dag_id, "run_id": run_id, "state": "running", "run_type": "manual", "clear_number": 0}
     logical = NOW + timedelta(seconds=sum(run_id.encode()))
     run |= {"run_after": NOW, "start_date": NOW, "execution_date": logical, "logical_date": logical}
-    ti = {"id": uuid.uuid4(), "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "state": state}
+    ti_id = uuid.uuid4() if hasattr(sqlalchemy, "Uuid") else str(uuid.uuid4())
+    ti = {"id": ti_id, "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "state": state}
     ti |= {"try_number": 1, "max_tries": 3, "pool": "default_pool", "pool_slots": 1}
     with create_session() as session:
         if session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)) is None:
@@ -264,10 +266,15 @@ def put_dag(dag: Any) -> None:
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
 
     dag.relative_fileloc = "x"
-    lazy = LazyDeserializedDAG.from_dag(dag)
+    is_lazy = hasattr(LazyDeserializedDAG, "from_dag")  # 3.1 and later
+    places = ("airflow.serialization.definitions.dag", "airflow.serialization.serialized_objects")
+    if is_lazy:
+        written = LazyDeserializedDAG.from_dag(dag)
+    else:
+        serialized = compat._first_of("SerializedDAG", *places)
+        written = serialized.from_dict(serialized.to_dict(dag))
+    writer = compat._first_of("SerializedDAG", *places) if is_lazy else compat._first_of("DAG", "airflow.models.dag")
     with create_session() as session:
         session.execute(insert(DagBundleModel).values(name="bundle"))
-        compat._first_of("SerializedDAG", "airflow.serialization.definitions.dag", "airflow.models.dag").bulk_write_to_db(
-            "bundle", None, [lazy], session=session
-        )
-        SerializedDagModel.write_dag(lazy, bundle_name="bundle", session=session)
+        writer.bulk_write_to_db("bundle", None, [written], session=session)
+        SerializedDagModel.write_dag(written, bundle_name="bundle", session=session)
