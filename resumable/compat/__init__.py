@@ -744,6 +744,10 @@ def end_stopped_task(*, taken_over: bool) -> None:
     """
     if has_sdk():
         if _three.is_supervised_process() and _three.server_grace() > _three.SERVER_GRACE:
+            _log.info(
+                "resumable: all is done after the stop: this process ends itself, so that Airflow need not wait for it. (Airflow "
+                "takes the signal for a likely lack of memory, and says so; it is none.)"
+            )
             _three.end_process()
         time.sleep(SIGKILL_PATIENCE)
     elif taken_over:

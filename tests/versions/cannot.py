@@ -31,5 +31,5 @@ CANNOT: dict[str, dict[str, str]] = {
     "3.1": {**_EVICTIONS, **_MARKS, "a deferred task marked failed cancels its job once": _DEFERRED},
     "3.2": {**_EVICTIONS, **_MARKS},
     "3.3": {},
-    "3.4": _EVICTIONS,
+    "3.4": {**_EVICTIONS, "a task marked success after a hand back cancels its job once": _UNTOLD},
 }
