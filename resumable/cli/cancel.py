@@ -6,9 +6,14 @@ import argparse
 import time
 
 from resumable import compat
+from resumable.cli.jobs import look_at
 from resumable.cli.live import Live, all_live, one_of
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
+from resumable.lifecycle import JobState
 from resumable.record import Outcome
+
+LOOK = 5.0
+"""Seconds between two looks at the job itself."""
 
 PAUSE = 1.0
 """Seconds between two looks at the record of a task that was marked failed."""
@@ -37,6 +42,8 @@ def run(given: argparse.Namespace) -> int:
         one = _wait(one, given.wait if one.kept.row.state in HELD else 0.0)
         if not one.is_open:
             return _told(one, who)
+        if _has_stopped(one):
+            return _close(one, who)
         say(f"{one.job} was not seen to be stopped by its task: it is cancelled directly.")
     return _cancel(one, who)
 
@@ -57,15 +64,34 @@ def _mark_failed(one: Live) -> None:
 
 
 def _wait(one: Live, seconds: float) -> Live:
-    """The record when it is closed, or when the time is over."""
-    until = time.monotonic() + seconds
+    """The record when it is closed, when the job is seen to have stopped, or when the time is over."""
+    until, looks_at = time.monotonic() + seconds, time.monotonic() + LOOK
     while True:
         now = again(one)
         if now is None:
             raise Refused(f"The record of {one.task} is gone meanwhile: what became of {one.job} is not known. Look there.")
         if not now.is_open or time.monotonic() >= until:
             return now
+        if time.monotonic() >= looks_at:  # a trigger stops the job and writes nothing
+            if _has_stopped(now):
+                return now
+            looks_at = time.monotonic() + LOOK
         _sleep(PAUSE)
+
+
+def _has_stopped(one: Live) -> bool:
+    """One look: whether the job is seen to have ended without success."""
+    seen = look_at(one) if one.record is not None and one.record.handle is not None else None
+    return seen is not None and seen.state in (JobState.FAILED, JobState.GONE)
+
+
+def _close(one: Live, who: str) -> int:
+    assert one.record is not None
+    closed = one.record.ended(Outcome.CANCELLED, time.time(), f"by {who}, through its task")
+    if not compat.beside().write(one.kept, closed.to_json()):
+        raise Refused(f"{one.job} has stopped; its record has changed meanwhile: look again.")
+    say(f"{one.job}: cancelled by its task.")
+    return DONE
 
 
 def again(one: Live) -> Live | None:

@@ -223,6 +223,16 @@ def test_a_task_that_does_not_stop_its_job_in_time_has_it_cancelled(capsys, monk
     assert (code, Cloud.cancelled) == (0, [(7, "lab")])
 
 
+def test_a_job_that_a_trigger_has_stopped_is_closed_and_not_cancelled_again(capsys, monkeypatch):
+    put("deferred")
+    monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: Cloud.states.update({7: "FAILED"}))
+    monkeypatch.setattr(cancel, "LOOK", 0.0)
+    assert main(["cancel", "etl.train", "--yes"]) == 0
+    assert Cloud.cancelled == []
+    assert kept().outcome is Outcome.CANCELLED
+    assert compat.beside().user() in kept().history[-1].note
+
+
 @pytest.mark.parametrize("state", ["up_for_retry", "up_for_reschedule", "scheduled"])
 def test_a_task_that_nothing_holds_is_not_waited_for(capsys, monkeypatch, state):
     put(state)
