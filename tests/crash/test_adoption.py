@@ -131,6 +131,7 @@ def test_a_live_job_is_listed_shown_and_cancelled_through_its_task(airflow: Airf
     assert all(one["run_id"] != run_id for one in live(airflow))
 
 
+@pytest.mark.stops
 def test_a_job_that_was_started_by_hand_becomes_a_tasks(airflow: Airflow, remote: Remote) -> None:
     run_id = start(airflow, remote, "databricks", "by-hand")
     airflow.mark("ours_databricks", run_id, "job", "failed")
@@ -146,6 +147,7 @@ def test_a_job_that_was_started_by_hand_becomes_a_tasks(airflow: Airflow, remote
     assert remote.jobs("databricks", run_id) == 2  # the task's own, which was cancelled, and the one by hand
 
 
+@pytest.mark.stops
 def test_the_way_back_finishes_what_is_in_flight_and_takes_no_more(airflow: Airflow, remote: Remote) -> None:
     run_id = start(airflow, remote, "databricks", f"back-{uuid.uuid4().hex[:4]}")
     configure(airflow, adopt="databricks, emr", adopt_new="false")
