@@ -44,6 +44,7 @@ def life_of(case: Case) -> type[ContractLife]:
 
     class Life(ContractLife):
         __qualname__ = ContractLife.__qualname__
+        salt = str(case)
         begin = step(first=True, **draws)(ContractLife.begin)
 
     return Life

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -77,6 +78,8 @@ class Report:
 class Told(RuleBasedStateMachine):
     """A machine whose history is a script. Its rules are `step`s; what is to be done at the end of each history is `end`."""
 
+    salt = ""
+    """What tells machines of one class apart, so that each draws its own."""
     cases = 0
     covered: Counter[str] = Counter()
     first_broken: tuple[int, str] | None = None
@@ -261,7 +264,6 @@ def budget(examples: int, steps: int) -> settings:
         max_examples=max(1, int(examples * float(os.environ.get("LIFE_TIMES", "1")))),
         stateful_step_count=steps,
         deadline=None,
-        derandomize="LIFE_SEED" not in os.environ,
         database=None,
         phases=[Phase.generate] if os.environ.get("LIFE_SHRINK") == "0" else [Phase.generate, Phase.shrink],
         report_multiple_bugs=False,
@@ -289,8 +291,8 @@ def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
     """Draw histories of ``machine`` until one breaks something, or the budget is used up; a line for the report."""
     machine.cases, machine.covered, machine.first_broken, machine.script = 0, Counter(), None, None
     chosen = os.environ.get("LIFE_SEED")
-    if chosen is not None:
-        seed(int(chosen))(machine)
+    named = f"{chosen or 0} {machine.__module__}:{machine.__qualname__} {machine.salt}"
+    seed(int(hashlib.sha256(named.encode()).hexdigest()[:12], 16))(machine)
     began = time.monotonic()
     try:
         run_state_machine_as_test(machine, settings=budget(examples, steps))

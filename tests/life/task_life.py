@@ -76,8 +76,8 @@ OF_TASK = ("dies", "evicted", "stopped by a user", "times out", "store down")
 OF_TRIGGER = ("reassigned", "trigger fails")
 WRONG = [f"{call}: {fault}" for call, faults in AT_CALLS.items() for fault in faults]
 
-HAPPENINGS = st.sampled_from([*OF_JOB, *OF_TASK, *OF_TASK, *OF_TRIGGER, *WRONG])
-THEN = st.lists(st.tuples(st.integers(0, 9), HAPPENINGS), max_size=3)
+HAPPENINGS = st.sampled_from(["nothing", *OF_JOB, *OF_TASK, *OF_TASK, *OF_TRIGGER, *OF_TRIGGER, *WRONG])
+THEN = st.lists(st.tuples(st.integers(0, 9), HAPPENINGS), min_size=1, max_size=3)
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
 MEANWHILE = ("a sibling is cleared", "the file is edited elsewhere", "the provider gains a field")
 
@@ -458,7 +458,9 @@ class OperatorLife(Told):
         told, self.known_cancels, self.known_active = cancels > self.known_cancels, cancels, active
         invariants.one_at_once(range(active))
         if told and was_active and not new:
-            invariants.none_cancelled_for_nobody(["the job"], ["the job"] if self.may_cancel else [])
+            is_last = self.policy_fails or self.task.try_number > self.task.max_tries
+            in_the_end = is_last and self.policy.get("on_final_failure") == "cancel"
+            invariants.none_cancelled_for_nobody(["the job"], ["the job"] if self.may_cancel or in_the_end else [])
         if new > 0:
             self.jobs += new
             invariants.jobs_per_try(self.jobs, len(self.tries), self.edits)
@@ -513,6 +515,7 @@ class OperatorLife(Told):
             return
         self.bench.server.clear_faults()
         self.store_down_for = 0
+        self.limit, self.policy_fails = {}, False
         told: list[str] = []
         for _ in range(8 + 2 * self.task.retries):
             if self.ended in ("success", "skipped"):

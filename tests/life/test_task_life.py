@@ -43,7 +43,7 @@ class OwnLife(OperatorLife):
     def time_passes(self, seconds: float) -> None:
         self.bench.server.now += seconds
 
-    @step(times=st.integers(1, 2))
+    @step(lambda self: self.jobs, times=st.integers(1, 2))
     def list_says_nothing(self, times: int) -> None:
         """One answer, or two, from a server that is behind."""
         from tests.services import Refuse
@@ -66,6 +66,7 @@ def life_of(case: OwnCase) -> type[OwnLife]:
 
     class Life(OwnLife):
         __qualname__ = OwnLife.__qualname__
+        salt = str(case)
         begin = step(first=True, **draws)(OwnLife.begin)
 
     return Life

@@ -215,7 +215,7 @@ def _be_pytest(copy: Path, asked: list[str], environment: dict[str, str], said: 
         os.environ.update(environment)
         for name in [name for name in sys.modules if name.partition(".")[0] in ("resumable", "tests")]:
             del sys.modules[name]
-        sys.path[:] = [str(copy), *(path for path in sys.path if path and not Path(path).samefile(ROOT))]
+        sys.path[:] = [str(copy), *(path for path in sys.path if path and Path(path).resolve() != ROOT)]
         sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
         sys.path_importer_cache.clear()
         import pytest
