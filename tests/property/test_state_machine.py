@@ -336,8 +336,10 @@ class World:
         if process.done:
             self._ended(process)
 
-    def run(self, process: Process) -> None:
+    def run(self, process: Process | None) -> None:
         """Let it go on until it ends, or waits for a job that runs."""
+        if process is None:  # it has ended already, at its first read
+            return
         for _ in range(PATIENCE):
             if process.done or (process.is_watching and self._shows_no_end(process)):
                 return
@@ -599,9 +601,9 @@ class TaskLife(Told):
         if self.world is not None:
             self.world.bury()
 
-    def _step(self, process: Process, steps: int) -> None:
+    def _step(self, process: Process | None, steps: int) -> None:
         for _ in range(steps):
-            if process.done:
+            if process is None or process.done:
                 return
             self.world.step(process)
 
