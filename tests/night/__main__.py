@@ -23,8 +23,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Night:
     """
     Two lanes, each one run after the other: the generators, and what needs an Airflow.
 
+    What a lane has to run is asked for anew each time around: a part that comes with an update of the tree is taken up.
+
     Args:
         lock: a file that is locked while an Airflow of ours runs.
     """
@@ -53,7 +56,7 @@ class Night:
         self._busy = 0
         self.is_over = threading.Event()
 
-    def lane(self, parts: list[Part], *, alone: bool = False) -> threading.Thread:
+    def lane(self, parts: Callable[[], list[Part]], *, alone: bool = False) -> threading.Thread:
         thread = threading.Thread(target=self._go_on, args=(parts, alone), daemon=True)
         thread.start()
         return thread
@@ -70,8 +73,8 @@ class Night:
             for process in self._running:
                 process.terminate()
 
-    def _go_on(self, parts: list[Part], alone: bool) -> None:
-        for part in itertools.cycle(parts):
+    def _go_on(self, parts: Callable[[], list[Part]], alone: bool) -> None:
+        for part in itertools.chain.from_iterable(parts() for _ in itertools.count()):
             if self.is_over.is_set():
                 return
             with self._alone(alone), self._counted():
@@ -156,8 +159,10 @@ def main() -> int:
     if given.keep:
         print(keep(given.keep))
         return 0
-    lanes = [(generators(given.only), False), ([] if given.no_airflow else on_airflow(given.only), True)]
-    if not any(parts for parts, _ in lanes):
+    lanes: list[tuple[Callable[[], list[Part]], bool]] = [(partial(generators, given.only), False)]
+    lanes += [] if given.no_airflow else [(partial(on_airflow, given.only), True)]
+    lanes = [lane for lane in lanes if lane[0]()]
+    if not lanes:
         parser.error(f"no part has {given.only!r} in its name")
     report = Report(given.home.resolve(), given.hours)
     seed = random.SystemRandom().randrange(2**31) if given.seed is None else given.seed
@@ -167,7 +172,7 @@ def main() -> int:
         signal.signal(one, lambda *_: told.set())
     report.write()
     say(f"until {time.strftime('%H:%M', time.localtime(time.time() + given.hours * 3600))}, seed {seed}: {report.folder}")
-    threads = [night.lane(parts, alone=alone) for parts, alone in lanes if parts]
+    threads = [night.lane(parts, alone=alone) for parts, alone in lanes]
     told.wait(given.hours * 3600)
     night.end("told to end" if told.is_set() else "its time was over")
     for thread in threads:

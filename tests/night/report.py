@@ -44,6 +44,7 @@ class Ran:
     figures: dict[str, Any] = field(default_factory=dict)
     trouble: str = ""
     tail: str = ""
+    commit: str = field(default_factory=lambda: commit())
 
     @property
     def is_unfinished(self) -> bool:
@@ -116,6 +117,7 @@ class Report:
                 {
                     "part": one.part,
                     "seed": one.seed,
+                    "commit": one.commit,
                     "code": one.code,
                     "seconds": round(one.seconds, 1),
                     "repeat": one.run.repeat if one.run else "",
@@ -135,7 +137,7 @@ class Report:
             "until": _moment(time.time()),
             "hours asked for": self.hours,
             "ended": self.ended or "goes on",
-            "commit": _commit(),
+            "commit": commit(),
             "Python": platform.python_version(),
             "Airflow": version("apache-airflow"),
             "hypothesis": version("hypothesis"),
@@ -197,6 +199,6 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
-def _commit() -> str:
-    asked = subprocess.run(["git", "log", "-1", "--format=%h %s"], cwd=ROOT, capture_output=True, text=True, check=False)
+def commit() -> str:
+    asked = subprocess.run(["git", "log", "-1", "--format=%h"], cwd=ROOT, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"

@@ -53,7 +53,7 @@ def wait_for(is_so: Callable[[], object]) -> None:
 def a_night(folder: Path, *every: Part, runs: int | None = None) -> Report:
     report = Report(folder, 1.0)
     night = Night(report, 1, None)
-    thread = night.lane(list(every))
+    thread = night.lane(lambda: list(every))
     wait_for(lambda: len(report.ran) >= (runs or len(every)))
     night.end("enough")
     thread.join(60)
