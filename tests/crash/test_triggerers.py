@@ -6,18 +6,13 @@ Airflow 3.3.0 to 3.3.2 then tell the first one, once it goes on, to stop these t
 
 from __future__ import annotations
 
-import signal
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.airflow.harness import Airflow
-from tests.airflow.processes import kill, with_children
+from tests.airflow.triggerers import another_triggerer, frozen
 from tests.crash.scenarios import Remote
 from tests.crash.test_stops import Task, _deferred
 
@@ -40,47 +35,6 @@ def airflow(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
         "AIRFLOW__RESUMABLE__SWEEP_DELAY": "300",  # what is cancelled is cancelled by a trigger
     }
     return start_airflow(dags, env=env, triggerer=True)
-
-
-def free_to_write(airflow: Airflow) -> bool:
-    """Whether no process holds the lock of the database, as one may that was just frozen."""
-    with sqlite3.connect(airflow.home / "airflow" / "airflow.db", timeout=3, isolation_level=None) as database:
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return False
-    return True
-
-
-@contextmanager
-def frozen(airflow: Airflow) -> Iterator[None]:
-    """The triggerer stands still, with all its processes."""
-
-    def send(sig: int) -> None:
-        for process in with_children([psutil.Process(airflow._services._running["triggerer"].pid)]):
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(sig)
-
-    send(signal.SIGSTOP)
-    try:
-        while not free_to_write(airflow):
-            send(signal.SIGCONT)
-            time.sleep(0.3)
-            send(signal.SIGSTOP)
-        yield
-    finally:
-        send(signal.SIGCONT)
-
-
-@contextmanager
-def another_triggerer(airflow: Airflow) -> Iterator[None]:
-    log = airflow.home / "logs-triggerer-2.txt"
-    process = airflow._services.spawn(["triggerer", "--skip-serve-logs"], log, {})
-    try:
-        yield
-    finally:
-        kill([process])
 
 
 def logs(task: Task) -> str:

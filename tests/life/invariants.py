@@ -63,6 +63,8 @@ LEFT_UNSAID = _new(
 )
 STOP_LOST = _new("a user's stop lost", "who stops a task stops its job")
 POLICY = _new("a policy not heeded", "what the author chose in resume_policy is what happens")
+JOB_MISSING = _new("a job less than was asked for", "a clear, an edit and a failed job lead to a job of their own")
+RECORD_WRONG = _new("a record that names another job", "what is kept names the task's last job")
 
 # -- results
 
@@ -87,6 +89,8 @@ ITEM_TWICE = _new("an item done twice", "an item whose end was noted is not done
 ROW_UNREAD = _new("a row unread", "every row is read, whichever runs come, fail, or come late")
 ROW_TWICE = _new("a row read twice", "a run that has ended reads no row that an earlier one has handed over")
 ONCE_TWICE = _new("done twice", "what is to be done once is done once")
+IN_USE = _new("what is in use destroyed", "what was set up stays while anybody works with it")
+NO_STRANGE_CODE = _new("code run for a record", "the sweep imports and calls nothing but what the deployment has named")
 ORPHAN_KEPT = _new("something left behind", "what was set up is undone, or reported")
 
 

@@ -18,6 +18,8 @@ from tests.night.keeper import OVERTIME, TOLD
 from tests.night.parts import ROOT, Run
 
 SHOWN = 3000
+NO_TESTS = 5
+"""The exit code of pytest where nothing is left to run: no test of the file draws anything."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Ran:
             found.append((self.part, self.trouble.strip().splitlines()[-1], self.trouble))
         if self.code == OVERTIME:
             found.append((self.part, "did not end in time", self.tail))
-        elif self.code not in (0, None, TOLD) and not found:
+        elif self.code not in (0, None, TOLD, NO_TESTS) and not found:
             found.append((self.part, f"ended with code {self.code}", self.tail))
         return found
 

@@ -1,7 +1,8 @@
 """
 A soak on a real Airflow: mapped tasks, random disruptions by a fixed seed, and the count of their jobs at the end.
 
-    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--unheld] [--slots] [--home DIR] [--json FILE]
+    python3 dev.py soak [--seed N] [--tasks N] [--disruptions N] [--theirs] [--unheld] [--disasters-only] [--slots]
+                        [--home DIR] [--json FILE]
 
 Its order is drawn from the seed, its timing is the machine's. Exit code 1 if anything was not as it must be.
 What Airflow wrote, logs and database, stays in `.soak/` or where --home says.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tests.soak import report
 from tests.soak.oracle import violations
-from tests.soak.plan import make_plan, slots_plan
+from tests.soak.plan import Plan, make_plan, slots_plan
 from tests.soak.run import ROOT, running, soak
 
 JOB_SECONDS = 60.0
@@ -30,6 +31,10 @@ def say(text: str) -> None:
     print(f"{time.monotonic() - _began:6.1f} s  {text}", flush=True)
 
 
+def _plan(given: argparse.Namespace) -> Plan:
+    return make_plan(given.seed, given.tasks, given.disruptions, unheld=given.unheld, ordinary=not given.disasters_only)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=20260)
@@ -37,6 +42,7 @@ def main() -> int:
     parser.add_argument("--disruptions", type=int, default=60)
     parser.add_argument("--theirs", action="store_true", help="the provider's own operators, with the same plan")
     parser.add_argument("--unheld", action="store_true", help="also marks of tasks that no process holds")
+    parser.add_argument("--disasters-only", action="store_true", help="nothing of ordinary life: no job fails, nobody edits")
     parser.add_argument("--slots", action="store_true", help="no disruptions: the worker slots that each way to wait holds")
     parser.add_argument("--home", type=Path, default=ROOT / ".soak", help="where Airflow writes; emptied first")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, for a program")
@@ -44,7 +50,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of Airflow's is left behind
     home = given.home
     shutil.rmtree(home, ignore_errors=True)
-    plan = slots_plan() if given.slots else make_plan(given.seed, given.tasks, given.disruptions, unheld=given.unheld)
+    plan = slots_plan() if given.slots else _plan(given)
     whose = "theirs" if given.theirs else "ours"
     say(f"seed {given.seed}: {len(plan.tasks)} tasks, {plan.size} disruptions, {whose}; starting Airflow")
     with running(Path(home), plan) as (airflow, cloud):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.services import DatabricksSimulator, EmrService
+from tests.services import DatabricksSimulator, EmrService, Refuse
 from tests.soak.plan import Key
 
 CANCEL_SECONDS = 1.5
@@ -23,7 +23,7 @@ class Job:
 
     Attributes:
         id: as the task returns it: the run id, or the ids of the steps.
-        end: "success", "cancelled", or "" while it runs.
+        end: "success", "failed", "cancelled", or "" while it runs.
     """
 
     task: str
@@ -97,7 +97,7 @@ class Cloud:
         found: dict[str, list[Job]] = {}
         with self.databricks.lock:
             for run in self.databricks.runs.values():
-                end = {None: "", "SUCCESS": "success", "CANCELED": "cancelled"}[run.result_state]
+                end = {None: "", "SUCCESS": "success", "CANCELED": "cancelled", "FAILED": "failed"}[run.result_state]
                 found.setdefault(run.payload["run_name"], []).append(
                     Job(run.payload["run_name"], run.run_id, run.started, run.ended, end)
                 )
@@ -117,6 +117,29 @@ class Cloud:
         else:
             self.databricks.finish(job.id)
 
+    def fail(self, job: Job, *, in_part: bool = False) -> None:
+        """Let a job fail; ``in_part``: one step of it does, while the other runs on."""
+        if isinstance(job.id, list):
+            for step in job.id[:1] if in_part else reversed(job.id):
+                self.emr.finish(step, "FAILED", "it ran out of memory")
+        else:
+            self.databricks.finish(job.id, "FAILED", "it ran out of memory")
+
+    def throttle(self, key: Key, job: Job, times: int) -> None:
+        """Refuse the next requests about a job: too many of them."""
+        for one in job.ids[:1]:
+            status = 429 if key.service == "databricks" else 400  # EMR's own way to say so, see `EmrService.error_body`
+            self.service(key).fault("*", Refuse(status), times, text=str(one))
+
+    def deny(self, key: Key, job: Job) -> None:
+        """Answer the next request about a job, once, that there is none of that id."""
+        one = job.ids[0]
+        said = {
+            "databricks": {"error_code": "INVALID_PARAMETER_VALUE", "message": f"Run {one} does not exist."},
+            "emr": {"__type": "InvalidRequestException", "message": f"Step id '{one}' is not valid."},
+        }[key.service]
+        self.service(key).fault("*", Refuse(400, said), text=str(one))
+
     def looks(self) -> dict[Any, list[float]]:
         """When each job was looked at, by the id of the run or of a step."""
         found: dict[Any, list[float]] = {}
@@ -134,5 +157,5 @@ class Cloud:
 def _job(name: str, steps: list[Any]) -> Job:
     states = {step[2] for step in steps}
     is_active = bool(states & {"PENDING", "RUNNING", "CANCEL_PENDING"})
-    end = "" if is_active else "success" if states == {"COMPLETED"} else "cancelled"
+    end = "" if is_active else "success" if states == {"COMPLETED"} else "failed" if "FAILED" in states else "cancelled"
     return Job(name, [step[0] for step in steps], steps[0][3], None if is_active else max(step[4] for step in steps), end)

@@ -14,10 +14,12 @@ from typing import Any
 from tests.airflow.attempts import read_attempts
 from tests.airflow.harness import Airflow, HarnessError
 from tests.airflow.processes import task_process
+from tests.airflow.triggerers import another_triggerer, frozen
 from tests.services import Hold
 from tests.soak.cloud import Cloud, Job
+from tests.soak.edits import edit
 from tests.soak.oracle import Ledger
-from tests.soak.plan import Disruption, Key, Plan
+from tests.soak.plan import STALL, Disruption, Key, Plan
 
 TICK = 0.2
 SUBMIT = {"databricks": "runs/submit", "emr": "AddJobFlowSteps"}
@@ -31,6 +33,11 @@ TERMINAL_PATIENCE = 15.0
 SWEEP_SECONDS = 75.0
 """What a user's stop of a task that no process holds may take: ``[resumable] sweep_delay``, the start of a process on a busy
 machine, and one repetition. Until then its job is not ended as one that nobody waits for."""
+
+THROTTLED = 3
+"""Requests in a row that are too many."""
+STALL_SECONDS = 20.0
+"""Longer than `tests.soak.run.TRIGGERER_SECONDS`, with a margin for a busy machine."""
 
 Script = Iterator[None]
 
@@ -101,6 +108,7 @@ class Conductor:
         self._is_strict = dag_id != "theirs"
         self.tasks = {key: Task(key, Ledger(str(key))) for key in plan.tasks}
         self.struck: Counter[str] = Counter()
+        self.edits: dict[str, str] = {}
         self.graces_over = 0
         self._restarts = list(plan.restarts)
         self._calm = 0.0  # when a service was restarted last
@@ -193,16 +201,20 @@ class Conductor:
         if not self._wants_restart or any(task.is_busy for task in self.tasks.values()):
             return
         _, name = self._restarts.pop(0)
-        self._say(f"restarting the {name}")
+        what = name if name == STALL else f"restart of the {name}"
+        self._say(what)
         before = time.monotonic()
-        self.airflow.restart(name)
+        if name == STALL:
+            self._stall()
+        else:
+            self.airflow.restart(name)
         self._calm, self._paused = time.time(), self._paused + time.monotonic() - before
-        self.struck[f"restart of the {name}"] += 1
+        self.struck[what] += 1
 
     @property
     def _wants_restart(self) -> bool:
         """A restart waits until what users did has been taken in, and users wait for the restart."""
-        strikes = sum(n for what, n in self.struck.items() if not what.startswith("restart"))
+        strikes = sum(n for what, n in self.struck.items() if not what.startswith("restart") and what != STALL)
         return bool(self._restarts) and strikes >= self._restarts[0][0]
 
     def _tell(self) -> None:
@@ -237,6 +249,8 @@ class Conductor:
     def _carry_out(self, task: Task, disruption: Disruption, following: Disruption | None) -> Script:
         if disruption.is_in_the_submit:
             yield from self._in_the_submit(task, disruption, task.holds[-1])
+        elif disruption.what in _ORDINARY:
+            yield from _ORDINARY[disruption.what](self, task, disruption)
         elif disruption.when == "report":
             yield from self._before_the_report(task, disruption)
         elif disruption.what == "clear":
@@ -282,10 +296,73 @@ class Conductor:
         yield from self._next_attempt(task)
         yield from self._see_through(task)
 
-    def _strike(self, task: Task, disruption: Disruption) -> Script:
+    # -- ordinary life
+
+    def _until_watched(self, task: Task) -> Script:
+        yield from self._until(task, "somebody to watch its job", lambda: not self._wants_restart and self._is_watched(task))
+
+    def _job_fails(self, task: Task, disruption: Disruption) -> Script:
+        """While somebody looks: that costs a try, and the next one has a job of its own."""
+        yield from self._until_watched(task)
+        job, jobs = task.active[-1], len(task.jobs)
+        self._note(task, disruption)
+        task.ledger.failed.append(str(job.id))
+        task.ledger.asked += 1
+        self.cloud.fail(job, in_part=disruption.what.startswith("part"))
+        yield from self._until(task, "the job after it", lambda: len(task.jobs) > jobs)
+
+    def _unseen(self, task: Task, disruption: Disruption) -> Script:
+        """The job ends after its worker has died, and before the next attempt looks at it."""
+        yield from self._until_watched(task)
+        job, jobs = task.active[-1], len(task.jobs)
+        yield from self._strike(task, Disruption("SIGKILL", "wait"), said=disruption)
+        if disruption.what == "job fails unseen":
+            task.ledger.failed.append(str(job.id))
+            task.ledger.asked += 1
+            self.cloud.fail(job)
+            yield from self._until(task, "the job after it", lambda: len(task.jobs) > jobs)
+        else:
+            self.cloud.finish(job)
+            yield from self._next_attempt(task)
+            yield from self._see_through(task)
+
+    def _wrong_answers(self, task: Task, disruption: Disruption) -> Script:
+        """Which change nothing."""
+        yield from self._until_watched(task)
+        self._note(task, disruption)
+        if disruption.what == "throttle":
+            self.cloud.throttle(task.key, task.active[-1], THROTTLED)
+        else:
+            self.cloud.deny(task.key, task.active[-1])
+        since = time.time()
+        yield from self._until(task, "another look", lambda: self._is_looked_at(task, since) and self._is_watched(task))
+
+    def _edit(self, task: Task, disruption: Disruption) -> Script:
+        """The author changes the job; then its worker dies. The next attempt stops the job, and submits what is wanted now."""
+        yield from self._until_watched(task)
+        job, jobs = task.active[-1], len(task.jobs)
+        self.edits[str(task.key)] = f"/edited/{sum(self.struck.values())}"
+        edit(self.airflow.dags / "soak.py", self.edits)
+        task.ledger.stops.setdefault(str(job.id), time.time())
+        task.ledger.asked += 1
+        yield from self._strike(task, Disruption("SIGKILL", "wait"), said=disruption)
+        yield from self._until(task, "the job that the author wants now", lambda: len(task.jobs) > jobs)
+
+    def _stall(self) -> None:
+        """
+        A triggerer stands still until another one has taken its triggers over, then it goes on.
+
+        Airflow 3.3.0 to 3.3.2 then tell it to stop these triggers, as after a user's click.
+        """
+        with another_triggerer(self.airflow):
+            with frozen(self.airflow):
+                time.sleep(STALL_SECONDS)
+            time.sleep(STALL_SECONDS / 2)
+
+    def _strike(self, task: Task, disruption: Disruption, said: Disruption | None = None) -> Script:
         attempt = task.attempts[-1]
         task.number = len(task.attempts)
-        self._note(task, disruption)
+        self._note(task, said or disruption)
         with suppress(HarnessError):  # a restart of the scheduler was quicker
             if disruption.what == "SIGKILL":
                 self.airflow.kill_worker(attempt)
@@ -442,6 +519,17 @@ class Conductor:
         record = self.airflow.state_store(self.dag_id, self.run_id, key.task_id, key.index).get("resumable") or {}
         job = record.get("job") or {}
         ledger.recorded = job.get("run_id") if key.service == "databricks" else job.get("steps")
+
+
+_ORDINARY: dict[str, Callable[[Conductor, Task, Disruption], Script]] = {
+    "job fails": Conductor._job_fails,
+    "part of the job fails": Conductor._job_fails,
+    "job fails unseen": Conductor._unseen,
+    "job ends unseen": Conductor._unseen,
+    "throttle": Conductor._wrong_answers,
+    "wrong 404": Conductor._wrong_answers,
+    "edit": Conductor._edit,
+}
 
 
 def _is_reached(hold: Hold) -> bool:

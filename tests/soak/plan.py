@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SERVICES = ("databricks", "emr")
 MODES = ("poll", "deferrable", "reschedule")
 RESTARTS = ("api-server", "scheduler", "triggerer")
+STALL = "a triggerer that stands still"
+"""In the place of a restart: another triggerer takes its triggers over, then it goes on."""
+KINDS = ("subclass", "retry_policy")
 RESTART_SHARE = 0.15  # of the disruptions
 
 
@@ -42,7 +45,9 @@ class Disruption:
 
     Attributes:
         what: SIGTERM (with SIGKILL after a grace period, as an eviction), SIGKILL, "clear", or "failed", "success", "skipped"
-            for a user's mark.
+            for a user's mark. Of ordinary life: "job fails", or a part of it while the rest runs; "job fails unseen" and
+            "job ends unseen", while no worker is there; "throttle", of some looks; "wrong 404", one answer that there is no such
+            job; "edit", of the author, of the task's item.
         when: "answer" and "request": in the submit, whose answer or which itself is lost; "late": in the submit, which reaches
             the service after the worker's death; "wait": while the job runs; "report": the job is done, Airflow has not been
             told; "done": after success; "ended": after a user's mark.
@@ -70,6 +75,8 @@ class Plan:
     seed: int
     tasks: dict[Key, list[Disruption]]
     restarts: list[tuple[int, str]]
+    kinds: dict[str, list[str]] = field(default_factory=dict)
+    """What is particular about the tasks of a kind: ``subclass``, ``retry_policy``."""
 
     @property
     def size(self) -> int:
@@ -88,25 +95,30 @@ class Plan:
             yield from ((str(key), disruption) for disruption in disruptions)
 
 
-def make_plan(seed: int, tasks: int, disruptions: int, *, unheld: bool = False) -> Plan:
+def make_plan(seed: int, tasks: int, disruptions: int, *, unheld: bool = False, ordinary: bool = False) -> Plan:
     """
     The same plan for the same arguments, on every machine.
 
     Args:
         unheld: also mark tasks that no process holds: those that wait for their next look.
+        ordinary: also what needs no disaster: jobs that fail, or end while nobody looks, answers that lie, edits, operators of
+            the author's own, retry policies, two triggerers of which one stands still.
     """
     draw = random.Random(seed)
     kinds = [f"{service}_{mode}" for mode in MODES for service in SERVICES]
     lives = {Key(kinds[n % len(kinds)], n // len(kinds)): _Life() for n in range(tasks)}
-    names = draw.sample(RESTARTS, len(RESTARTS))
+    restarts = (*RESTARTS, STALL) if ordinary else RESTARTS
+    names = draw.sample(restarts, len(restarts))
     services = [names[n % len(names)] for n in range(max(1, round(RESTART_SHARE * disruptions)))]
     strikes = disruptions - len(services)
     for _ in range(strikes):
         key = draw.choice(list(lives))
-        lives[key].draw(draw, key.mode, unheld=unheld)
+        lives[key].draw(draw, key, unheld=unheld, ordinary=ordinary)
     draw.shuffle(services)
     moments = sorted(draw.sample(range(1, strikes), min(len(services), strikes - 1)))
-    return Plan(seed, {key: life.disruptions for key, life in lives.items()}, list(zip(moments, services, strict=False)))
+    particular = {kind: [one for one in KINDS if draw.random() < 0.5] for kind in kinds} if ordinary else {}
+    done = {key: life.disruptions for key, life in lives.items()}
+    return Plan(seed, done, list(zip(moments, services, strict=False)), particular)
 
 
 class _Life:
@@ -116,15 +128,18 @@ class _Life:
         self.disruptions: list[Disruption] = []
         self.stage = "new"  # "new", "running", "ended" by a user, "reported" late
 
-    def draw(self, draw: random.Random, mode: str, *, unheld: bool) -> None:
-        chosen = draw.choice(self._possible(mode, unheld=unheld))
+    def draw(self, draw: random.Random, key: Key, *, unheld: bool, ordinary: bool) -> None:
+        possible = self._possible(key.mode, unheld=unheld)
+        if ordinary and self.stage in ("new", "running"):
+            possible += self._ordinary(key)
+        chosen = draw.choice(possible)
         self.disruptions.append(chosen)
         if chosen.what == "clear":
             self.stage = "new"
         elif chosen.what in ("failed", "success", "skipped"):
             self.stage = "ended"
         else:
-            self.stage = "reported" if chosen.when == "report" else "running"
+            self.stage = "reported" if chosen.when == "report" or chosen.what == "job ends unseen" else "running"
 
     def _possible(self, mode: str, *, unheld: bool) -> list[Disruption]:
         if self.stage == "ended":
@@ -140,6 +155,12 @@ class _Life:
         if self.stage == "new":
             possible += [Disruption(what, when) for what in ("SIGTERM", "SIGKILL") for when in ("answer", "request", "late")]
         return possible
+
+    def _ordinary(self, key: Key) -> list[Disruption]:
+        names = ["job fails"] * 3 + ["throttle", "wrong 404"] * 2
+        names += ["part of the job fails"] * 2 if key.service == "emr" else []
+        names += ["job fails unseen", "job ends unseen", "edit"] * 2 if key.mode == "poll" else []
+        return [Disruption(name, "wait") for name in names]
 
 
 def slots_plan() -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.airflow.proxy import ExecutionApiProxy
 from tests.soak.conductor import Conductor, Task
-from tests.soak.oracle import at_once, late_seconds, uncalled_cancels, unwanted_seconds
+from tests.soak.oracle import at_once, by_name, late_seconds, uncalled_cancels, unwanted_seconds
 
 
 def figures(conductor: Conductor, tasks: Iterable[Task]) -> dict[str, Any]:
@@ -26,14 +26,15 @@ def figures(conductor: Conductor, tasks: Iterable[Task]) -> dict[str, Any]:
         "executions": sum(len(task.attempts) for task in tasks),
         "tasks not as asked at the end": sum(ledger.state != ledger.expected for ledger, _ in every),
         "seconds": round(conductor.seconds),
+        **{f"broken: {name}": count for name, count in sorted(by_name(every).items())},
     }
 
 
 def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """One row a figure, one column a soak."""
-    names = list(next(iter(columns.values())))
-    rows = [f"{'':34}" + "".join(f"{title:>10}" for title in columns)]
-    rows += [f"{name:34}" + "".join(f"{column[name]:>10}" for column in columns.values()) for name in names]
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [f"{'':46}" + "".join(f"{title:>10}" for title in columns)]
+    rows += [f"{name:46}" + "".join(f"{column.get(name, 0):>10}" for column in columns.values()) for name in names]
     return "\n".join(rows)
 
 

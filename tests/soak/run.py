@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.soak.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 LOOK_SECONDS = 20
+TRIGGERER_SECONDS = 8
+"""Without a heartbeat, after which a triggerer's triggers are given to another one."""
 
 
 @contextmanager
@@ -27,10 +30,14 @@ def running(home: Path, plan: Plan, *, look_seconds: float = LOOK_SECONDS) -> It
             **cloud.env(),
             "SOAK_COUNTS": json.dumps(plan.counts),
             "SOAK_LOOK_SECONDS": str(look_seconds),
+            "SOAK_KINDS": json.dumps(plan.kinds),
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(TRIGGERER_SECONDS),
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__CORE__PARALLELISM": "12",
             "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
         }
-        with Airflow(home, Path(__file__).parent / "dags", env=env, triggerer=True) as airflow:
+        dags = Path(shutil.copytree(Path(__file__).parent / "dags", home / "dags"))  # to be edited
+        with Airflow(home, dags, env=env, triggerer=True) as airflow:
             yield airflow, cloud
 
 

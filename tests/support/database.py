@@ -89,6 +89,17 @@ def put(
     return str(ti_id)
 
 
+def change(dag_id: str, run_id: str, task_id: str, **values: Any) -> None:
+    """Columns of a task instance, as its ``state``, or its ``id`` after a clear."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    of_it = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(*of_it).values(**values))
+
+
 def kept(dag_id: str, task_id: str, key: str = KEY) -> Any:
     from airflow.models.task_state_store import TaskStateStoreModel as State
     from airflow.utils.session import create_session
