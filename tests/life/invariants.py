@@ -91,6 +91,8 @@ ROW_TWICE = _new("a row read twice", "a run that has ended reads no row that an 
 ONCE_TWICE = _new("done twice", "what is to be done once is done once")
 IN_USE = _new("what is in use destroyed", "what was set up stays while anybody works with it")
 NO_STRANGE_CODE = _new("code run for a record", "the sweep imports and calls nothing but what the deployment has named")
+STORE_FLOODED = _new("a store flooded", "writing takes about a twentieth of the time, however slow the store is")
+VALUE_TOO_LARGE = _new("a value too large", "what is kept fits into task state, however long the list has become")
 ORPHAN_KEPT = _new("something left behind", "what was set up is undone, or reported")
 
 

@@ -36,7 +36,10 @@ from resumable.sweep import Sweep
 from tests.life import invariants as inv
 from tests.life.script import Told, as_test, step
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="there is no task state table to sweep")
+pytestmark = [
+    pytest.mark.skipif(not compat.has_task_state(), reason="there is no task state table to sweep"),
+    pytest.mark.timeout(1200),
+]
 
 WHICH = st.integers(0, 30)
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -478,4 +481,4 @@ def _one(of: list[Any], which: int) -> Any:
     return of[which % len(of)]
 
 
-test_the_sweep_stops_what_a_user_ended_and_nothing_else = as_test(SweepLife, examples=60, steps=25)
+test_the_sweep_stops_what_a_user_ended_and_nothing_else = as_test(SweepLife, examples=40, steps=20)
