@@ -51,7 +51,7 @@ def generators(only: str = "") -> list[Part]:
     """One part for each test file that draws its cases."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     paths = [str(file.relative_to(ROOT)) for file in files if GENERATES.search(file.read_text())]
-    return [_generator(path) for path in paths if only in path and not path.startswith(("tests/night/", "tests/life/"))]
+    return [_generator(path) for path in paths if only in path and not path.startswith("tests/night/")]
 
 
 def _generator(path: str) -> Part:
