@@ -14,7 +14,7 @@ GENERATORS: dict[str, tuple[str, ...]] = {
     "lives": ("tests/life/test_task_life.py",),
     "operators": ("tests/contract/test_lives.py",),
     "sweep": ("tests/property/test_sweep_life.py",),
-    "checkpoint": ("tests/property/test_checkpoint_machine.py",),
+    "checkpoint": ("tests/property/test_checkpoint_machine.py", "tests/property/test_checkpoint_life.py"),
     "watermark": ("tests/property/test_watermark_machine.py",),
 }
 """What pytest is given for each. A name with a colon, as ``operators:ecs``, takes only the tests whose ids have the word."""

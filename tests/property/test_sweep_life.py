@@ -192,6 +192,7 @@ class SweepLife(Told):
         super().__init__()
         self.tasks: list[Task] = []
         self.notes: set[Any] = set()
+        self.ended_runs: set[str] = set()
         self.deletions = 0  # a run that comes again under its id takes the job up: it has the same token
         self._stack = ExitStack()
         self._set_up()
@@ -347,6 +348,7 @@ class SweepLife(Told):
             task.state = "skipped"
             task.is_of_ended_run = by_user
             self._set(task, state="skipped")
+        self.ended_runs |= {run_id} if by_user else set()
         self.notes.add(listener.Note(("dag", run_id), is_stop=by_user))
 
     @step(lambda self: self.alive, which=WHICH)
@@ -423,7 +425,9 @@ class SweepLife(Told):
         for job in cancelled:
             task = owners[job]
             seen = f"the job of a task that is {task.state}, whose record is {task.kind}"
-            inv.CANCELLED_FOR_NOBODY.holds(task.may_be_stopped, f"cancelled, and nobody had asked for it: {seen}")
+            # one that had been skipped before cannot be told from those that the end of its run skipped
+            is_of_run = task.state == "skipped" and task.run_id in self.ended_runs and task.is_open and not task.is_left
+            inv.CANCELLED_FOR_NOBODY.holds(task.may_be_stopped or is_of_run, f"cancelled, and nobody had asked for it: {seen}")
         made = {task.value: task for task in self.tasks if task.value}
         for value in cleaned:
             task = made[value]
