@@ -271,7 +271,7 @@ def _cleared(record: JobRecord, observation: Observation | None, policy: ResumeP
         return Look()
     if observation.state in (JobState.ACTIVE, JobState.FAILING):
         if policy.on_clear is OnClear.REATTACH and (changed := changes(record, claim)):
-            return _changed(changed, observation, policy, 0)
+            return _changed(changed, record, observation, policy, claim, following=0)
         if policy.on_clear is OnClear.REATTACH:
             return Reattach("the task was cleared, on_clear=reattach")
         return Restart(0, "the task was cleared, on_clear=restart")
@@ -290,7 +290,7 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
     if observation is None:
         return Look()
     if changed:
-        return _changed(changed, observation, policy, following)
+        return _changed(changed, record, observation, policy, claim, following=following)
     return _unchanged(record, observation, policy, claim)
 
 
@@ -302,10 +302,10 @@ def _unchanged(record: JobRecord, observation: Observation, policy: ResumePolicy
             return Deliver("the job has succeeded meanwhile")
         case JobState.GONE:
             return gone(observation, policy)
-        case _ if record.failing_try is not None and record.failing_try != claim.try_number:
-            return _failed_before(record, observation, policy)
         case JobState.FAILING:
-            return failing(observation, policy)
+            return _while_failing(record, observation, policy, claim, record.submission + 1)
+        case _ if _has_failed_a_try(record, claim):
+            return _after_end(str(observation), policy, record.submission + 1)
         case _:
             return Conclude(f"the job has failed ({observation}) and no try has failed for it yet")
 
@@ -330,10 +330,17 @@ def failing(observation: Observation, policy: ResumePolicy) -> Refuse:
     return Refuse(JobFailedError, f"{reason}, on_failed=resubmit", "", notes_failing=True, next_try=then)
 
 
-def _failed_before(record: JobRecord, observation: Observation, policy: ResumePolicy) -> Decision:
-    """A try has failed because the job was failing, this is a later one."""
-    following = record.submission + 1
-    if observation.state is not JobState.FAILING or policy.on_failed is OnFailed.FAIL:
+def _has_failed_a_try(record: JobRecord, claim: Claim) -> bool:
+    """Whether an earlier try has failed because the job was failing."""
+    return record.failing_try is not None and record.failing_try != claim.try_number
+
+
+def _while_failing(
+    record: JobRecord, observation: Observation, policy: ResumePolicy, claim: Claim, following: int
+) -> Decision:
+    if not _has_failed_a_try(record, claim):
+        return failing(observation, policy)
+    if policy.on_failed is OnFailed.FAIL:
         return _after_end(str(observation), policy, following)
     return Restart(following, f"the job had failed in an earlier try, and parts of it still run ({observation})")
 
@@ -353,14 +360,16 @@ def _closed(record: JobRecord, outcome: Outcome, policy: ResumePolicy, *, change
             return _after_end(None if outcome is Outcome.GONE else outcome.value, policy, following)
 
 
-def _changed(changed: str, observation: Observation, policy: ResumePolicy, following: int) -> Decision:
+def _changed(
+    changed: str, record: JobRecord, observation: Observation, policy: ResumePolicy, claim: Claim, *, following: int
+) -> Decision:
     if observation.state not in (JobState.ACTIVE, JobState.FAILING):
         return Submit(following, f"{changed}, the earlier job had ended ({observation})")
     match policy.on_change:
         case OnChange.RESTART:
             return Restart(following, f"{changed}, on_change=restart")
         case OnChange.REATTACH if observation.state is JobState.FAILING:
-            return failing(observation, policy)
+            return _while_failing(record, observation, policy, claim, following)
         case OnChange.REATTACH:
             return Reattach(f"{changed}, on_change=reattach")
         case _:

@@ -132,6 +132,7 @@ class CheckpointOfUsers(Told):
         self.number, self.max_tries, self.clears = 0, 3, 0
         self.now, self.write_takes, self.down = 1e9, 0.0, 0
         self.spec = "v1"
+        self.code = ""
         self.epoch = 0
         self.worked: dict[int, set[int]] = {}
         """By epoch (the work since it last started over): the items whose work went well."""
@@ -190,6 +191,7 @@ class CheckpointOfUsers(Told):
         seed=st.integers(0, 1000),
     )
     def a_try(self, how: str, bad: list[int], die_at: Any, stop_after: int | None, seed: int) -> None:
+        self._runs_code_of(how)
         attempt, checkpoint = self._attempt(die_at)
         draw = random.Random(seed)
         listed = self._listed(draw)
@@ -358,6 +360,13 @@ class CheckpointOfUsers(Told):
         self.spec += "'"
         self._start_over()
 
+    def _runs_code_of(self, how: str) -> None:
+        """``map`` goes by the code of its function, all others by the task's: another one is a change of the code."""
+        code = how if "map" in how else ""
+        if code != self.code and self.is_kept_as("done"):
+            self._start_over()
+        self.code = code
+
     def is_kept_as(self, state: str) -> bool:
         kept = self.data.get("resumable.checkpoint.files")
         return bool(kept and kept["state"] == state)
@@ -395,6 +404,7 @@ class CheckpointOfUsers(Told):
     def end(self) -> None:
         """One more try of all there is, undisturbed, is a success."""
         self.down, self.write_takes = 0, 0.0
+        self._runs_code_of("for")
         attempt, checkpoint = self._attempt()
         listed = sorted(self.items)
         by_key = {self._key(n): n for n in listed}

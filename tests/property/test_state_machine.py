@@ -454,7 +454,8 @@ class World:
                     return
                 self.start()
             process = self.current
-            assert process is not None
+            if process is None:  # it has ended with its first read
+                continue
             self.run(process)
             if not process.done:
                 self._job_of(process).verdict = JobState.SUCCEEDED

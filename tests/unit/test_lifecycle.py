@@ -164,6 +164,14 @@ def test_a_try_after_one_that_failed_for_a_failing_job_stops_the_rest_and_submit
     assert isinstance(asked(NOTED, JobState.FAILING, on_failed="fail"), Refuse)
 
 
+def test_with_an_edit_that_reattaches_a_failing_job_costs_one_try_too():
+    policy = {"on_change": "reattach"}
+    assert asked(SUBMITTED, JobState.FAILING, CHANGED, **policy).notes_failing
+    assert asked(NOTED, JobState.FAILING, CHANGED, **policy) == Restart(
+        SUBMITTED.submission + 1, "the job had failed in an earlier try, and parts of it still run (FAILING)"
+    )
+
+
 def test_a_start_of_the_try_that_failed_for_a_failing_job_still_submits_nothing():
     assert isinstance(asked(NOTED, JobState.FAILING, SAME_TRY), Refuse)
     assert isinstance(asked(NOTED, FAILED, SAME_TRY), Conclude)
