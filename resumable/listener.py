@@ -326,9 +326,7 @@ def _note_deleted_row(row: Row) -> None:
 @hookimpl
 def on_starting(component: Any) -> None:
     """A DAG processor forks a process for each file: what adoption imports is imported before, once."""
-    kind = str(getattr(component, "job_type", ""))
-    is_parser = kind == "DagProcessorJob" or (kind == "SchedulerJob" and not compat.has_sdk())
-    if is_parser and compat.setting("adopt") is not None:
+    if compat.parses_dag_files(str(getattr(component, "job_type", ""))) and compat.setting("adopt") is not None:
         from resumable import adoption
 
         adoption.warm_up()

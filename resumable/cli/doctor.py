@@ -186,11 +186,10 @@ def _grace() -> Iterator[Finding]:
         delay = f"sweep_delay = {compat.sweep_delay():g}"
         what = f"{delay} is shorter than a task's own process may take to stop its job ({beat + 5:g} s)"
         yield Finding(WRONG, "grace periods", what, f"Give [resumable] sweep_delay at least {beat + 5:g}")
-    if not compat.has_sdk():
-        seconds = float(compat.airflow_setting("core", "killed_task_cleanup_time", "60"))
-        if seconds < 30:
-            what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
-            yield Finding(WRONG, "grace periods", what, "Give it 60 again")
+    seconds = compat.killed_task_cleanup_time()
+    if seconds is not None and seconds < 30:
+        what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
+        yield Finding(WRONG, "grace periods", what, "Give it 60 again")
     timeout = float(compat.airflow_setting("scheduler", "task_instance_heartbeat_timeout", "300"))
     if timeout < 4 * beat:
         what = f"[scheduler] task_instance_heartbeat_timeout = {timeout:g}, less than four heartbeats: tasks at work are given up"

@@ -87,6 +87,16 @@ def has_sdk() -> bool:
     return _has("airflow.sdk")
 
 
+def parses_dag_files(job_type: str) -> bool:
+    """Whether a component of that job type forks the processes that parse DAG files; on Airflow 2 the scheduler may."""
+    return job_type == "DagProcessorJob" or (job_type == "SchedulerJob" and not has_sdk())
+
+
+def killed_task_cleanup_time() -> float | None:
+    """Seconds from SIGTERM to SIGKILL by ``[core] killed_task_cleanup_time``; None on Airflow 3, which does not read it."""
+    return None if has_sdk() else float(airflow_setting("core", "killed_task_cleanup_time", "60"))
+
+
 @cache
 def has_task_state() -> bool:
     """Whether this Airflow keeps a state store per task instance (3.3 and later)."""

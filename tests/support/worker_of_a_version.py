@@ -14,13 +14,20 @@ import sys
 import time
 from datetime import datetime
 from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ASK = sys.stdin
 ANSWER = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints is no answer
 sys.path.insert(0, str(Path.cwd()))
+
+for _entry in entry_points(group="airflow.policy"):  # of the release that is installed; an earlier one has no such module
+    if _entry.module.partition(".")[0] == "resumable" and find_spec(_entry.module) is None:
+        sys.modules[_entry.module] = ModuleType(_entry.module)
 
 _real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
 time.sleep = lambda seconds: _real_sleep(min(seconds, 0.005))  # type: ignore[assignment]
