@@ -269,7 +269,7 @@ class Checkpoint:
             self._work_in_threads(listed, work, concurrency, tries, goes_on=goes_on)
             if self._guard:
                 self._guard.check()
-            self._completed()
+            self._mapped()
         return Nothing()
 
     async def _map(
@@ -292,7 +292,7 @@ class Checkpoint:
                 self._maps -= 1
             if self._guard:
                 self._guard.check()
-            self._completed()
+            self._mapped()
 
     async def _work_all(
         self, listed: Sequence[T], work: Callable[[T], Awaitable[Any]], concurrency: int, *, goes_on: bool
@@ -352,7 +352,7 @@ class Checkpoint:
 
     def fail(self, item: Any, error: BaseException) -> None:
         """
-        Say that this item failed and go on; at the end `ItemsFailedError` is raised, and the next try works it again.
+        Say that this item failed and go on; the block ends with `ItemsFailedError`, and the next try works it again.
 
         For any item of a loop over `items`, in any order, from any thread: also for one that counted as done. In a loop over
         `batches` it is one of their items, or a whole batch.
@@ -685,9 +685,13 @@ class Checkpoint:
         return error
 
     def _completed(self) -> None:
-        if self._in_progress().failed:
+        """All were given. What failed is told at the end of the block: until then more of them may be said to have failed."""
+        self._is_complete = not self._in_progress().failed
+
+    def _mapped(self) -> None:
+        self._completed()
+        if not self._is_complete:
             raise self._items_failed()
-        self._is_complete = True
 
     def _told_to_stop(self, stop: Stop) -> None:
         progress = self._progress

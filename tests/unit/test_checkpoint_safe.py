@@ -253,6 +253,15 @@ def test_items_that_fail_after_the_loop_fail_the_task_and_are_worked_again(task)
     assert task.run(ITEMS) == ["f010", "f090"]
 
 
+def test_a_failure_told_within_the_loop_keeps_no_other_from_being_told_after_it(task):
+    with pytest.raises(ItemsFailedError, match=r"2 items.*98 are done"), task.checkpoint() as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f010":
+                checkpoint.fail(item, WorkError())
+        checkpoint.fail("f090", WorkError())
+    assert task.run(ITEMS) == ["f010", "f090"]
+
+
 def test_an_item_that_fails_one_late_is_the_one_that_is_worked_again(task):
     def body(checkpoint, worked):
         before = None
