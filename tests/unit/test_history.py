@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resumable import history
@@ -120,6 +120,7 @@ words_ = st.sampled_from(["submitted", "x" * 20])
 events = st.builds(Event, st.integers(0, 2**32).map(float), words_, st.integers(0, 99), st.text())
 
 
+@settings(deadline=None)
 @given(st.lists(events, max_size=40))
 def test_however_much_happens_the_first_and_the_latest_twelve_stay(past):
     kept = ()
@@ -131,6 +132,7 @@ def test_however_much_happens_the_first_and_the_latest_twelve_stay(past):
     assert history.from_json(json.loads(json.dumps(history.to_json(kept, 100_000)))) == kept
 
 
+@settings(deadline=None)
 @given(st.lists(events, max_size=12), st.integers(0, 30))
 def test_a_record_with_a_history_stays_readable_and_its_fingerprint_goes_first(past, fields):
     spec = Spec("text", {f"field_{n}": "0123456789" for n in range(fields)})
