@@ -63,8 +63,8 @@ CORE: list[Mutant] = [
         "failing-restarts-in-the-same-try",
         "a job of which a part has failed is cancelled and started anew by the try that sees it",
         LIFECYCLE,
-        "        case JobState.FAILING:\n            return failing(observation, policy)\n",
-        '        case JobState.FAILING:\n            return Restart(record.submission + 1, "it is failing")\n',
+        "    if not _has_failed_a_try(record, claim):\n        return failing(observation, policy)\n    if policy",
+        "    if policy",
         ("core", "operators:emr-steps"),
     ),
     Mutant(

@@ -36,9 +36,9 @@ def deployment(monkeypatch):
 
 
 def put(state="running", record=RECORD, task_id="train", dag_id="etl", run_id="r1", **more):
-    """A record in its task's state; `RECORD` itself is of two hours ago."""
-    if record is RECORD:
-        record = replace(RECORD, intended_at=time.time() - 7200, submitted_at=time.time() - 7200)
+    """A record in its task's state; what is made of `RECORD` is of two hours ago."""
+    if record.submitted_at == RECORD.submitted_at:
+        record = replace(record, intended_at=time.time() - 7200, submitted_at=time.time() - 7200)
     return database.put(dag_id, run_id, task_id, state, record.to_json(), **more)
 
 
