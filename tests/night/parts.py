@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-GENERATES = re.compile(r"^(?:from|import) hypothesis\b|\bas_test\(|pytest\.mark\.generator\b", re.MULTILINE)
+GENERATES = re.compile(
+    r"^(?:from|import) hypothesis\b|^from tests\.life\.script import .*\b(?:as_test|run)\b|pytest\.mark\.generator\b",
+    re.MULTILINE,
+)
 """A test file with this in it draws what it tests."""
 
 LIMIT = 1800.0

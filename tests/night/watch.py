@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis.internal.detection import is_hypothesis_test
 
-from tests.life.script import as_test
+from tests.life.script import as_test, run
 
 CASES = re.compile(r"(\d+) passing(?: \w+)?, (\d+) failing(?: \w+)?,(?: and)? (\d+) invalid")
 EVENT = re.compile(r"\* +([\d.]+)%, (.*)")
@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_random(item: pytest.Item) -> bool:
     drawn = getattr(item, "obj", None)
     is_of_life = getattr(drawn, "__qualname__", "").startswith(as_test.__name__)
+    is_of_life |= getattr(getattr(item, "module", None), "run", None) is run  # a test that plays the machine of its case
     return is_of_life or is_hypothesis_test(drawn) or item.get_closest_marker(MARKER) is not None
 
 
