@@ -488,7 +488,7 @@ class Conductor:
         return task.state == "up_for_reschedule"
 
     def _is_looked_at(self, task: Task, since: float) -> bool:
-        return any(sum(at > since for at in self._looks.get(one, ())) >= 2 for one in task.active[-1].ids)
+        return any(sum(at > since for at in self._looks.get(one, ())) >= 2 for job in task.active[-1:] for one in job.ids)
 
     def _note(self, task: Task, disruption: Disruption) -> None:
         self.struck[str(disruption)] += 1
