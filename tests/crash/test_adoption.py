@@ -16,6 +16,7 @@ from resumable import compat
 from tests.airflow.harness import Airflow
 from tests.airflow.harness2 import Airflow2
 from tests.crash.scenarios import PLAN, Outcome, Remote, run_all
+from tests.services import DatabricksSimulator, EmrService
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
@@ -30,6 +31,13 @@ def configure(airflow: Airflow, **options: str) -> None:
     file = airflow.home / "airflow" / "airflow.cfg"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(["[resumable]", *(f"{name} = {value}" for name, value in options.items()), ""]))
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[Remote]:
+    """Services of its own: the other modules' runs have the same ids."""
+    with DatabricksSimulator() as databricks, EmrService() as emr:
+        yield Remote(databricks, emr, emr.create_cluster())
 
 
 @pytest.fixture(scope="module")
