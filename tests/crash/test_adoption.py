@@ -18,7 +18,7 @@ from tests.airflow.harness2 import Airflow2
 from tests.crash.scenarios import PLAN, Outcome, Remote, run_all
 from tests.services import DatabricksSimulator, EmrService
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]  # with dev.py crash
 
 Key = tuple[str, str, str]
 
