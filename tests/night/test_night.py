@@ -136,7 +136,7 @@ def test_every_file_that_draws_its_cases_is_a_part_of_a_night() -> None:
     found = {one(1, Path("f")).part for one in generators()}
     assert {"tests/property/test_state_machine.py", "tests/property/test_checkpoint_machine.py"} <= found
     assert not [path for path in found if not (parts.ROOT / path).exists()]
-    assert [one(7, Path("f")).again("tests/x") for one in generators("test_state_machine.py")][0].startswith("LIFE_SEED=7 ")
+    assert next(one(7, Path("f")).again("tests/x") for one in generators("test_state_machine.py")).startswith("LIFE_SEED=7 ")
 
 
 def test_crash_tests_are_drawn_by_the_seed_from_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,9 +325,7 @@ def new_attempt(
 
 
 def start(attempt: Attempt, service: FakeService, params: Any = None, *, token: str | None = None) -> JobHandle:
-    """Begin the attempt, submit if it asks for that, as the glue to Airflow does; return the "
-    "handle to watch.
-    """
+    """Begin the attempt, submit if it asks for that, as the glue to Airflow does; return the handle to watch."""
     attempt.begin()
     while attempt.handle is None:
         try:

@@ -349,7 +349,6 @@ def test_a_cancelled_trigger_leaves_the_job_of_a_task_that_no_user_has_ended(tas
 
 def cancels_of_a_cancelled_trigger(one, state, is_told, monkeypatch):
     """How often a trigger cancels its job when the triggerer cancels it, as before Airflow 3.3 for whatever reason."""
-
     trigger = trigger_of(one)
 
     answers(state, monkeypatch)

@@ -263,9 +263,12 @@ def test_the_group_leaves_the_providers_module_as_it_was_also_after_an_error():
     before = provider._CreateDatabricksWorkflowOperator
     theirs = workflow(classes=THEIRS)
     workflow()
-    with pytest.raises(Exception), DAG("dag", schedule=None):
-        with ResumableDatabricksWorkflowTaskGroup(group_id="flow", databricks_conn_id="x"):
-            raise RuntimeError
+    with (
+        pytest.raises(RuntimeError, match="an author's error"),
+        DAG("dag", schedule=None),
+        ResumableDatabricksWorkflowTaskGroup(group_id="flow", databricks_conn_id="x"),
+    ):
+        raise RuntimeError("an author's error")
     assert provider._CreateDatabricksWorkflowOperator is before
     assert type(theirs.task_dict["flow.launch"]) is before
     assert isinstance(workflow().task_dict["flow.launch"], before)

@@ -478,7 +478,7 @@ def test_a_token_used_in_a_helper_of_submit_job_is_seen():
             return self._start()
 
         def _start(self):
-            return [self.client.start(token) for token in [self.idempotency_token]][0]
+            return next(self.client.start(token) for token in [self.idempotency_token])
 
     service = Service()
     instance = task(Operator, service)

@@ -1109,7 +1109,8 @@ def pythons():
     for minor in range(10, 20):
         places = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
         for place in filter(None, places):
-            asked = subprocess.run([place, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+            ask = [place, "-c", "import sys; print(sys.version_info[:2])"]
+            asked = subprocess.run(ask, capture_output=True, text=True, check=False)
             if asked.returncode == 0:
                 found[f"3.{minor}"] = str(place)
     return found

@@ -271,7 +271,7 @@ def test_a_server_that_cannot_ask_its_database_is_not_one_without_the_variable(s
 def test_airflow_3_says_not_found_when_its_database_fails(monkeypatch):
     """Why `SupervisorVariables` asks again: what the API server of 3.0 to 3.3 answers a task with."""
     pytest.importorskip("airflow.sdk")
-    import airflow.models.variable as variable  # noqa: TID251
+    from airflow.models import variable  # noqa: TID251
 
     class Down:
         def get_variable(self, **_):
@@ -403,7 +403,7 @@ class Disk:
         self.turn += 1
         done = self._real[name](*arguments, **more)
         if name == "fsync":
-            self.synced[os.readlink(f"/proc/self/fd/{arguments[0]}")] = self.turn
+            self.synced[str(Path(f"/proc/self/fd/{arguments[0]}").readlink())] = self.turn
         elif name == "replace":
             assert self.synced.get(str(arguments[0])), "the content was not synced before it got its name"
             self.names[str(arguments[1])] = self.turn
