@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -93,9 +92,14 @@ def once(
             raise ConfigurationError(f"once {name!r}: create is None. Nothing was made. Give a function.")
     with compat.airflow_errors():
         task = CurrentTask.find(context)
-        with _locks.setdefault((task.identity, name), threading.RLock()):
+        with _lock(task, name):
             made: T = _Once(name, task, create, cleanup, alive).value()
     return made
+
+
+def _lock(task: CurrentTask, name: str) -> threading.RLock:
+    """Of a process: its threads ask for the value one after the other, and none while it is cleaned up."""
+    return _locks.setdefault((task.identity, name), threading.RLock())
 
 
 class _Once:
@@ -142,7 +146,7 @@ class _Once:
         """What was kept, if its value, or its token, is to be used again; cleaned up if it is not."""
         try:
             earlier = Generation.from_json(kept["generation"])
-            state, made_at, value, token = kept["state"], kept["made_at"], kept["value"], kept["token"]
+            state, _, value, token = kept["state"], kept["made_at"], kept["value"], kept["token"]
             is_being_cleaned, earlier_try = bool(kept.get("is_being_cleaned_up")), int(kept.get("try", 0))
             if state not in ("making", "made", "cleaned up") or not isinstance(token, str) or (state == "made" and value is None):
                 raise ValueError(f"state {state!r}")
@@ -165,13 +169,27 @@ class _Once:
             why = "alive says that it is dead"
         if why is None:
             return kept
-        if state == "made":
-            _log.info("resumable: once %r: %s, what was made %s is cleaned up first", self._name, why, made_at)
-            self._save(
-                {**kept, "try": self._task.try_number, "is_being_cleaned_up": True}
-            )  # refused to an attempt that is given up
-            self._clean_up(value)
+        self._put_away(kept, why)
         return None
+
+    def _put_away(self, kept: dict[str, Any], why: str) -> None:
+        if kept["state"] == "making":
+            self._say_what_was_begun(why, kept["token"], kept["made_at"])
+            return
+        _log.info("resumable: once %r: %s, what was made %s is cleaned up first", self._name, why, kept["made_at"])
+        # refused to an attempt that is given up
+        self._save({**kept, "try": self._task.try_number, "is_being_cleaned_up": True})
+        self._clean_up(kept["value"])
+
+    def _say_what_was_begun(self, why: str, token: str, when: str) -> None:
+        _log.warning(
+            "resumable: once %r: %s, and an earlier try died or failed while it made the value; what it may have left is not "
+            "known. Look for what bears the token %s, or was made about %s, and remove it by hand",
+            self._name,
+            why,
+            token,
+            when,
+        )
 
     def _is_alive(self, value: Any) -> bool:
         """
@@ -214,23 +232,42 @@ class _Once:
             self._check(value)
             self._save(self._data("made", token, value))
         except ConfigurationError:
-            self._clean_up(value)
-            with suppress(StateStoreError, SupersededError):
-                self._stored.save(self._data("cleaned up", token), tries=2)
+            self._discard(value, token, may_be_shared=wants_token)
             raise
         except SupersededError:
-            # its successor may have been given the same, by the token or by a name
-            text = value_text(value)
-            _log.warning("resumable: once %r: %s was made, and is left: Airflow has given this try up", self._name, text)
+            self._say_left(value)
             raise
         except StateStoreError:
             if wants_token:
                 self._say_what_is_left(f"{value_text(value)} was made and could not be kept", token, wants_token)
             else:
-                self._clean_up(value)
+                self._discard(value, token, may_be_shared=False)
             raise
         self._watch()
         return value
+
+    def _discard(self, value: Any, token: str, *, may_be_shared: bool) -> None:
+        """
+        Clean up what this attempt has made and cannot keep. First the write that another one is told by: the store may have taken
+        the value and not have said so, and a successor may have been given the same by the token.
+        """
+        if self._cleanup is None:
+            return
+        try:
+            self._stored.save(self._data("cleaned up", token), tries=2)
+        except SupersededError:
+            self._say_left(value)
+            return
+        except StateStoreError:
+            if may_be_shared:
+                why = "the store does not answer, and another try may be given it"
+                _log.warning("resumable: once %r: %s cannot be kept, and is left: %s", self._name, value_text(value), why)
+                return
+        self._clean_up(value)
+
+    def _say_left(self, value: Any) -> None:
+        text = value_text(value)
+        _log.warning("resumable: once %r: %s was made, and is left: Airflow has given this try up", self._name, text)
 
     def _say_what_is_left(self, what: str, token: str, wants_token: bool, *, is_last: bool = False) -> None:
         if not wants_token:
@@ -305,12 +342,12 @@ class _Once:
 
         def told(stop: Stop) -> None:
             if stop in (Stop.BY_USER, Stop.CLEARED):
-                self._latest()._end()
+                self._end_latest()
 
         def ended(succeeded: bool) -> None:  # noqa: ARG001
             if self._guard is not None:
                 self._guard.leave(told)
-            self._latest()._end()
+            self._end_latest()
 
         self._guard = StopGuard.join(self._task, told, interrupts=False)
         self._task.at_end(ended)
@@ -322,6 +359,10 @@ class _Once:
     def _latest(self) -> _Once:
         watched: dict[Any, _Once] = vars(self._task.operator).get("_resumable_once", {})
         return watched.get(self._watch_key, self)
+
+    def _end_latest(self) -> None:
+        with _lock(self._task, self._name):  # a thread that is about to take the value up would write over the clean-up
+            self._latest()._end()
 
     def _end(self) -> None:
         if self._is_clean or self._cleanup is None:

@@ -201,6 +201,42 @@ def play(text: str) -> None:
     machine.teardown()
 
 
+def shortened(text: str, *, seconds: float = 60.0) -> str:
+    """
+    A script without the steps that the fault does not need: what only ends badly is not shrunk by Hypothesis, which plays on.
+
+    Args:
+        text: a script that breaks something.
+        seconds: for the search.
+    """
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    head, *steps = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    until = time.monotonic() + seconds
+    what, size = _played([head, *steps]), max(1, len(steps) // 2)
+    while what is not None and size and time.monotonic() < until:
+        shorter = [steps[:n] + steps[n + size :] for n in range(1, len(steps), size)]
+        found = next((one for one in shorter if time.monotonic() < until and _played([head, *one]) == what), None)
+        steps, size = (steps, size // 2) if found is None else (found, min(size, max(1, len(found) // 2)))
+    return "\n".join([*comments, head, *steps]) + "\n"
+
+
+def _played(lines: list[str]) -> str | None:
+    """What a script breaks, None if it breaks nothing."""
+    machine = read("\n".join(lines))[0]
+    before = machine.script, machine.first_broken, machine.cases, machine.covered, os.environ.get("LIFE_SCRIPTS")
+    try:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            os.environ["LIFE_SCRIPTS"] = elsewhere
+            machine.covered = Counter()
+            play("\n".join(lines))
+    except Exception as e:
+        return e.invariant.name if isinstance(e, Broken) else type(e).__name__
+    finally:
+        machine.script, machine.first_broken, machine.cases, machine.covered, folder = before
+        os.environ.pop("LIFE_SCRIPTS", None) if folder is None else os.environ.update(LIFE_SCRIPTS=folder)
+    return None
+
+
 def keep(file: str | Path, name: str | None = None, folder: Path = REGRESSIONS) -> Path:
     """
     Make a test of a script's file.
@@ -296,6 +332,13 @@ def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
     began = time.monotonic()
     try:
         run_state_machine_as_test(machine, settings=budget(examples, steps))
+    except Exception as e:
+        if machine.script and os.environ.get("LIFE_SHRINK") != "0":
+            path = Path(machine.script)
+            path.write_text(shortened(path.read_text()))
+            if hasattr(e, "add_note"):
+                e.add_note(f"\nShortened:\n{path.read_text()}")
+        raise
     finally:
         cases, broken = machine.first_broken or (machine.cases, None)
         Report(
