@@ -591,7 +591,7 @@ class OnceLife(Told):
         if attempt not in self.working:
             return
         self.cover(f"a user {how}")
-        attempt.task.state = "restarting" if how == "clears it" else how.split()[-1]
+        attempt.task.state = "restarting" if how == "clears it" else how.rsplit(maxsplit=1)[-1]
         attempt.task.clears += how == "clears it"
         attempt.be_stopped(Stop.CLEARED if how == "clears it" else Stop.BY_USER)
 
