@@ -3,6 +3,7 @@
 The one entry for newcomers and CI: makes `.venv` as the lock file says, then runs a command in it.
 
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
+    python3 dev.py check           lint, types, and the unit tests but the slow ones: what to run before each commit
     python3 dev.py test [ARGS]     lint, types, every test, and the core of them on Airflow 2.11; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
     python3 dev.py catalog         the whole contract of every operator, a crash at every call included
@@ -54,7 +55,8 @@ def main(command: str = "help", *arguments: str) -> None:
     if sys.version_info < LOWEST:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
-    commands = {"demo": demo, "test": test, "crash": crash, "matrix": matrix, "lint": lint, "types": types, "lock": lock}
+    commands = {"demo": demo, "check": check, "test": test, "crash": crash, "matrix": matrix}
+    commands |= {"lint": lint, "types": types, "lock": lock}
     commands |= {"catalog": catalog, "soak": soak, "mutants": mutants, "night": night, "celery": celery, "peers": peers}
     commands |= {"canary": canary}
     if command not in commands:
@@ -67,6 +69,13 @@ def main(command: str = "help", *arguments: str) -> None:
 
 def demo(*arguments: str) -> None:
     become("-m", "examples.demo", *arguments)
+
+
+def check(*arguments: str) -> None:
+    run("lint", *LINT)
+    run("types", *TYPES)
+    say("unit tests but the slow ones, one process per core")
+    become("-m", "pytest", "-q", *PARALLEL, "-m", f"not airflow and not slow and {BY_DEFAULT}", "tests/unit", *arguments)
 
 
 def test(*arguments: str) -> None:
@@ -119,10 +128,10 @@ def beside(group: str) -> Path:
     python, stamp = venv / "bin" / "python", venv / STAMP.name
     if not python.exists() or not stamp.exists() or stamp.read_text() != wanted():
         say(f"making .venvs/{group}")
-        check([UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv])
+        need([UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv])
         install = [UV, "pip", "install", "--quiet", "--python", python]
-        check([*install, "--requirements", LOCK, "--group", group])
-        check([*install, "--no-deps", "--editable", ROOT])
+        need([*install, "--requirements", LOCK, "--group", group])
+        need([*install, "--no-deps", "--editable", ROOT])
         stamp.write_text(wanted())
     return python
 
@@ -171,8 +180,8 @@ def install() -> None:
         say("uv cannot be had; pip takes a few minutes")
         locked = project = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         locked = [*locked, "-r"]
-    check([*locked, LOCK, "--require-hashes"])
-    check([*project, "--no-deps", "--editable", ROOT])
+    need([*locked, LOCK, "--require-hashes"])
+    need([*project, "--no-deps", "--editable", ROOT])
     STAMP.write_text(wanted())
     say(f"installed in {time.monotonic() - started:.0f} s")
 
@@ -182,7 +191,7 @@ def wanted() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in (LOCK, ROOT / "pyproject.toml"))).hexdigest()
 
 
-def check(command: list) -> None:
+def need(command: list) -> None:
     if code := subprocess.run(command, check=False).returncode:
         sys.exit(f"dev.py: the installation failed (exit code {code}); run the same command again to go on")
 

@@ -17,7 +17,7 @@ from tests.support.runner import TaskInstance, WorkerDied
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {str(case): case for case in CASES}
-PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [str(page.relative_to(ROOT)) for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))]
 DATABRICKS, EMR = "databricks-submit-run-sync", "emr-steps-sync"
 
 _real_sleep = time.sleep
@@ -141,8 +141,8 @@ def test_the_table_says_what_is_so(
                 assert happens(Run(case, whose, stack.enter_context(case.bench(monkeypatch)))) == expected, whose
 
 
-def test_readme_names_every_setting_of_a_policy() -> None:
-    named = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+def test_the_settings_page_names_every_setting_of_a_policy() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
     assert set(SETTINGS) <= named
 
 
