@@ -552,6 +552,16 @@ class Attempt:
         handle = None if self.record is None else self.record.handle
         return handle is not None and has_ended(self._remote.observe(handle))
 
+    def note_end(self) -> bool:
+        """One look, before a cancel: whether the job has ended by itself. How is noted then, and it is not to be cancelled."""
+        handle, record = self.known_job, self.record
+        if handle is None or record is None or record.outcome is not None:
+            return False
+        outcome = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED}.get(self._remote.observe(handle).state)
+        if outcome is not None:
+            self.close(outcome)
+        return outcome is not None
+
     def stop_if_overdue(self, stop: Callable[[str], bool] | None = None) -> bool:
         """
         Stop a job that still runs after its ``job_timeout``, once; by ``stop``, or else by `cancel`.

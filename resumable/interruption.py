@@ -258,6 +258,8 @@ class Interruption(SignalWatch):
         is_alone = state == compat.DELETED  # with the run the record is gone, and there is no other attempt
         if stop is Stop.BY_USER and not is_alone and not self._attempt.owns_record():
             stop = Stop.SUPERSEDED
+        if stop is Stop.TIMED_OUT and self._cancels(stop) and self._attempt.note_end():
+            return stop
         if self._cancels(stop):
             if self._cancel(f"{stop.value} (state {state})"):
                 self._attempt.close(Outcome.CANCELLED)

@@ -185,14 +185,33 @@ class ReplayMixin(DurableBase):
         self._resumable_take_over_on_kill()
         with compat.airflow_errors(context):
             try:
-                result = super(DurableBase, self).resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
-            except Exception as e:
-                if compat.is_final(e):
-                    self._resumable_note_end(context, e)
-                    raise
-                return self._resumable_resumed_badly(context, e, "\n".join((next_kwargs or {}).get("traceback") or ()))
-            self._resumable_note_success(context)
-            return result
+                return self._resumable_resumed(next_method, next_kwargs, given, context)
+            except compat.task_timeout() as e:
+                self._resumable_note_timeout(context, e)
+                raise
+
+    def _resumable_resumed(self, next_method: str, next_kwargs: dict[str, Any], given: Any, context: Any) -> Any:
+        try:
+            result = super(DurableBase, self).resume_execution(next_method, next_kwargs, given)  # type: ignore[misc]
+        except Exception as e:
+            if compat.is_final(e):
+                self._resumable_note_end(context, e)
+                raise
+            return self._resumable_resumed_badly(context, e, "\n".join(next_kwargs.get("traceback") or ()))
+        self._resumable_note_success(context)
+        return result
+
+    def _resumable_note_timeout(self, context: Any, error: BaseException) -> None:
+        """``execution_timeout`` is over between the end of a deferral and the end of the task."""
+        try:
+            attempt = self._resumable_new_attempt(context)
+            attempt.resume()
+        except ResumableError as e:
+            self.log.warning("resumable: execution_timeout, and what becomes of the job cannot be noted: %s", e)
+            return
+        if attempt.record is not None and attempt.record.outcome is None and not attempt.record.left:
+            self._resumable_attempt = attempt
+            self._resumable_timed_out(context, attempt, error)
 
     def _resumable_resumed_badly(self, context: Any, error: Exception, told: str) -> Any:
         attempt = self._resumable_attempt = self._resumable_new_attempt(context)

@@ -68,6 +68,7 @@ FOR_ALL = (
     "test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it",
     "test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing",
     "test_a_job_that_is_there_is_asked_about_and_nothing_else",
+    "test_whatever_happens_to_a_task_its_service_shows_what_was_promised",
 )
 
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import CASES, Case
 from tests.life.script import run, step
-from tests.life.task_life import POLICY, OperatorLife
+from tests.life.task_life import AFTER, KINDS, LAST, OF_TRIGGER, POLICY, OperatorLife, happenings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_NAME = {str(case): case for case in CASES}
-LIVES = 4
-"""Of each operator in each mode, by default."""
+LIVES, MORE_LIVES = 2, 8
+"""Of each operator in each mode, by default; and of those that do what no other does."""
+LIVELY = ("databricks-submit-run", "emr-steps", "athena", "ecs")
 
 
 class ContractLife(OperatorLife):
@@ -46,10 +47,15 @@ def life_of(case: Case) -> type[ContractLife]:
         __qualname__ = ContractLife.__qualname__
         salt = str(case)
         begin = step(first=True, **draws)(ContractLife.begin)
+        if case.deferrable:
+
+            @step(OperatorLife.is_open, then=happenings(*KINDS, OF_TRIGGER, OF_TRIGGER), last=LAST, after=AFTER)
+            def start(self, then: Any, last: str, after: Any = None) -> None:
+                self._start(then, last, after)
 
     return Life
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_whatever_happens_to_a_task_its_service_shows_what_was_promised(case: Case) -> None:
-    run(life_of(case), examples=LIVES, steps=10)
+    run(life_of(case), examples=MORE_LIVES if case.name in LIVELY else LIVES, steps=10)

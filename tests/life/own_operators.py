@@ -70,6 +70,10 @@ class OwnService:
     def clear_faults(self) -> None:
         self.faults.clear()
 
+    @property
+    def has_faults(self) -> bool:
+        return bool(self.faults)
+
     def count(self, call: str) -> int:
         return self.asked.count(call)
 
@@ -103,6 +107,8 @@ class OwnService:
         assert isinstance(fault, Refuse)
         if fault.after_effect:
             work()
+        if fault.status == 200 and name == "submit":
+            raise KeyError("id")  # of an answer without one
         if fault.status == 200:
             return None
         answer = requests.Response()

@@ -36,6 +36,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -44,6 +45,8 @@ from tests.life.invariants import Broken
 
 ROOT = Path(__file__).resolve().parents[2]
 REGRESSIONS = ROOT / "tests" / "regressions"
+SHRINKING = 90
+"""Seconds after which a script is short enough: hypothesis would take five minutes, which is a test's time-out."""
 
 
 @dataclass
@@ -331,7 +334,8 @@ def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
     seed(int(hashlib.sha256(named.encode()).hexdigest()[:12], 16))(machine)
     began = time.monotonic()
     try:
-        run_state_machine_as_test(machine, settings=budget(examples, steps))
+        with mock.patch("hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS", SHRINKING):
+            run_state_machine_as_test(machine, settings=budget(examples, steps))
     except Exception as e:
         if machine.script and os.environ.get("LIFE_SHRINK") != "0":
             path = Path(machine.script)

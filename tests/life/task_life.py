@@ -62,23 +62,39 @@ FAULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "dropped": (Drop, 1),
     "503 after it was done": (lambda: Refuse(status=503, after_effect=True), 1),
     "answered and not done": (lambda: Refuse(status=200, body={}), 1),
+    "answered, and the answer cannot be read": (lambda: Refuse(status=200, body={}, after_effect=True), 1),
 }
 """How a call may go wrong, and how often in a row."""
 
 AT_CALLS = {
-    "submit": ("503 once", "429", "403", "dropped", "503 after it was done"),
+    "submit": ("503 once", "429", "403", "dropped", "503 after it was done", "answered, and the answer cannot be read"),
     "status": ("503", "429", "404 of a proxy", "dropped"),
     "stop": ("503 once", "dropped", "answered and not done"),
 }
 
 OF_JOB = ("job succeeds", "job fails", "job fails in part", "job is skipped")
-OF_TASK = ("dies", "evicted", "stopped by a user", "times out", "store down")
-OF_TRIGGER = ("reassigned", "trigger fails")
-WRONG = [f"{call}: {fault}" for call, faults in AT_CALLS.items() for fault in faults]
+OF_WORKER = ("dies", "evicted", "store down")
+OF_USER = ("stopped by a user", "times out")
+OF_TRIGGER = ("reassigned", "stopped by a user", "trigger fails")
+WRONG = {call: tuple(f"{call}: {fault}" for fault in faults) for call, faults in AT_CALLS.items()}
 
-HAPPENINGS = st.sampled_from(["nothing", *OF_JOB, *OF_TASK, *OF_TASK, *OF_TRIGGER, *OF_TRIGGER, *WRONG])
-THEN = st.lists(st.tuples(st.integers(0, 9), HAPPENINGS), min_size=1, max_size=3)
+KINDS = (("nothing",), OF_JOB, OF_WORKER, OF_USER, *WRONG.values())
+"""Each kind is drawn as often as any other, however many there are of it."""
+
+
+def happenings(*kinds: tuple[str, ...], most: int = 3) -> st.SearchStrategy[Any]:
+    """What happens during a start: each some effects after the one before."""
+    drawn = st.one_of(*(st.sampled_from(kind) for kind in kinds))
+    return st.lists(st.tuples(st.integers(0, 9), drawn), min_size=1, max_size=most)
+
+
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
+WHERE = {"at once": "", "a request": "http", "a write": "store.set"}
+AFTER = st.none() | st.tuples(
+    st.sampled_from([*WHERE]), st.sampled_from(["dies", "times out", *OF_WORKER, "times out", *WRONG["status"]])
+)
+"""The moment in which a job has ended is the one in which most is asked and written: what happens with the next of such."""
+
 MEANWHILE = ("a sibling is cleared", "the file is edited elsewhere", "the provider gains a field")
 
 POLICY = st.fixed_dictionaries(
@@ -172,11 +188,26 @@ class OperatorLife(Told):
         self.store_down_for = 0
         self._signalled: str | None = None
         self._then: list[tuple[int, str]] = []
+        self._after: tuple[str, str] | None = None
+        self._due: tuple[str, str] | None = None
+        self._is_submit_faulty = self._is_started = False
 
-    @step(lambda self: self.ended is None, then=THEN, last=LAST)
-    def start(self, then: list[tuple[int, str]], last: str) -> None:
-        """Airflow starts the task. ``then``: after so many more effects, that happens; ``last``: what ends a wait in the end."""
-        self._start(then, last)
+    def is_open(self) -> bool:
+        return self.ended is None
+
+    @step(is_open, then=happenings(*KINDS), last=LAST, after=AFTER)
+    def start(self, then: list[tuple[int, str]], last: str, after: tuple[str, str] | None = None) -> None:
+        """
+        Airflow starts the task. ``then``: after so many more effects, that happens; ``last``: what ends a wait in the end;
+        ``after``: what happens with the next effect of a kind after the job has ended.
+        """
+        self._start(then, last, after)
+
+    @step(lambda self: self.ended is None and not self.bench.active(), how=st.sampled_from(WRONG["submit"]))
+    def next_submit_goes_wrong(self, how: str) -> None:
+        """Drawn by itself: a start makes one submit, at most, and most of what can be lost is lost there."""
+        self._is_submit_faulty = True
+        self._happens(how)
 
     @step(lambda self: self.bench.active(), how=st.sampled_from(OF_JOB))
     def job_ends(self, how: str) -> None:
@@ -239,11 +270,14 @@ class OperatorLife(Told):
             operator.template_fields = (*type(operator).template_fields, "environments")
             operator.environments = [{"environment_key": "default"}]
 
-    def _start(self, then: Iterable[tuple[int, str]], last: str) -> None:
-        self._then, self._last = [tuple(item) for item in then], last  # type: ignore[misc]
-        self._drawn = list(self._then)
+    def _start(self, then: Iterable[tuple[int, str]], last: str, after: tuple[str, str] | None = None) -> None:
+        self._due = None
+        self._then, self._last, self._after = [tuple(item) for item in then], last, after  # type: ignore[misc]
+        self._drawn = [*self._then, *([after] if after else [])]
+        self._happened: list[str] = []
+        self.store_down_before = self.store_down_for
         self._waited = self._effects = 0
-        self._faulty = bool(self.store_down_for) or any(what not in OF_JOB for _, what in self._then)
+        self._faulty = bool(self.store_down_for) or self._is_submit_faulty or any(what not in OF_JOB for _, what in self._drawn)
         self._signalled = None
         self._had_job = True
         self._broken: invariants.Broken | None = None
@@ -252,6 +286,7 @@ class OperatorLife(Told):
         self.tries.add(self.task.try_number)
         number = self.task.try_number
         error: BaseException | None = None
+        self._is_started = True
         try:
             self.task.attempt(listener=self._listen, render=self._gain_a_field)
             outcome = "success"
@@ -268,6 +303,8 @@ class OperatorLife(Told):
             outcome, error = "stopped", e
         except (Exception, AirflowTaskTimeout, *compat_stopped()) as e:
             outcome, error = "try failed", e
+        self._is_started = False
+        self._is_submit_faulty = self._is_submit_faulty and bool(self.bench.server.has_faults)
         if self._broken is not None:
             raise self._broken
         self.task.effects.listener = None
@@ -308,7 +345,11 @@ class OperatorLife(Told):
         if threading.current_thread() is not threading.main_thread() or effect == "defer":
             return
         self._waited += 1
-        if self._then:
+        if self._due is not None:
+            if effect.startswith(WHERE[self._due[0]]):
+                what, self._due = self._due[1], None
+                self._happens(what, effect)
+        elif self._then and not (self.case.deferrable and self._then[0][1] in ("reassigned", "trigger fails")):
             if self._waited > self._then[0][0]:
                 what = self._then.pop(0)[1]
                 self._waited = 0
@@ -325,8 +366,15 @@ class OperatorLife(Told):
 
     def _happens(self, what: str, effect: str = "") -> None:
         self.cover(what)
+        if self._is_started:
+            self._happened.append(what)
         if what in OF_JOB:
             self._job_ends(what)
+            if self._is_started and self._after is not None and not self.bench.active():
+                self._due, self._after = self._after, None
+                if ":" in self._due[1]:
+                    self._happens(self._due[1], effect)
+                    self._due = None
         elif what == "dies":
             self.task.effects.dead = True
         elif what in ("evicted", "stopped by a user"):
@@ -343,6 +391,7 @@ class OperatorLife(Told):
             if effect.startswith("http"):
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
                 raise AirflowTaskTimeout("execution_timeout")
+            self._then.insert(0, (0, what))  # in the next request
         elif what == "store down":
             self.store_down_for = 2
         elif ":" in what:
@@ -383,7 +432,8 @@ class OperatorLife(Told):
 
     def _notes_failure(self, what: str) -> None:
         self.last_end = what
-        self.is_refusing = self.policy.get("on_failed") == "fail" and not self.is_of_before
+        is_by_itself = not self.may_cancel  # one that was told to stop has not failed
+        self.is_refusing = self.policy.get("on_failed") == "fail" and not self.is_of_before and is_by_itself
 
     def _is_store_down(self, verb: str) -> bool:
         if self.store_down_for:
@@ -397,7 +447,7 @@ class OperatorLife(Told):
 
     def _defer(self, deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
         """The task is deferred: what was to happen happens now, and then its trigger runs."""
-        while self._then:
+        while self._then and self._then[0][1] not in OF_WORKER:
             what = self._then.pop(0)[1]
             if what == "reassigned":
                 self._triggerer_stops(deferred.trigger, "deferred")
@@ -409,7 +459,7 @@ class OperatorLife(Told):
             elif what in ("trigger fails", "times out"):
                 self.cover(what)
                 return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has lost it"]}
-            elif what not in OF_TASK:
+            else:
                 self._happens(what)
         if self._known_to_run():
             self._happens(self._last if self._last in OF_JOB else "job succeeds")
@@ -480,10 +530,11 @@ class OperatorLife(Told):
         return False
 
     def _check_what_it_was_for(self, error: BaseException | None) -> None:
-        drawn = {what for _, what in self._drawn}
-        harmless = all(what == "evicted" or what.startswith("status: ") for what in drawn)
-        if harmless and self._known_to_run() and not self.is_out_of_sight() and self.last_end == "":
-            told = f"its job runs on, and all that happened was {sorted(drawn) or 'nothing'}: {error!r}"
+        if not self._known_to_run() or self.is_out_of_sight() or self.last_end != "":
+            return
+        harmless = all(what in ("nothing", "evicted") or what.startswith("status: ") for what in self._happened)
+        if (harmless and not self.store_down_before) or (self._signalled == "evicted" and "times out" not in self._happened):
+            told = f"its job runs on, and all that happened was {self._happened or 'nothing'}: {error!r}"
             invariants.TRY_FOR_NOTHING.holds(isinstance(error, ResumableError) and not error.retryable, told)
 
     def _check_error(self, outcome: str, error: BaseException | None) -> None:

@@ -294,6 +294,23 @@ class World:
             fields["environments"] = []
         return Spec.of(fields, f"job = 'spec-{spec}'")
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing was edited or cleared since the last clear: who has no record any more can ask for the same again."""
+        untouched = not self.edits and not self.is_sibling_cleared
+        return untouched and all(job.notes["generation"] == self.max_tries for job in self.active)
+
+    def lose_the_record(self) -> None:
+        self.store.memory.delete(KEY)
+        self.is_record_lost = True
+
+    @property
+    def has_nothing(self) -> bool:
+        """The record was lost, and none was written since: what is asked for now is asked without knowing of the job."""
+        return self.is_record_lost and self.store.memory.get(KEY) is None
+
+    is_record_lost = is_sibling_cleared = False
+
     def start(self) -> None:
         self.tries += not self.is_handed_back
         self.wants_run = self.is_handed_back = False
@@ -317,6 +334,7 @@ class World:
         self.max_tries, self.clear_number = self.tries + RETRIES, self.clear_number + 1
         self.current, self.wants_run, self.is_handed_back, self.is_refused = None, True, False, False
         self.tries_before, self.edits = self.tries, 0
+        self.is_record_lost = self.is_sibling_cleared = False
 
     def give_up_on_current(self) -> None:
         """The heartbeat stopped: the process lives on as a zombie."""
@@ -335,6 +353,19 @@ class World:
         self.check()
         if process.done:
             self._ended(process)
+
+    def run_until(self, process: Process | None, place: str) -> None:
+        """Let it go on until it is about to make a call, or, where the place says so, has just made it."""
+        call, _, is_done = place.partition(" ")
+        for _ in range(PATIENCE):
+            if process is None or process.done or (process.is_watching and self._shows_no_end(process)):
+                return
+            is_there = process.at == call
+            if is_there and not is_done:
+                return
+            self.step(process)
+            if is_there:
+                return
 
     def run(self, process: Process | None) -> None:
         """Let it go on until it ends, or waits for a job that runs."""
@@ -484,6 +515,11 @@ FAULTS = {
     "set": ("LOST_ANSWER", "UNREACHABLE"),
 }
 ARMED = [(call, fault) for call, faults in FAULTS.items() for fault in faults]
+PLACES = [f"{call}{done}" for call in ("get", "set", "submit", "observe", "find", "cancel") for done in ("", " done")]
+"""Where a process may stand still, or come to its end: before a call, and after it."""
+UNTIL = st.none() | st.sampled_from([*PLACES, "submit", "submit done", "submit done"])
+THERE = st.sampled_from(["goes on", "goes on", "dies", "is given up", "is cleared"])
+"""What happens to it there."""
 WHICH = st.integers(0, 5)
 
 
@@ -502,20 +538,58 @@ class TaskLife(Told):
         lag=st.sampled_from([0.0, 15.0]),
         looks_to_stop=st.sampled_from([0, 1, 5]),
         moves=st.booleans(),
+        broken=st.none() | st.sampled_from(ARMED),
     )
-    def begin(self, on_clear: str, on_change: str, on_failed: str, lag: float, looks_to_stop: int, moves: bool) -> None:
-        """A task, its author's policies and its service."""
+    def begin(
+        self,
+        on_clear: str,
+        on_change: str,
+        on_failed: str,
+        lag: float,
+        looks_to_stop: int,
+        moves: bool,
+        broken: tuple[str, str] | None = None,
+    ) -> None:
+        """A task, its author's policies and its service; ``broken``: what goes wrong when it is first tried."""
         policy = {"on_clear": on_clear, "on_change": on_change, "on_failed": on_failed}
         setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves}
         self.world = World(self.certainty, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
+        if broken is not None:
+            self.break_now(*broken)
 
-    @step(lambda self: self.world.wants_run, steps=st.none() | st.integers(0, 12))
-    def start(self, steps: int | None) -> None:
+    def break_now(self, call: str, fault: str, times: int = 1) -> None:
+        side = self.world.store if call in ("get", "set") else self.world.service
+        side.faults.arm(call, Fault[fault], times)
+
+    @step(lambda self: self.world.wants_run, until=UNTIL, there=THERE)
+    def start(self, until: str | None, there: str = "goes on") -> None:
+        """Airflow starts the task; it goes as far as a place, where something happens to it, or to its end."""
+        self._start(until, there)
+
+    def _start(self, until: str | None, there: str) -> None:
         self.world.start()
-        if steps is None:
+        if until is None:
             self.world.run(self.world.current)
         else:
-            self._step(self.world.current, steps)
+            self.world.run_until(self.world.current, until)
+        if there == "is cleared" and not self.world.has_nothing:
+            self.world.clear()
+        elif there == "is given up" and self.world.current is not None:
+            self.world.give_up_on_current()
+        elif there == "dies" and self.world.current is not None:
+            self.world.kill(self.world.current)
+
+    @step(
+        lambda self: (
+            self.certainty is Certainty.RESEND and self.world.wants_run and not self.world.alive and self.world.is_plain
+        ),
+        until=UNTIL,
+        there=THERE,
+    )
+    def start_without_a_record(self, until: str | None, there: str) -> None:
+        """What was kept is gone (somebody has deleted it): a service that knows tokens is asked for the same job again."""
+        self.world.lose_the_record()
+        self._start(until, there)
 
     @step(lambda self: self.world.current, zombie=st.booleans())
     def retry_on_another_worker(self, zombie: bool) -> None:
@@ -546,15 +620,16 @@ class TaskLife(Told):
     def hand_back(self) -> None:
         self.world.hand_back()
 
-    @step(lambda self: self.world.tries)
+    @step(lambda self: self.world.tries and not self.world.has_nothing)
     def clear(self) -> None:
         self.world.clear()
 
-    @step()
+    @step(lambda self: not self.world.has_nothing)
     def clear_a_sibling(self) -> None:
         self.world.clear_number += 1
+        self.world.is_sibling_cleared = True
 
-    @step()
+    @step(lambda self: not self.world.has_nothing)
     def edit_the_spec(self) -> None:
         self.world.edit()
 
@@ -582,9 +657,7 @@ class TaskLife(Told):
 
     @step(armed=st.sampled_from(ARMED), times=st.sampled_from([1, 1, 2, 5, 14]))
     def break_something(self, armed: tuple[str, str], times: int) -> None:
-        call, fault = armed
-        side = self.world.store if call in ("get", "set") else self.world.service
-        side.faults.arm(call, Fault[fault], times)
+        self.break_now(*armed, times)
 
     @step()
     def mend_everything(self) -> None:

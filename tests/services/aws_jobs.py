@@ -459,7 +459,8 @@ class BedrockThroughputs(AwsJobs):
 
     def get_provisioned_model_throughput(self, body: dict[str, Any]) -> dict[str, Any]:
         wanted = body["provisionedModelId"]
-        names = (key for key, job in self._known.items() if wanted in (key, job.body["provisionedModelName"]))
+        # a name is taken once there [doc: it identifies a throughput]; here the last of that name has it
+        names = (key for key, job in reversed(self._known.items()) if wanted in (key, job.body["provisionedModelName"]))
         job = self.get(next(names, wanted))
         return {"provisionedModelArn": job.id, "status": job.state}
 

@@ -136,6 +136,12 @@ class ServiceServer:
             with self.lock:
                 self._planned = [other for other in self._planned if other is not planned]
 
+    @property
+    def has_faults(self) -> bool:
+        """Some are not consumed yet."""
+        with self.lock:
+            return any(planned.times for planned in self._planned)
+
     def clear_faults(self) -> None:
         """Forget the faults not yet consumed; calls being held stay held."""
         with self.lock:

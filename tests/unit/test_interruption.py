@@ -33,6 +33,9 @@ class Quiet:
     def stop_if_overdue(self, stop):
         return False
 
+    def note_end(self):
+        return False
+
     def owns_record(self):
         return True
 
