@@ -537,8 +537,11 @@ class DurableBase(_StartedAgainInTime, ABC):
         if job is None:
             return
         if attempt.policy.on_timeout is OnTimeout.CANCEL:
-            if not attempt.owns_record() or attempt.note_end():  # what has just succeeded is the next try's to deliver
+            if not attempt.owns_record():
                 return
+            with suppress(compat.task_timeout()):  # a look that is out of time itself
+                if attempt.note_end():  # what has just succeeded is the next try's to deliver
+                    return
             if self._resumable_stop_job(why := "execution_timeout, on_timeout=cancel"):
                 attempt.close(Outcome.CANCELLED)
             elif compat.is_last_try(context, error):
