@@ -373,20 +373,12 @@ class OperatorLife(Told):
             if self._is_started and self._after is not None and not self.bench.active():
                 self._due, self._after = self._after, None
                 if ":" in self._due[1]:
-                    self._happens(self._due[1], effect)
+                    self._goes_wrong(self._due[1])
                     self._due = None
         elif what == "dies":
             self.task.effects.dead = True
         elif what in ("evicted", "stopped by a user"):
-            if self._signalled is None and self._known_to_run():
-                self._signalled = what
-                if what == "stopped by a user":
-                    self.task.state = "failed"
-                    self.may_cancel = True
-                os.kill(os.getpid(), signal.SIGTERM)
-                until = time.monotonic() + SIGNAL_PATIENCE
-                while time.monotonic() < until:  # whatever comes of the signal comes at this effect, each time
-                    _real_sleep(0.002)
+            self._is_told_to_stop(what)
         elif what == "times out":
             if effect.startswith("http"):
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
@@ -395,10 +387,25 @@ class OperatorLife(Told):
         elif what == "store down":
             self.store_down_for = 2
         elif ":" in what:
-            call, _, fault = what.partition(": ")
-            make, times = FAULTS[fault]
-            for operation in self._operations(call):
-                self.bench.server.fault(operation, make(), times=times)
+            self._goes_wrong(what)
+
+    def _is_told_to_stop(self, what: str) -> None:
+        if self._signalled is not None or not self._known_to_run():
+            return
+        self._signalled = what
+        if what == "stopped by a user":
+            self.task.state = "failed"
+            self.may_cancel = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        until = time.monotonic() + SIGNAL_PATIENCE
+        while time.monotonic() < until:  # whatever comes of the signal comes at this effect, each time
+            _real_sleep(0.002)
+
+    def _goes_wrong(self, what: str) -> None:
+        call, _, fault = what.partition(": ")
+        make, times = FAULTS[fault]
+        for operation in self._operations(call):
+            self.bench.server.fault(operation, make(), times=times)
 
     def _operations(self, call: str) -> tuple[str, ...]:
         named = {"submit": (self.bench.submit,), "status": self.bench.status[:1], "stop": (self.bench.stop,)}[call]
