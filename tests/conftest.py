@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import waits
+
 _HOME = tempfile.mkdtemp(prefix="resumable-tests-")
 os.environ.setdefault("AIRFLOW_HOME", _HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -44,3 +46,15 @@ def no_watch_outlives_its_process() -> Iterator[None]:
         for guard in list(stopping.StopGuard._of.values()):
             for told in list(guard._members):
                 guard.leave(told)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of this test take 2 ms, in every thread."""
+    waits.shorten(monkeypatch)
+
+
+@pytest.fixture
+def no_waiting_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of the main thread of this test, which is the task's, take 2 ms."""
+    waits.shorten_those_of_the_task(monkeypatch)

@@ -1,61 +1,33 @@
 """
-What keeps the contract cheap: botocore works out once what is the same for all the clients that are built; and the first
-operators run the whole contract by default, the others what a second job would cost most. The whole is `python3 dev.py catalog`.
+The operators under contract. The first ones run the whole contract by default, the others what a second job would cost most.
+The whole is `python3 dev.py catalog`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Iterator
-from typing import Any
-from unittest import mock
 
 import pytest
 
-
-@contextlib.contextmanager
-def reading_once() -> Iterator[None]:
-    """A client in a tenth of the time: models are read, folders listed, handlers' signatures looked at, once per process."""
-    import botocore.hooks
-    from botocore.hooks import EventAliaser
-    from botocore.loaders import JSONFileLoader, Loader
-
-    aliased: dict[str, str] = {}
-    alias = EventAliaser._alias_event_name
-
-    def alias_once(self: Any, event_name: str) -> str:
-        if event_name not in aliased:
-            aliased[event_name] = alias(self, event_name)
-        return aliased[event_name]
-
-    with (
-        mock.patch.object(JSONFileLoader, "load_file", _once(JSONFileLoader.load_file)),
-        mock.patch.object(Loader, "list_available_services", _once(Loader.list_available_services)),
-        mock.patch.object(Loader, "determine_latest_version", _once(Loader.determine_latest_version)),
-        mock.patch.object(EventAliaser, "_alias_event_name", alias_once),
-        mock.patch.object(botocore.hooks, "accepts_kwargs", functools.cache(botocore.hooks.accepts_kwargs)),
-    ):
-        yield
-
-
-def _once(method: Any) -> Any:
-    """The method, asked once per arguments, whichever loader is asked: all read the same folders."""
-    known: dict[Any, Any] = {}
-
-    def ask(self: Any, *arguments: Any, **named: Any) -> Any:
-        key = (arguments, tuple(named.items()))
-        if key not in known:
-            known[key] = method(self, *arguments, **named)
-        return known[key]
-
-    return ask
+from tests.contract.cases import CASES, Bench, Case
+from tests.support.clients import reading_once
 
 
 @pytest.fixture(scope="session", autouse=True)
 def models_are_read_once() -> Iterator[None]:
     with reading_once():
         yield
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    with case.bench(monkeypatch) as bench:
+        yield bench
 
 
 IN_FULL = ("databricks-submit-run", "databricks-run-now", "emr-steps", "athena")

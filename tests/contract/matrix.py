@@ -120,7 +120,7 @@ def table(names: list[str], say: Callable[[str], None]) -> str:
 
 def main(*names: str) -> None:
     import tests.conftest  # noqa: F401 - a home for Airflow
-    from tests.contract.conftest import reading_once
+    from tests.support.clients import reading_once
 
     logging.disable(logging.CRITICAL)
     sleep, async_sleep = time.sleep, asyncio.sleep

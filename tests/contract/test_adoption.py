@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -12,36 +9,17 @@ import pytest
 
 from resumable import adoption
 from resumable.mixin import DurableBase
-from tests.contract.cases import CASES, Bench, Case
-from tests.contract.test_contract import DROP_ANSWER, can_stop, die_in_the_wait, shape
+from tests.contract.attempts import can_stop, die_in_the_wait, shape
+from tests.contract.cases import DROP_ANSWER, Bench, Case
 from tests.support.names import DAG
 from tests.support.runner import TaskInstance
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(min(seconds, 0.005), *a))
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 
 @pytest.fixture(autouse=True)
 def adopts_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__RESUMABLE__ADOPT", "all")
-
-
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 def adopted(case: Case, bench: Bench) -> TaskInstance:

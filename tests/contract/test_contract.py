@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import json
@@ -10,8 +9,6 @@ import os
 import pkgutil
 import re
 import signal
-import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -25,89 +22,18 @@ from resumable.mixin import DurableBase
 from resumable.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from resumable.sweep import adapter_of
+from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(min(seconds, 0.005), *a))
-
-
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
-
-
-def task(case: Case, bench: Bench, **more: Any) -> TaskInstance:
-    def make() -> Any:
-        return case.ours(task_id="task", **{**bench.arguments(), **case.extra, **more})
-
-    instance = TaskInstance(make)
-    instance.is_all_written = True
-    return instance
-
-
-def after(name: str, act: Any) -> Any:
-    """A listener that acts once, when the attempt has done the named effect."""
-    left = [act]
-
-    def listen(effect: str) -> None:
-        if effect == name and left:
-            left.pop()()
-
-    return listen
-
-
-def die_in_the_wait(instance: TaskInstance, bench: Bench) -> None:
-    """Let the first attempt submit and die at the first look at its job after that."""
-
-    def on_effect(effect: str) -> None:
-        if instance.data.get("resumable", {}).get("job") and effect != "store.set":
-            instance.effects.dead = True
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=on_effect)
-    assert bench.jobs() == bench.active() == 1
-
-
-def can_stop(bench: Bench) -> bool:
-    return bool(getattr(bench, "can_stop", True))
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 
 def refuses_beside_a_job_that_nothing_stops(instance: TaskInstance, bench: Bench) -> None:
     with pytest.raises(AirflowFailException, match="Nothing was submitted, the job runs on"):
         instance.attempt()
     assert (bench.active(), bench.jobs()) == (1, 1)
-
-
-def undisturbed(case: Case, bench: Bench) -> tuple[Any, dict[str, Any], list[str]]:
-    bench.at_once()
-    getattr(bench, "another_task", lambda: None)()
-    instance = task(case, bench)
-    result = instance.attempt()
-    return result, dict(instance.xcoms), list(instance.effects.done)
-
-
-def shape(value: Any) -> Any:
-    """A result or XComs with what differs from job to job taken out."""
-    if isinstance(value, dict):
-        return {k: shape(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [shape(v) for v in value]
-    return type(value).__name__
 
 
 def test_every_ready_made_operator_is_under_contract() -> None:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 import pytest
 
 from tests.contract import matrix
+from tests.contract.attempts import shape
 from tests.contract.cases import CASES, Case
 from tests.contract.crash_points import deaths, undisturbed
-from tests.contract.test_contract import shape
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(min(seconds, 0.005), *a))
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

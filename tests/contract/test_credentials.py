@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.contract.cases import CASES, Bench, Case
+from tests.contract.cases import Bench, Case
 from tests.services.server import json_response
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import AirflowRescheduleException, AirflowTaskTimeout
 from tests.support.runner import TaskInstance
 
@@ -33,17 +32,6 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(time, "sleep", nap)
     monkeypatch.setattr(asyncio, "sleep", lambda asked, *a: _real_async_sleep(0, *a))
     return seconds
-
-
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 def expiry(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:

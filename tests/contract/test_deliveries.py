@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.cases import CASES, Bench, Case
-from tests.contract.test_contract import die_in_the_wait, no_waiting, task  # noqa: F401
+from tests.contract.attempts import die_in_the_wait, task
+from tests.contract.cases import Bench, Case
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 QUESTION = re.compile(r"http (Get|Describe|List|Head|BatchGet|InvokeRestApi$|GET |HEAD )")
 """An API call that asks; of MWAA's one operation for everything it is looked at what was asked for."""
-
-
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["done", "active"])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -13,34 +10,16 @@ import pytest
 
 from resumable.compat import _written
 from resumable.spec import edited_fields, is_of_the_job
+from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, undisturbed
 from tests.contract.cases import CASES, Bench, Case
-from tests.contract.test_contract import after, can_stop, die_in_the_wait, shape, undisturbed
 from tests.support.dag_file import in_file, new_path, text_of
 from tests.support.names import AirflowRescheduleException
 from tests.support.runner import TaskInstance, WorkerDied
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 COMPUTED = "job = make_job()  # from the environment, a helper module, YAML, the clock"
 ELSEWHERE = f"{COMPUTED}\nother = Operator(task_id='other', size=17)"
-
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(min(seconds, 0.005), *a))
-
-
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 def parsed_each_time(case: Case, bench: Bench, *texts: str, **more: Any) -> TaskInstance:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,23 +14,14 @@ from resumable import WaitLimitError
 from resumable.limits import Limit, tells_of_limit
 from tests.contract.cases import CASES, Bench, Case
 from tests.support import runner
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import AirflowException, AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
 from tests.support.runner import TaskInstance
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 WITH_LIMITS = [(case, limit) for case in CASES for limit in case.ours.limits if case.deferrable or not limit.deferred_only]
 OPERATORS = {case.ours: case for case in CASES}
 DOCS = Path(__file__).parents[2] / "docs" / "operators.md"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.001)))
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(0, *a))
 
 
 @pytest.fixture(params=WITH_LIMITS, ids=lambda both: f"{both[0]}-{both[1].argument}")

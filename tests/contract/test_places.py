@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Iterator
 
 import pytest
 
 from resumable import ForeignJobError
 from resumable.lifecycle import Certainty
+from tests.contract.attempts import die_in_the_wait, task
 from tests.contract.cases import CASES, Bench, Case
-from tests.contract.test_contract import die_in_the_wait, task
 from tests.support.runner import WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 ELSEWHERE = "999999999999"
 AWS = [case for case in CASES if hasattr(case.ours, "asks_account")]
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 @pytest.mark.parametrize("case", AWS, ids=str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,10 +13,10 @@ import pytest
 from resumable.lifecycle import JobState
 from resumable.record import JobRecord
 from resumable.triggers import MARKED
+from tests.contract.attempts import can_stop, task
 from tests.contract.cases import CASES, Bench, Case
-from tests.contract.test_contract import can_stop, no_waiting, task  # noqa: F401
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 EARLIER = json.loads((Path(__file__).parents[1] / "unit" / "triggers" / "0.1.0.json").read_text())
 
@@ -28,12 +27,6 @@ NOT_ENDED = ("deferred", "scheduled", "queued", "running", "up_for_retry", "rest
 @pytest.fixture(params=[case for case in CASES if case.deferrable], ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 class Deferred(Exception):

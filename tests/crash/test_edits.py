@@ -10,7 +10,7 @@ import pytest
 
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Scenario, Task, registers
+from tests.crash.stops import Scenario, Task, registers
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
 

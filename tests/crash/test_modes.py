@@ -14,9 +14,9 @@ import pytest
 
 from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
-from tests.crash import test_stops as stops
+from tests.crash import stops
 from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
-from tests.crash.test_stops import LATENCIES, Scenario, Task, _deferred, registers
+from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, registers
 from tests.services import Hold, Refuse
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]

@@ -14,7 +14,7 @@ import pytest
 from tests.airflow.harness import Airflow
 from tests.airflow.triggerers import another_triggerer, frozen
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Task, _deferred
+from tests.crash.stops import Task, _deferred
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(600)]
 

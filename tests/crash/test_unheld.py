@@ -14,7 +14,7 @@ import pytest
 
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Task
+from tests.crash.stops import Task
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -19,17 +18,13 @@ from tests.services.faults import Drop
 from tests.services.server import ServiceServer, json_response
 from tests.support.names import AirflowFailException, AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.waits import real_sleep
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 PAGE = Path(__file__).parents[2] / "docs" / "custom-operators.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 MAKE, MAKE_MORE, SIX, HOOK, BOTOCORE = range(5)
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 class Client:
@@ -62,7 +57,7 @@ class Client:
 
 def wait(client, job):
     while client.state(job) == "QUEUED":
-        _real_sleep(0.001)
+        real_sleep(0.001)
     if client.jobs[job] != "DONE":
         raise RuntimeError(f"{job} is {client.jobs[job]}")
 

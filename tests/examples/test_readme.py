@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,12 @@ from resumable.policy import SETTINGS
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.runner import TaskInstance, WorkerDied
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 ROOT = Path(__file__).parents[2]
 BY_NAME = {str(case): case for case in CASES}
 PAGES = [str(page.relative_to(ROOT)) for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))]
 DATABRICKS, EMR = "databricks-submit-run-sync", "emr-steps-sync"
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.005)))
 
 
 class Run:

@@ -27,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from resumable import StateStoreError, Watermark, compat, intervals
 from resumable.stores import SupersededError
 from tests.support.incremental import ASSET, Deployment, Run
-from tests.unit.test_watermark import answer_of_server
+from tests.support.refusals import answer_of_server
 
 EXPECTED = (SupersededError, StateStoreError)
 ENDED = ("success", "failed")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
-from tests.contract.conftest import reading_once
+from tests.support.clients import reading_once
 from tests.support.runner import TaskInstance, WorkerDied
-
-_real_sleep = time.sleep
 
 
 @pytest.fixture(scope="module", autouse=True)
 def models_are_read_once() -> Iterator[None]:
     with reading_once():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import copy
 import os
 import pickle
 import signal
-import time
 
 import pytest
 from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
@@ -19,15 +18,9 @@ from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.services import DatabricksSimulator, Drop
 from tests.support.names import DAG, STOPPED, AirflowFailException, AirflowRescheduleException, BaseOperator, DagSerialization
 from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.waits import real_sleep
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 
 class Farm:
@@ -85,7 +78,7 @@ class RenderOperator(ResumableJobMixin, BaseOperator):
     def poll_until_complete(self, external_id, context):
         self.job = external_id
         while self.wait_for_completion and self.is_job_active(status := FARM.look(external_id)):
-            _real_sleep(0.002)
+            real_sleep(0.002)
         if self.wait_for_completion and not self.is_job_succeeded(status):
             raise RuntimeError(f"{external_id} is {status}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import time
 from datetime import datetime
 
 import pytest
@@ -22,17 +21,10 @@ from tests.support import many_dags
 from tests.support.names import DAG, DagSerialization
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 NOTEBOOK = {"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "c"}
 QUICK = {"task_id": "task", "polling_period_seconds": 0, "databricks_retry_delay": 0}
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from resumable.record import JobHandle
 from resumable.sweep import adapter_of
 from tests.contract import aws_jobs
 from tests.services import Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
 from tests.support.names import AirflowFailException
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in aws_jobs.CASES}
 SUBMITS = {

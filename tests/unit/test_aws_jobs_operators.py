@@ -6,7 +6,9 @@ import pytest
 
 from tests.contract import aws_jobs
 from tests.services import Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 BOTH = pytest.mark.parametrize("mode", [{}, {"deferrable": True}], ids=["sync", "deferrable"])
 OPERATORS = {name: (ours, bench) for name, ours, _, bench, _ in aws_jobs.CASES}

@@ -25,32 +25,18 @@ from resumable.operators.emr import (
 from resumable.operators.glue import ResumableGlueJobOperator
 from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from tests.contract import aws_cases
-from tests.contract.conftest import reading_once
 from tests.services import Drop, Refuse
+from tests.support.clients import reading_once
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
-
-
-def short_sleep(seconds):
-    """Shorten the waits of the task; those of its helper threads are timed against the main thread."""
-    is_main = threading.current_thread() is threading.main_thread()
-    _real_sleep(min(seconds, 0.002) if is_main else seconds)
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting_of_the_task")]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def models_are_read_once():
     with reading_once():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", short_sleep)
-    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(min(seconds, 0.002), *a))
 
 
 BENCHES = {name: make for name, _, _, make, _ in aws_cases.CASES}

@@ -16,9 +16,11 @@ from resumable.record import JobRecord
 from resumable.sweep import Verdict, adapter_of, verdict
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Refuse
-from tests.support.aws_tasks import models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 NOT_DONE: dict[str, dict[str, Any]] = {
     "emr-steps": {"CancelStepsInfoList": [{"StepId": "s", "Status": "FAILED", "Reason": "Step cannot be cancelled"}]},

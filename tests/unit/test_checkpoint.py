@@ -9,8 +9,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timezone
-from types import SimpleNamespace
 
 import pytest
 
@@ -26,72 +24,11 @@ from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
 from resumable.stores.task_state import AfterUpgrade
 from resumable.stores.variables import VariableStore
+from tests.support.checkpointed import ITEMS, KEY, Cloud, Task, WorkError, amap, stopped_task, task, until, variables  # noqa: F401
 from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException, get_current_context
 from tests.support.runner import Effects, StateStoreDouble
 
-KEY = "resumable.checkpoint.files"
-
-
-class Task:
-    """One task instance, its state, and the context of one attempt after the other."""
-
-    def __init__(self):
-        self.data, self.try_number, self.max_tries, self.clears = {}, 0, 3, 0
-        self.code, self.down = (lambda: None), False
-        self.operator = None
-
-    def context(self):
-        self.try_number += 1
-        self.operator = SimpleNamespace(python_callable=self.code)
-        ti = SimpleNamespace(
-            dag_id="d",
-            run_id="r",
-            task_id="t",
-            map_index=-1,
-            try_number=self.try_number,
-            max_tries=self.max_tries,
-            task=self.operator,
-        )
-        run = SimpleNamespace(clear_number=self.clears, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
-        store = StateStoreDouble(self.data, Effects(), lambda verb: self.down)
-        return {"ti": ti, "task": self.operator, "dag_run": run, "task_state_store": store}
-
-    def clear(self):
-        self.max_tries = self.try_number + 3
-        self.clears += 1
-
-    def end(self, kind="on_success_callback"):
-        for callback in getattr(self.operator, kind, []):
-            callback({})
-
-    def checkpoint(self, **arguments):
-        return Checkpoint("files", context=self.context(), **{"every": 10, **arguments})
-
-    def run(self, items, *, stop_after=None, **arguments):
-        """One attempt; returns what it worked."""
-        worked = []
-        with self.checkpoint(**arguments) as checkpoint:
-            for item in checkpoint.items(items):
-                if len(worked) == stop_after:
-                    raise WorkError
-                worked.append(item)
-        return worked
-
-    def stopped(self, items, after, **arguments):
-        with pytest.raises(WorkError):
-            self.run(items, stop_after=after, **arguments)
-
-
-class WorkError(Exception):
-    pass
-
-
-@pytest.fixture
-def task():
-    return Task()
-
-
-ITEMS = [f"f{n:03}" for n in range(100)]
+# ruff: noqa: F811 - fixtures are arguments
 
 
 def test_a_retry_goes_on_with_the_item_that_failed(task):
@@ -294,14 +231,6 @@ def test_what_the_target_has_committed_is_not_worked_again(task):
 # -- asynchronous -----------------------------------------------------------------------------------------------------
 
 
-def amap(task, work, items=ITEMS, **arguments):
-    async def run():
-        async with task.checkpoint() as checkpoint:
-            await checkpoint.map(work, items, **arguments)
-
-    asyncio.run(run())
-
-
 def test_map_works_every_item_once_and_no_more_at_a_time_than_told(task):
     worked, running, most = Counter(), 0, 0
 
@@ -410,21 +339,6 @@ def test_an_edit_of_a_long_list_forgets_its_neighbours_only():
 # -- once -------------------------------------------------------------------------------------------------------------
 
 
-class Cloud:
-    def __init__(self):
-        self.made, self.removed, self.dies = [], [], False
-
-    def create(self, token):
-        if token not in self.made:
-            self.made.append(token)
-        if self.dies:
-            raise WorkError
-        return f"cluster {token}"
-
-    def remove(self, value):
-        self.removed.append(value)
-
-
 def test_once_gives_later_tries_the_first_value_and_cleans_up_at_the_end(task):
     cloud = Cloud()
     values = {once("c", cloud.create, cleanup=cloud.remove, context=task.context()) for _ in range(3)}
@@ -470,27 +384,6 @@ def test_a_value_that_cannot_be_kept_is_cleaned_up(task):
 # -- a store that nobody else cleans up: before Airflow 3.3 -----------------------------------------------------------
 
 
-@pytest.fixture
-def variables(task, monkeypatch):
-    """The task's state in Airflow Variables, on an Airflow 3 that has taken note of its success; `state` says otherwise."""
-    if not compat.has_sdk():
-        pytest.skip("Airflow 2 tells a listener of the success: tests/versions")
-
-    class Names(dict):
-        state = "success"
-
-        def set(self, name, text, description):
-            self[name] = text
-
-        def delete(self, name):
-            self.pop(name, None)
-
-    names = Names()
-    monkeypatch.setattr(compat, "state_store", lambda context: VariableStore(compat.task_identity(context), names))
-    monkeypatch.setattr(compat, "own_state", lambda context: names.state)
-    return names
-
-
 def test_a_task_that_has_succeeded_leaves_no_variable_of_a_checkpoint_or_of_once(task, variables):
     task.run(range(30))
     assert variables
@@ -534,44 +427,6 @@ def test_a_clean_up_that_failed_is_not_forgotten(task, variables):
 
 
 # -- SIGTERM ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def stopped_task(task, monkeypatch):
-    """A task whose process gets real signals, handled as Airflow's task runner does; `state` is what Airflow says of it."""
-    task.state = "running"
-    task.own_on_kill = []
-    lock = threading.Lock()
-    monkeypatch.setattr("resumable.compat.own_state", lambda context: task.state)
-    monkeypatch.setattr("resumable.compat.request_lock", lambda: lock)
-    monkeypatch.setattr("resumable.compat.SIGKILL_PATIENCE", 0)
-    monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "0")
-    monkeypatch.setattr("resumable.stopping.ITEM_PATIENCE", 0.2)
-    context_of = task.context
-
-    def context():
-        made = context_of()
-
-        class Operator:
-            python_callable = staticmethod(task.code)
-
-            def on_kill(self):
-                task.own_on_kill.append(1)
-
-        task.operator = made["ti"].task = made["task"] = Operator()
-        return made
-
-    task.context = context
-    before = signal.signal(signal.SIGTERM, lambda *_: task.operator.on_kill())
-    yield task
-    signal.signal(signal.SIGTERM, before)
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_an_eviction_lets_the_item_end_writes_and_hands_the_task_back(stopped_task):

@@ -12,8 +12,8 @@ import pytest
 
 from resumable import Checkpoint, ItemsFailedError, RecordError, once
 from resumable.stores import SupersededError
+from tests.support.checkpointed import ITEMS, KEY, Cloud, WorkError, amap, stopped_task, task, until  # noqa: F401
 from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException
-from tests.unit.test_checkpoint import ITEMS, KEY, Cloud, WorkError, amap, stopped_task, task, until  # noqa: F401
 
 # ruff: noqa: F811
 

@@ -24,8 +24,8 @@ import pytest
 
 from resumable import Checkpoint, ConfigurationError, ItemsFailedError, compat, once
 from resumable.checkpoint.done import KeyList
+from tests.support.checkpointed import ITEMS, KEY, Task, WorkError, amap, stopped_task, task, until  # noqa: F401
 from tests.support.names import AirflowFailException, AirflowRescheduleException
-from tests.unit.test_checkpoint import ITEMS, KEY, Task, WorkError, amap, stopped_task, task, until  # noqa: F401
 
 # ruff: noqa: F811
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from resumable import Checkpoint, ResumableMixin, compat
+from tests.support.checkpointed import until
 from tests.support.names import AirflowRescheduleException
 from tests.support.runner import TaskInstance
-from tests.unit.test_checkpoint import until
 
 JOBS: list[str] = []
 

@@ -15,10 +15,9 @@ import pytest
 from resumable import compat, listener
 from resumable.ended import Ended, Verdict, judged
 from resumable.sweep import Sweep
+from tests.support.custom import Plain, Service, die_in_the_wait, task
 from tests.support.runner import TaskInstanceDouble
-from tests.unit.test_deletions import REACH, database  # noqa: F401
-from tests.unit.test_mixin import Plain, Service, die_in_the_wait, task
-from tests.unit.test_sweep import Cloud, record
+from tests.support.swept import REACH, Cloud, database, record  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
 

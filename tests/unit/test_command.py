@@ -16,9 +16,9 @@ from resumable.lifecycle import Claim, Submit, decide
 from resumable.policy import ResumePolicy
 from resumable.record import JobHandle, JobRecord, Outcome
 from tests.support import database
-from tests.unit.test_sweep import Cloud, Findable
+from tests.support.swept import Cloud, Findable
 
-REACH = {"operator": "tests.unit.test_sweep:Train", "conn_id": "lab"}
+REACH = {"operator": "tests.support.swept:Train", "conn_id": "lab"}
 INTENT = JobRecord("Train", "t" * 48, Generation(3, 0, database.NOW.isoformat()), 0, "owner", 1, time.time() - 7200, reach=REACH)
 RECORD = replace(INTENT, try_number=1).submitted(JobHandle("Train", 7), time.time() - 7200)
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="the tables 
 @pytest.fixture(autouse=True)
 def deployment(monkeypatch):
     database.empty()
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", "tests.unit.test_sweep")
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", "tests.support.swept")
     monkeypatch.setattr(cancel, "_sleep", lambda _: None)
     monkeypatch.setattr(sweep, "_sleep", lambda _: None)
     Cloud.states, Cloud.cancelled, Cloud.token, Cloud.after_a_cancel = {7: "RUNNING"}, [], None, "FAILED"
@@ -261,7 +261,7 @@ def test_an_unanswered_submit_without_a_job_to_be_found_is_not_said_to_be_cancel
 
 def test_an_unanswered_submit_is_looked_up_and_cancelled():
     Cloud.token = "t" * 48
-    put("failed", record=replace(INTENT, reach={**REACH, "operator": "tests.unit.test_sweep:Findable"}, service="Findable"))
+    put("failed", record=replace(INTENT, reach={**REACH, "operator": "tests.support.swept:Findable"}, service="Findable"))
     assert Findable.settle_time == 0.0
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert Cloud.cancelled == [(7, "lab")]

@@ -15,10 +15,10 @@ from resumable.identity import Generation, TaskIdentity
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.stores.variables import VariableStore, name_of, opened
 from tests.support import database
-from tests.unit.test_sweep import Cloud
+from tests.support.swept import Cloud
 
 EARLIER = float(int(time.time()) - 7200)
-REACH = {"operator": "tests.unit.test_sweep:Train", "conn_id": "lab"}
+REACH = {"operator": "tests.support.swept:Train", "conn_id": "lab"}
 INTENT = JobRecord("Train", "t" * 48, Generation(3, 0, database.NOW.isoformat()), 0, "owner", 1, EARLIER, reach=REACH)
 RECORD = replace(INTENT, try_number=1).submitted(JobHandle("Train", 7), EARLIER)
 TASK = TaskIdentity("etl", "r1", "train")
@@ -27,7 +27,7 @@ TASK = TaskIdentity("etl", "r1", "train")
 @pytest.fixture(autouse=True)
 def deployment(monkeypatch):
     database.empty()
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", "tests.unit.test_sweep")
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", "tests.support.swept")
     for module in (cancel, sweep):
         monkeypatch.setattr(module, "_sleep", lambda _: None)
     Cloud.states, Cloud.cancelled, Cloud.token, Cloud.after_a_cancel = {7: "RUNNING"}, [], None, "FAILED"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from types import SimpleNamespace
 from unittest import mock
 
@@ -17,18 +16,11 @@ from tests.services import DatabricksSimulator, Drop, Refuse
 from tests.support.names import DAG, AirflowFailException, AirflowTaskTimeout, mask_secret
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 NOTEBOOK = {"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "c"}
 QUICK = {"task_id": "task", "polling_period_seconds": 0, "databricks_retry_delay": 0}
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -19,18 +18,11 @@ from tests.services import DatabricksSimulator, Drop, Refuse
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 INSERT = "INSERT INTO t SELECT * FROM s"
 QUICK = {"task_id": "task", "warehouse_id": "w", "polling_period_seconds": 0, "databricks_retry_delay": 0}
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 from airflow.providers.databricks.operators import databricks_workflow as provider
@@ -25,18 +24,11 @@ from tests.support.names import (
 )
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
 OURS = (ResumableDatabricksWorkflowTaskGroup, ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator)
 THEIRS = (DatabricksWorkflowTaskGroup, DatabricksNotebookOperator, DatabricksTaskOperator)
-
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture

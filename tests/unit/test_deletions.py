@@ -7,29 +7,21 @@ from typing import Any
 
 import pytest
 
-from resumable import compat, listener, sweep
+from resumable import compat, listener
 from resumable.ended import Asked, Ended
 from resumable.interruption import Stop, why
 from resumable.record import Outcome
 from resumable.sweep import Sweep
-from tests.unit.test_sweep import Cloud, Train, record
+from tests.support.swept import (
+    REACH,
+    Cloud,
+    database,  # noqa: F401
+    record,
+)
+
+# ruff: noqa: F811 - fixtures are arguments
 
 pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
-
-REACH = {"operator": f"{Train.__module__}:Train", "conn_id": "trainer"}
-
-
-@pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from tests.support import database
-
-    database.empty()
-    Cloud.states, Cloud.cancelled, Cloud.after_a_cancel = {7: "RUNNING"}, [], "FAILED"
-    monkeypatch.setattr(sweep, "_sleep", lambda seconds: None)
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", Train.__module__)
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
-    return database
-
 
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

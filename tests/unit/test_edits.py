@@ -6,7 +6,6 @@ import logging
 import os
 import runpy
 import signal
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +17,8 @@ from tests.services import DatabricksSimulator
 from tests.support.names import AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
-_real_sleep = time.sleep
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 HEAD = """
 import os, sys, time, uuid
 from datetime import datetime, timedelta, timezone
@@ -32,11 +32,6 @@ TAIL = """
 with DAG("etl", schedule=None) as dag:
     ResumableDatabricksOperator(json=SPEC, **{**QUICK, **MODE})
 """
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 @pytest.fixture

@@ -20,25 +20,12 @@ from tests.services import Drop, EmrService, Refuse
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting_of_the_task")]
 
 MODES = pytest.mark.parametrize("mode", [{"wait_for_completion": True}, {"deferrable": True}], ids=["sync", "deferrable"])
 ACTIVE = ("PENDING", "RUNNING")
 THROTTLED = Refuse(400)  # the service's word for it: ThrottlingException
 NOT_VALID = {"__type": "InvalidRequestException", "message": "Cluster id 'j-X' is not valid."}
-
-_real_sleep = time.sleep
-
-
-def short_sleep(seconds):
-    """Shorten the waits of the task; those of its helper threads are timed against the main thread."""
-    is_main = threading.current_thread() is threading.main_thread()
-    _real_sleep(min(seconds, 0.002) if is_main else seconds)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", short_sleep)
 
 
 @pytest.fixture

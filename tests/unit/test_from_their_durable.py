@@ -10,11 +10,14 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import LostSightError, ResumableMixin, StateStoreError, compat, make_resumable
 from tests.contract.cases import CASES, Bench, Case
-from tests.support.aws_tasks import models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="operators have durability of their own from 3.3 on")
+pytestmark = [
+    pytest.mark.skipif(not compat.has_task_state(), reason="operators have durability of their own from 3.3 on"),
+    pytest.mark.usefixtures("no_waiting"),
+]
 
 WITH_THEIR_OWN = [c for c in CASES if isinstance(c.theirs, type) and issubclass(c.theirs, ResumableJobMixin)]
 

@@ -16,9 +16,9 @@ from resumable.attempt import OVERDUE_PAUSE
 from resumable.interruption import Interrupted, Interruption, Stop
 from resumable.policy import ResumePolicy
 from resumable.record import KEY, JobRecord
+from tests.support.attempts import Bench
+from tests.support.custom import Plain, Service, WithCancel, WithOnKill, WithToken, final, task, time_out
 from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
-from tests.unit.test_attempt import Bench
-from tests.unit.test_mixin import Plain, Service, WithCancel, WithOnKill, WithToken, final, task, time_out
 
 FEW_DESCRIPTORS = 1024
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,31 +19,24 @@ from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from resumable.record import KEY, JobRecord, Outcome
 from resumable.rejection import refuses_repetition
 from tests.contract import aws_cases
-from tests.contract.conftest import reading_once
 from tests.services import DatabricksSimulator
+from tests.support.attempts import Bench
+from tests.support.clients import reading_once
 from tests.support.fake_service import CLEARED, Fault, RefusedSubmitError
 from tests.support.names import AirflowException
+from tests.support.refusals import client_error, http_error
 from tests.support.runner import TaskInstance, WorkerDied
 from tests.support.specs import written
-from tests.unit.test_attempt import Bench
-from tests.unit.test_rejection import client_error, http_error
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 UNHURRIED = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
-
-_real_sleep = time.sleep
 
 
 @pytest.fixture(autouse=True, scope="module")
 def models_are_read_once():
     with reading_once():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
 
 
 # -- keeping ----------------------------------------------------------------------------------------------------------

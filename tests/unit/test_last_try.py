@@ -15,11 +15,11 @@ import resumable
 from resumable import compat, errors
 from resumable.errors import ItemsFailedError, JobFailedError, JobGoneError, LostSightError, ResumableError, WaitLimitError
 from tests.contract.cases import CASES
-from tests.support.aws_tasks import models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import models_are_read_once  # noqa: F401
+from tests.support.checkpointed import Task
 from tests.support.runner import TaskInstance
-from tests.unit.test_checkpoint import Task
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 SOURCE = Path(resumable.__file__).parent
 LAST = r"This was the last try \(4 of 4\): clear the task to have it started again\.$"

@@ -19,7 +19,7 @@ from resumable.maintenance import SweepError, kept, main, remove, sweep_folders,
 from resumable.stores.object_storage import ObjectStorageStore, folders
 from resumable.stores.task_variables import DESCRIPTION, TaskVariableStore
 from resumable.stores.variables import GONE, VariableStore
-from tests.unit.test_checkpoint import Task
+from tests.support.checkpointed import Task
 
 
 class AsAccessor(VariableStore):

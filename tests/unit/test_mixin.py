@@ -11,9 +11,6 @@ import itertools
 import os
 import signal
 import sys
-import threading
-import time
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -33,68 +30,26 @@ from resumable import (
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
+from tests.support.custom import (
+    JobFailedError,
+    Plain,
+    Service,
+    SixMethods,
+    WithCancel,
+    WithOnKill,
+    WithToken,
+    die_in_the_wait,
+    final,
+    task,
+    time_out,
+)
 from tests.support.names import DAG, STOPPED, AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.waits import real_sleep
+
+pytestmark = pytest.mark.usefixtures("no_waiting_of_the_task")
 
 AIRFLOWS_OWN = [ResumableJobMixin] if compat.has_task_state() else []  # before 3.3 it is a stand-in that resumes nothing
-
-_real_sleep = time.sleep
-
-
-def short_sleep(seconds):
-    """Shorten the waits of the task; those of its helper threads are timed against the main thread."""
-    is_main = threading.current_thread() is threading.main_thread()
-    _real_sleep(min(seconds, 0.002) if is_main else seconds)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", short_sleep)
-
-
-class JobFailedError(Exception):
-    """What an operator raises for a job that failed."""
-
-
-@dataclass
-class Service:
-    """A job service in memory. `on_poll` is called at each look of a wait."""
-
-    states: dict = field(default_factory=dict)
-    tokens: list = field(default_factory=list)
-    looks: int = 0
-    cancelled: list = field(default_factory=list)
-    ids: object = field(default_factory=itertools.count)
-    on_submit: object = lambda: None
-    on_poll: object = lambda: None
-
-    def start(self, token=None):
-        self.tokens.append(token)
-        known = [job_id for job_id, (_, of) in self.states.items() if token is not None and of == token]
-        job_id = known[0] if known else next(self.ids)
-        if not known:
-            self.states[job_id] = ("RUNNING", token)
-        self.on_submit()
-        return job_id
-
-    def status(self, job_id):
-        self.looks += 1
-        if job_id not in self.states:
-            raise JobNotFound(f"no job {job_id}")
-        return self.states[job_id][0]
-
-    def finish(self, state="SUCCEEDED"):
-        for job_id, (old, token) in self.states.items():
-            if old == "RUNNING":
-                self.states[job_id] = (state, token)
-
-    def cancel(self, job_id):
-        self.cancelled.append(job_id)
-        self.states[job_id] = ("CANCELLED", self.states[job_id][1])
-
-    @property
-    def active(self):
-        return [job_id for job_id, (state, _) in self.states.items() if state == "RUNNING"]
 
 
 @pytest.fixture
@@ -102,47 +57,8 @@ def service():
     return Service()
 
 
-class SixMethods:
-    """Exactly what an operator written for Airflow's own mixin has."""
-
-    client: Service
-
-    def execute(self, context):
-        return self.execute_resumable(context)
-
-    def submit_job(self, context):
-        return self.client.start()
-
-    def get_job_status(self, external_id, context):
-        return self.client.status(external_id)
-
-    def is_job_active(self, status):
-        return status == "RUNNING"
-
-    def is_job_succeeded(self, status):
-        return status == "SUCCEEDED"
-
-    def poll_until_complete(self, external_id, context):
-        while self.is_job_active(status := self.get_job_status(external_id, context)):
-            self.client.on_poll()
-        if not self.is_job_succeeded(status):
-            raise JobFailedError(status)
-
-    def get_job_result(self, external_id, context):
-        return {"rows": 7, "of": external_id}
-
-
-class Plain(SixMethods, ResumableMixin, BaseOperator):
-    pass
-
-
 class Upstream(SixMethods, ResumableJobMixin, BaseOperator):
     pass
-
-
-class WithToken(Plain):
-    def submit_job(self, context):
-        return self.client.start(self.idempotency_token)
 
 
 class WithFind(WithToken):
@@ -150,35 +66,6 @@ class WithFind(WithToken):
 
     def find_job(self, token, context):
         return next((job_id for job_id, (_, of) in self.client.states.items() if of == token), None)
-
-
-class WithCancel(Plain):
-    def cancel_job(self, external_id, context):
-        self.client.cancel(external_id)
-
-
-def task(operator, service, retries=3, **arguments):
-    """The task; the operators that were made for its attempts are in `made`."""
-
-    def make():
-        instance.made.append(operator(task_id="task", **arguments))
-        instance.made[-1].client = service
-        return instance.made[-1]
-
-    instance = TaskInstance(make, retries=retries)
-    instance.made = []
-    return instance
-
-
-def die_in_the_wait(instance, service):
-    def die():
-        instance.effects.dead = True
-        raise WorkerDied("in the wait")
-
-    service.on_poll = die
-    with pytest.raises(WorkerDied):
-        instance.attempt()
-    service.on_poll = service.finish
 
 
 def die_in_doubt(instance, service, *, before=False):
@@ -671,7 +558,7 @@ def stop_in_the_wait(instance, service, state):
         if not sent:
             sent.append(state)
             os.kill(os.getpid(), signal.SIGTERM)
-        _real_sleep(0.01)
+        real_sleep(0.01)
 
     instance.state = state
     service.on_poll = send
@@ -684,20 +571,6 @@ def stop_in_the_wait(instance, service, state):
         instance.state = "running"
         service.on_poll = service.finish
     assert sent
-
-
-class WithOnKill(Plain):
-    """As many operators are written: the job's id is kept by submit_job, and on_kill cancels it."""
-
-    job_id = None
-
-    def submit_job(self, context):
-        self.job_id = super().submit_job(context)
-        return self.job_id
-
-    def on_kill(self):
-        if self.job_id is not None:
-            self.client.cancel(self.job_id)
 
 
 class OnKillAbove(WithOnKill):
@@ -820,10 +693,6 @@ def test_a_wait_that_has_lost_sight_of_its_job_for_good_says_so_and_leaves_it_ru
 # -- execution_timeout, the last try -----------------------------------------------------------------------------------
 
 
-def time_out():
-    raise AirflowTaskTimeout("execution_timeout")
-
-
 class WithOnKillOnly(WithOnKill):
     """No cancel_job: on_kill is all that can stop the job."""
 
@@ -865,10 +734,6 @@ def test_execution_timeout_without_a_way_to_cancel_leaves_the_job_to_the_next_tr
     service.on_poll = service.finish
     assert instance.attempt()["of"] == 0
     assert len(service.tokens) == 1
-
-
-def final(message="the wait is tired"):
-    raise AirflowFailException(message)
 
 
 @pytest.mark.parametrize(("policy", "cancelled"), [("leave", []), ("cancel", [0])])

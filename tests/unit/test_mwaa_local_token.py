@@ -10,10 +10,11 @@ from urllib3.exceptions import NewConnectionError
 
 from tests.contract.cases import CASES
 from tests.services.faults import Refuse
-from tests.support.aws_tasks import models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.runner import TaskInstance
 
 pytestmark = [
+    pytest.mark.usefixtures("no_waiting"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # the provider's, about airflow_version
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

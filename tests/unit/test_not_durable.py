@@ -14,9 +14,11 @@ from airflow.providers.databricks.operators import databricks_workflow as theirs
 from resumable import ConfigurationError, compat
 from resumable.operators.databricks_workflow import LaunchOperator
 from tests.contract.cases import CASES, Bench, Case
-from tests.support.aws_tasks import models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import DAG
 from tests.support.runner import TaskInstance, WorkerDied
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 WITH_THEIR_OWN = [c for c in CASES if isinstance(c.theirs, type) and issubclass(c.theirs, ResumableJobMixin) and not c.deferrable]
 

@@ -12,11 +12,13 @@ import pytest
 
 from resumable import ConfigurationError, StateStoreError, once
 from resumable.stores import SupersededError
+from tests.support.checkpointed import Cloud, Task, WorkError, stopped_task, task, until, variables  # noqa: F401
 from tests.support.names import AirflowFailException
 from tests.support.runner import Effects, StateStoreDouble
-from tests.unit.test_checkpoint import Cloud, Task, WorkError, stopped_task, task, until, variables  # noqa: F401
 
 # ruff: noqa: F811
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 KEY = "resumable.once.c"
 
@@ -47,11 +49,6 @@ def fenced(task):
     context = task.context()
     context["task_state_store"] = store = Fenced(task.data, Effects(), lambda verb: False)
     return context, store
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr("resumable.stores.base.time.sleep", lambda seconds: None)
 
 
 class Named:

@@ -14,11 +14,11 @@ import pytest
 from resumable.errors import LostSightError
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Drop
-from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting  # noqa: F401
+from tests.support.aws_tasks import die_after, models_are_read_once  # noqa: F401
 from tests.support.names import AirflowException, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 MINE = "insert-orders-2026-11-26-000000000000"
 OWN: dict[str, tuple[str, dict[str, Any]]] = {

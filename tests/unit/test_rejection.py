@@ -34,7 +34,10 @@ from resumable.limits import tells_of_limit
 from resumable.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
 from tests.peers.swap import ours_of_theirs
 from tests.support.names import AirflowException, AirflowFailException, AirflowNotFoundException, BaseOperator
+from tests.support.refusals import client_error, http_error
 from tests.support.runner import TaskInstance
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 UNUSED = "http://127.0.0.1:1"
 UNNAMED = "http://no-such-host.invalid"
@@ -211,12 +214,6 @@ def error_of(call):
     except Exception as e:
         return e
     raise AssertionError("no error")
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    real = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: real(min(seconds, 0.002)))
 
 
 def operator(submit):
@@ -461,10 +458,6 @@ def test_a_question_that_is_refused_after_the_submit_says_nothing_of_the_job(ser
     assert not proves_nothing_made(error_of(lambda: httpx.request(method, server.url).raise_for_status()))
 
 
-def client_error(status, operation="StartJobRun", code="X"):
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
-
-
 @pytest.mark.parametrize("operation", ["GetJobRun", "DescribeStatement", "ListSteps", "BatchGetBuilds"])
 def test_a_question_of_boto3_that_is_refused_says_nothing_of_the_job(operation):
     assert not proves_nothing_made(client_error(400, operation))
@@ -472,12 +465,6 @@ def test_a_question_of_boto3_that_is_refused_says_nothing_of_the_job(operation):
 
 
 # -- what the exceptions are wrapped in -----------------------------------------------------------------------------------
-
-
-def http_error(status, method="POST"):
-    answer = requests.Response()
-    answer.status_code, answer.request = status, requests.Request(method, "http://x").prepare()
-    return requests.HTTPError(f"{status} Error", response=answer)
 
 
 def raised(make):

@@ -11,7 +11,9 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSens
 from resumable.operators import sagemaker
 from tests.contract import aws_jobs
 from tests.services import Drop, Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, no_waiting, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 BOTH = pytest.mark.parametrize("mode", [{}, {"deferrable": True}], ids=["sync", "deferrable"])
 OPERATORS = {name: (ours, bench, modes) for name, ours, _, bench, modes in aws_jobs.CASES if name.startswith("sagemaker")}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from resumable import ResumableMixin
@@ -14,12 +12,7 @@ from tests.services.aws_tokens import EmrServerless
 from tests.support.names import BaseOperator, TaskDeferred
 from tests.support.runner import Effects, TaskInstance, _as_the_runner, _outgoing_calls, _run_trigger
 
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -13,12 +12,7 @@ from tests.services.aws_jobs import StepFunctions
 from tests.support.names import AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
-_real_sleep = time.sleep
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture

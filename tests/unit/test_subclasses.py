@@ -24,29 +24,22 @@ from resumable.adapters import Certainty, HookReplay, JobHandle, JobState, Obser
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.contract import aws_cases
-from tests.contract.conftest import reading_once
 from tests.services import DatabricksSimulator
+from tests.support.clients import reading_once
 from tests.support.names import AirflowFailException, BaseOperator, TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.waits import real_sleep
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting_of_the_task")]
 
 JOB = {"existing_cluster_id": "c", "notebook_task": {"notebook_path": "/x"}}
 ARGUMENTS = {"task_id": "task", "json": JOB, "polling_period_seconds": 0, "databricks_retry_delay": 0}
-
-_real_sleep = time.sleep
 
 
 @pytest.fixture(autouse=True, scope="module")
 def models_are_read_once():
     with reading_once():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    is_main = lambda: threading.current_thread() is threading.main_thread()
-    monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002) if is_main() else seconds))
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def rendered(operator, context):
 def until(condition):
     deadline = time.monotonic() + 20
     while not condition() and time.monotonic() < deadline:
-        _real_sleep(0.005)
+        real_sleep(0.005)
     assert condition()
 
 
@@ -86,7 +79,7 @@ def submits_itself(base):
         def execute(self, context):
             self.run_id = self._hook.submit_run(self.json)
             while self._hook.get_run_state(self.run_id).life_cycle_state in ("PENDING", "RUNNING"):
-                _real_sleep(0.01)
+                real_sleep(0.01)
 
     return Own
 

@@ -14,69 +14,14 @@ from typing import Any
 
 import pytest
 
-from resumable import JobNotFound, ResumableMixin, compat, listener, sweep
+from resumable import ResumableMixin, compat, listener, sweep
 from resumable.ended import Asked
-from resumable.identity import Generation
 from resumable.lifecycle import JobState
 from resumable.mixin import _import_path
 from resumable.record import JobHandle, JobRecord, Outcome
 from resumable.stores.table import Row
 from resumable.sweep import Sweep, Verdict, adapter_of, verdict
-
-
-class Cloud:
-    """The service of `Train`, for this process."""
-
-    states: dict[int, str] = {}
-    cancelled: list[tuple[int, str]] = []
-    token: str | None = None
-    after_a_cancel = "FAILED"
-
-
-class Train(ResumableMixin, compat.base_operator()):
-    """A custom operator of a package, which other processes can import."""
-
-    reach_fields = ("conn_id",)
-
-    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-
-    def submit_job(self, context: Any) -> Any:
-        raise AssertionError
-
-    def get_job_status(self, external_id: Any, context: Any) -> str:
-        if external_id not in Cloud.states:
-            raise JobNotFound(f"no job {external_id}")
-        return Cloud.states[external_id]
-
-    def is_job_active(self, status: str) -> bool:
-        return status == "RUNNING"
-
-    def is_job_succeeded(self, status: str) -> bool:
-        return status == "DONE"
-
-    def is_job_failed(self, status: str) -> bool:
-        return status == "FAILED"
-
-    def poll_until_complete(self, external_id: Any, context: Any) -> None:
-        raise AssertionError
-
-    def get_job_result(self, external_id: Any, context: Any) -> Any:
-        raise AssertionError
-
-    def cancel_job(self, external_id: Any, context: Any) -> None:
-        Cloud.cancelled.append((external_id, self.conn_id))
-        Cloud.states[external_id] = Cloud.after_a_cancel
-
-
-class Findable(Train):
-    """One whose service can be asked for the token of a job."""
-
-    settle_time = 0.0
-
-    def find_job(self, token: str, context: Any) -> Any:
-        return 7 if token == Cloud.token else None
+from tests.support.swept import REACH, Cloud, Findable, Train, record
 
 
 class Table:
@@ -96,14 +41,6 @@ class Table:
         return True
 
 
-REACH = {"operator": f"{__name__}:Train", "conn_id": "trainer"}
-
-
-def record(**changes: Any) -> JobRecord:
-    base = JobRecord("Train", "t" * 48, Generation(3, 0, None), 0, "owner", 1, 1e9, handle=JobHandle("Train", 7), reach=REACH)
-    return replace(base, **changes)
-
-
 def row(kept: JobRecord, state: str = "success", tries: bool = True, number: int = 1) -> Row:
     return Row(number, "dag", f"run{number}", "job", -1, state, tries, json.dumps(kept.to_json()))
 
@@ -116,7 +53,7 @@ BY_USER = {("dag", "run1", "job", -1)}
 def cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     Cloud.states, Cloud.cancelled, Cloud.token, Cloud.after_a_cancel = {7: "RUNNING"}, [], None, "FAILED"
     monkeypatch.setattr(sweep, "_sleep", lambda seconds: None)
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", f"other, {__name__}")
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", f"other, {Train.__module__}, {__name__}")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +172,7 @@ def test_a_submit_in_doubt_and_an_operator_out_of_reach_are_reported_by_name(cap
 
 
 def in_doubt(**changes: Any) -> JobRecord:
-    reach = {"operator": f"{__name__}:Findable", "conn_id": "trainer"}
+    reach = {**REACH, "operator": f"{Train.__module__}:Findable"}
     return record(service="Findable", handle=None, reach=reach, **changes)
 
 
@@ -296,8 +233,8 @@ def test_only_a_class_that_another_process_can_import_is_named_in_a_record() -> 
         pass
 
     in_a_dag_file = type("InADagFile", (Train,), {"__module__": "unusual_prefix_0a1b_dag"})
-    assert _import_path(Train) == f"{__name__}:Train"
-    assert _import_path(InAFunction) == _import_path(in_a_dag_file) == f"{__name__}:Train"
+    assert _import_path(Train) == f"{Train.__module__}:Train"
+    assert _import_path(InAFunction) == _import_path(in_a_dag_file) == f"{Train.__module__}:Train"
 
 
 def test_the_adapter_of_a_record_needs_no_dag_file() -> None:

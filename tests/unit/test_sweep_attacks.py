@@ -18,7 +18,7 @@ import pytest
 from resumable import ConfigurationError, compat, mixin, sweep
 from resumable.record import JobHandle
 from resumable.sweep import Sweep, adapter_of
-from tests.unit.test_sweep import Cloud, Train, record
+from tests.support.swept import Cloud, Train, record
 
 pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="there is no task state table to sweep")
 

@@ -12,48 +12,22 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, compat, watermark
+from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, compat
 from resumable.identity import TaskIdentity
 from resumable.intervals import Interval, Mark, Proposal, ValueType, give, reached, repeat
 from resumable.stores import SupersededError
 from resumable.stores.asset_state import AssetStateStore
 from resumable.stores.task_variables import TaskVariableStore
-from tests.support.incremental import ASSET, DAY, Accessor, Deployment, Run
+from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
+from tests.support.refusals import answer_of_server
+from tests.support.watermarked import HOUR, KEY, Named, airflow, clock, opened, work  # noqa: F401
 
-KEY = "resumable.watermark.orders"
-HOUR = timedelta(hours=1)
+# ruff: noqa: F811 - fixtures are arguments
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 MICROSECOND = timedelta(microseconds=1)
-
-
-@pytest.fixture
-def airflow() -> Deployment:
-    return Deployment()
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
-    return lambda moment: monkeypatch.setattr(watermark, "_now", lambda: moment)
-
-
-def opened(airflow: Deployment, run: Run, **more: Any) -> Watermark:
-    arguments = {"start": 0, "asset": ASSET, **more}
-    return Watermark("orders", context=airflow.context(run), **arguments)
-
-
-def work(airflow: Deployment, run_id: str, to: Any = ..., state: str = "success", **more: Any) -> tuple[Any, Any]:
-    """One attempt of a run; what it was given to read."""
-    run = airflow.run(run_id)
-    run.state = "running"
-    with opened(airflow, run, **more) as mark:
-        mark.advance() if to is ... else mark.advance(to)
-    run.state = state
-    return mark.since, mark.until
 
 
 # -- which interval ---------------------------------------------------------------------------------------------------
@@ -418,14 +392,6 @@ def test_an_asset_that_is_only_an_outlet_is_warned_of(airflow: Deployment, caplo
 # -- where it is kept -------------------------------------------------------------------------------------------------
 
 
-class Named:
-    """Variables over an accessor."""
-
-    def __init__(self, kept: Accessor) -> None:
-        self.get, self.delete = kept.get, kept.delete
-        self.set = lambda name, text, description: kept.set(name, text)
-
-
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> None:
     def store(context: Any) -> TaskVariableStore:
@@ -500,16 +466,6 @@ def test_a_try_that_airflow_has_given_up_writes_no_mark() -> None:
 
     with pytest.raises(SupersededError):
         AssetStateStore(GivenUp()).set(KEY, {})
-
-
-def answer_of_server(status: int, message: str) -> Exception:
-    pytest.importorskip("airflow.sdk", reason="Airflow 2 has no server to ask")
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-    from airflow.sdk.execution_time.comms import ErrorResponse
-
-    said = {"detail": {"reason": "not_found", "message": message}}
-    detail = {"status_code": status, "message": "Server returned error", "detail": said}
-    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
 
 
 def test_a_mark_that_vanished_while_a_run_was_at_work_comes_back_with_its_proposal(airflow: Deployment) -> None:

@@ -17,9 +17,11 @@ from resumable.stores import MemoryStore
 from resumable.stores.task_variables import TaskVariableStore
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
-from tests.unit.test_watermark import HOUR, KEY, Named, airflow, no_waits, opened, work  # noqa: F401
+from tests.support.watermarked import HOUR, KEY, Named, airflow, opened, work  # noqa: F401
 
 # ruff: noqa: F811
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def as_mapped(airflow: Deployment, run_id: str, index: int, **more: Any) -> Watermark:

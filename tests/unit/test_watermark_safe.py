@@ -18,9 +18,11 @@ from resumable.identity import TaskIdentity
 from resumable.intervals import Mark, Proposal, ValueType
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
-from tests.unit.test_watermark import HOUR, KEY, Named, airflow, clock, no_waits, opened, work  # noqa: F401
+from tests.support.watermarked import HOUR, KEY, Named, airflow, clock, opened, work  # noqa: F401
 
 # ruff: noqa: F811
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 LIMIT = 65_535
 

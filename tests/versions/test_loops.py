@@ -19,9 +19,9 @@ import pytest
 
 from resumable import compat
 from tests.airflow.harness import Airflow
-from tests.crash import test_stops
+from tests.crash import stops
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Task
+from tests.crash.stops import Task
 
 HERE = Path(__file__).parent
 AT_ONCE = 6
@@ -372,7 +372,7 @@ def test_stops_are_the_same_in_a_new_interpreter(
     with Airflow(tmp_path_factory.mktemp("new"), dags, env=env) as airflow, ThreadPoolExecutor(AT_ONCE) as pool:
         running = []
         for name in IN_A_NEW_INTERPRETER:
-            kind, run = test_stops.SCENARIOS[name]
+            kind, run = stops.SCENARIOS[name]
             running.append(pool.submit(run, Task(airflow, remote, kind, f"new-{name}".replace("_", "-"))))
         for hand_back in ("databricks", "emr"):
             t = Task(airflow, remote, hand_back, f"new-hand-back-{hand_back}")

@@ -23,9 +23,9 @@ from airflow import __version__
 
 from resumable.stores.variables import opened
 from tests.airflow.harness import Airflow
-from tests.crash import scenarios, test_stops
+from tests.crash import scenarios, stops
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Task
+from tests.crash.stops import Task
 from tests.versions.cannot import CANNOT
 
 pytestmark = [pytest.mark.airflow, pytest.mark.versions, pytest.mark.timeout(1500)]
@@ -69,7 +69,7 @@ KILLED = {
 }
 STOPPED = {
     "-".join((words.replace("_", " "), kind)): of
-    for name, of in test_stops.SCENARIOS.items()
+    for name, of in stops.SCENARIOS.items()
     for words, _, kind in [name.rpartition("-")]
 }
 DIRECT = {

@@ -19,7 +19,7 @@ import pytest
 
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import Remote
-from tests.crash.test_stops import Task
+from tests.crash.stops import Task
 
 OLDER = os.environ.get("MATRIX_OLDER")
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def test_after_an_upgrade_each_job_is_taken_up_however_it_was_waited_for(tmp_pat
 
 PUT = """
 from tests.support import database
-from tests.unit.test_sweep import record
+from tests.support.swept import record
 
 for task_id, index in (("plain", -1), ("mapped", 3)):
     database.put("etl", "one", task_id, "failed", record().to_json(), map_index=index, tries=(4, 3))

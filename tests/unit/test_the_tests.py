@@ -1,0 +1,39 @@
+"""Habits of the tests themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+MODULES = sorted(path for path in TESTS.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a module imports, also those that are imported from a package by name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    """What two of them share stands in `tests.support`, or in the nearest conftest."""
+    paths = [path.relative_to(TESTS).with_suffix("") for path in MODULES if path.name.startswith("test_")]
+    tests = {".".join(("tests", *path.parts)) for path in paths}
+    wrong = {(str(path.relative_to(TESTS)), name) for path in MODULES for name in imported(path) & tests}
+    assert wrong - NOT_YET == set()
+
+
+NOT_YET = {("property/test_machine_can_fail.py", "tests.property.test_state_machine")}
+
+
+@pytest.mark.parametrize("fixture", ["no_waiting", "no_waiting_of_the_task"])
+def test_waits_are_made_short_in_one_place(fixture: str) -> None:
+    defined = [path for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if getattr(node, "name", "") == fixture]
+    assert defined == [TESTS / "conftest.py"]
