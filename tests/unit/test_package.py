@@ -322,6 +322,7 @@ def test_a_ready_made_operator_is_an_instance_of_the_providers(operator, argumen
     assert theirs.__module__.startswith("airflow.providers.")
 
 
+@pytest.mark.slow
 def test_a_release_has_every_module_in_its_source_and_in_the_wheel_made_of_it(tmp_path):
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():

@@ -1116,6 +1116,7 @@ def pythons():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minor", range(10, 16))
 def test_every_python_of_this_machine_agrees(minor):
     python = pythons().get(f"3.{minor}")

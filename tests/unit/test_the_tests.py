@@ -27,10 +27,11 @@ def test_no_test_module_is_imported_by_another() -> None:
     paths = [path.relative_to(TESTS).with_suffix("") for path in MODULES if path.name.startswith("test_")]
     tests = {".".join(("tests", *path.parts)) for path in paths}
     wrong = {(str(path.relative_to(TESTS)), name) for path in MODULES for name in imported(path) & tests}
-    assert wrong - NOT_YET == set()
+    assert wrong == THE_MACHINE
 
 
-NOT_YET = {("property/test_machine_can_fail.py", "tests.property.test_state_machine")}
+THE_MACHINE = {("property/test_machine_can_fail.py", "tests.property.test_state_machine")}
+"""The one exception: planted faults, kept scripts and nights name this machine by the module that tests with it."""
 
 
 @pytest.mark.parametrize("fixture", ["no_waiting", "no_waiting_of_the_task"])

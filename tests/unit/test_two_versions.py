@@ -24,7 +24,7 @@ EARLIER = "02dae9acf5dad290bd6c00d7b054f0718a3b1549"
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "worker_of_a_version.py"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class Version:

@@ -12,6 +12,8 @@ import pytest
 
 from resumable import compat
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
