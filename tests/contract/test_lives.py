@@ -41,6 +41,7 @@ def life_of(case: Case) -> type[ContractLife]:
         "moves": st.booleans(),
         "policy_fails": st.sampled_from([False, False, False, True]),
         "limited": st.sampled_from([False, False, True]),
+        "own_execute": st.sampled_from([False, False, True]),
     }
 
     class Life(ContractLife):

@@ -16,6 +16,7 @@ made once in a history (older files that come back are drawn elsewhere); nobody 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -143,6 +144,7 @@ class OperatorLife(Told):
         moves: bool = False,
         policy_fails: bool = False,
         limited: bool = False,
+        own_execute: bool = False,
     ) -> None:
         """
         Args:
@@ -153,8 +155,10 @@ class OperatorLife(Told):
             moves: every argument is computed when the DAG file is parsed, and is another each time.
             policy_fails: the task's ``retry_policy`` fails it at its first failure.
             limited: the author gave the limit of the wait that the operator has.
+            own_execute: the operator is a subclass with an ``execute`` around the operator's.
         """
         self.case, self.moves, self.policy_fails = self.case_of(case), moves, policy_fails
+        self.kind = _with_own_execute(self.case.ours) if own_execute else self.case.ours
         self._stack = ExitStack()
         logging.disable(logging.CRITICAL)
         self._stack.callback(logging.disable, logging.NOTSET)
@@ -190,6 +194,7 @@ class OperatorLife(Told):
         self._then: list[tuple[int, str]] = []
         self._after: tuple[str, str] | None = None
         self._due: tuple[str, str] | None = None
+        self._stalled: Any = None
         self._is_submit_faulty = self._is_started = False
 
     def is_open(self) -> bool:
@@ -237,6 +242,11 @@ class OperatorLife(Told):
         else:
             self.has_gained_a_field = True
 
+    @step(lambda self: self._stalled is not None and self.ended is None)
+    def stalled_triggerer_wakes(self) -> None:
+        """The triggerer of an earlier deferral: by now the task waits elsewhere, or for another try."""
+        self._triggerer_stops(self._stalled, "up_for_retry")
+
     @step(lambda self: not self.moves and not self.is_edited)
     def edit_the_job(self) -> None:
         self.is_edited = True
@@ -259,7 +269,7 @@ class OperatorLife(Told):
         is_other = self.is_edited or (self.moves and self.parses % 2 == 0)
         arguments = {**(self.bench.other_arguments() if is_other else self.bench.arguments()), **self.limit}
         more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
-        operator = self.case.ours(task_id="task", **{**arguments, **self.case.extra, **more})
+        operator = self.kind(task_id="task", **{**arguments, **self.case.extra, **more})
         if self.policy_fails:
             operator.retry_policy = _Fails()
         return operator
@@ -398,7 +408,7 @@ class OperatorLife(Told):
             self.may_cancel = True
         os.kill(os.getpid(), signal.SIGTERM)
         until = time.monotonic() + SIGNAL_PATIENCE
-        while time.monotonic() < until:  # whatever comes of the signal comes at this effect, each time
+        while time.monotonic() < until and _is_heard():  # whatever comes of the signal comes at this effect, each time
             _real_sleep(0.002)
 
     def _goes_wrong(self, what: str) -> None:
@@ -454,6 +464,7 @@ class OperatorLife(Told):
 
     def _defer(self, deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
         """The task is deferred: what was to happen happens now, and then its trigger runs."""
+        self._stalled = deferred.trigger
         while self._then and self._then[0][1] not in OF_WORKER:
             what = self._then.pop(0)[1]
             if what == "reassigned":
@@ -563,8 +574,8 @@ class OperatorLife(Told):
         if not self.bench.active() or outcome == "died" or ("store down" in {what for _, what in self._drawn}):
             return  # a dead worker says nothing, nor does one whose store is down: what it leaves is for the sweep
         record = self.task.data.get("resumable", {})
-        is_open = "closed_at" not in record and record.get("state") == "cancelled"
-        said = record.get("left") or record.get("state") == "submitting" or (is_open and self.stop_faults())
+        is_told = "closed_at" not in record and record.get("state") == "cancelled"  # and not seen to stop: the sweep's
+        said = record.get("left") or record.get("state") == "submitting" or is_told
         invariants.LEFT_UNSAID.holds(said, f"the task has failed, its job runs, and the record is {record}")
 
     def end(self) -> None:
@@ -596,10 +607,29 @@ class OperatorLife(Told):
             self._stack = None
 
 
+def _is_heard() -> bool:
+    """Something of this process still deals with the signal."""
+    return any(thread.name == "resumable-interruption" for thread in threading.enumerate())
+
+
 def compat_stopped() -> tuple[type[BaseException], ...]:
     """What ends a process that Airflow 2 has told to stop."""
     found = compat._exception("AirflowTaskTerminated")
     return (found,) if isinstance(found, type) else ()
+
+
+@functools.cache
+def _with_own_execute(kind: type[Any]) -> type[Any]:
+    """A subclass as somebody writes it: it does something before and after, and has the operator's own ``execute`` in between."""
+
+    class Mine(kind):  # type: ignore[misc]
+        def execute(self, context: Any) -> Any:
+            context["ti"].xcom_push("began", True)
+            result = super().execute(context)
+            context["ti"].xcom_push("ended", True)
+            return result
+
+    return Mine
 
 
 class _Fails:

@@ -49,7 +49,7 @@ CORE: list[Mutant] = [
         LIFECYCLE,
         'return Conclude(f"the job has failed ({observation}) and no try has failed for it yet")',
         "return _after_end(str(observation), policy, record.submission + 1)",
-        ("lives", "core"),
+        ("core", "lives"),
     ),
     Mutant(
         "gone-resubmits-in-the-same-try",

@@ -11,6 +11,8 @@ What the claims leave out, in full:
   written. Such a request is dropped here (its process dies first). It is the window of class C: a process
   frozen between intent and request, another one that looks the token up meanwhile and believes the answer
   "none".
+- A service that knows a token for some time only: a submit that reaches it later than that after its intent was written; and,
+  after a clear, the job of a submit that nobody heard of for so long (the clear starts another beside it, with a warning).
 - A store that does not fence writes reads the owner and then writes; nothing comes between the two here. A
   real one has that gap, one that fences (Airflow 3.3) does not. Nor does a process sleep there before its
   first read (it could not tell that it is old; a known gap, see test_attempt.py).
@@ -31,8 +33,11 @@ What the claims leave out, in full:
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import strategies as st
 
@@ -45,9 +50,12 @@ from resumable.policy import OnChange, OnClear, OnFailed
 from resumable.record import KEY, JobRecord
 from resumable.spec import Spec
 from resumable.stores import SupersededError
+from resumable.stores.object_storage import ObjectStorageStore
+from resumable.stores.variables import VariableStore
 from tests.life import invariants
 from tests.life.script import Told, as_test, step
 from tests.support.fake_service import (
+    TASK,
     Clock,
     FakeService,
     Fault,
@@ -65,6 +73,7 @@ from tests.support.fake_service import (
 SETTLE = 20.0
 RETRIES = 1
 REFUSES_REPETITIONS = False
+IN_MEMORY = "/dev/shm"  # what is written there is not waited for
 PATIENCE = 2000
 """Calls that a process may make before it is taken for one that never ends."""
 
@@ -169,6 +178,7 @@ class ServiceOf:
     def __init__(self, process: Process) -> None:
         self._process, self._service = process, process.world.service
         self.certainty, self.clock = self._service.certainty, self._service.clock
+        self.token_lifetime = self._service.token_lifetime
 
     def submit(self, token: str, params: Any) -> int:
         process, world = self._process, self._process.world
@@ -176,14 +186,18 @@ class ServiceOf:
         intent = process.attempt.record
         assert intent is not None
         late = world.clock.now + self._service.lag >= intent.intended_at + SETTLE
-        if self.certainty is Certainty.FIND and late:
+        lifetime = self.token_lifetime
+        too_late = lifetime is not None and world.clock.now >= intent.intended_at + lifetime
+        if (self.certainty is Certainty.FIND and late) or too_late:
             process.dead = True  # the window that is left out, see above
             raise DiedError
         known = len(self._service.jobs)
         if not (process.attempt.is_first_submit or REFUSES_REPETITIONS):
             self._service.faults.disarm("submit", Fault.REFUSED)
         try:
-            return self._service.submit(token, params)
+            answer = self._service.submit(token, params)
+            self._service.jobs[answer].notes["known"] = True
+            return answer
         finally:
             for job in self._service.jobs[known:]:
                 job.notes.update(generation=intent.generation.max_tries, spec=params["spec"], ours=True)
@@ -255,15 +269,50 @@ class UnfencedStoreOf:
         self._store.delete(key)
 
 
+class PlainVariables:
+    """Airflow's Variables, in memory."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def get(self, name: str) -> str | None:
+        return self._texts.get(name)
+
+    def set(self, name: str, text: str, description: str) -> None:
+        assert description
+        self._texts[name] = text
+
+    def delete(self, name: str) -> None:
+        self._texts.pop(name, None)
+
+
 class World:
     """The task instance as Airflow has it, its processes, store and service; and what must hold of them."""
 
     def __init__(
-        self, certainty: Certainty, *, fenced: bool, policy: dict[str, str], lag: float, looks_to_stop: int, moves: bool
+        self,
+        certainty: Certainty,
+        *,
+        fenced: bool,
+        policy: dict[str, str],
+        lag: float,
+        looks_to_stop: int,
+        moves: bool,
+        kept_in: str = "task state",
+        token_lifetime: float | None = None,
     ) -> None:
         self.clock = Clock()
-        self.service = FakeService(certainty, self.clock, lag=lag, looks_to_stop=looks_to_stop)
+        self.service = FakeService(
+            certainty, self.clock, lag=lag, looks_to_stop=looks_to_stop, token_lifetime=token_lifetime
+        )
         self.store = FaultyStore()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if kept_in == "variables":
+            self.store.memory = VariableStore(TASK, PlainVariables())  # type: ignore[assignment]
+        elif kept_in == "object storage":
+            self._folder = tempfile.TemporaryDirectory(dir=IN_MEMORY if Path(IN_MEMORY).is_dir() else None)
+            with mock.patch("resumable.stores.object_storage._base", return_value=f"file://{self._folder.name}"):
+                self.store.memory = ObjectStorageStore(TASK)  # type: ignore[assignment]
         self.fenced, self.policy, self.moves = fenced, policy, moves
         self.on_clear = policy["on_clear"]
         self.processes: list[Process] = []
@@ -310,6 +359,19 @@ class World:
         return self.is_record_lost and self.store.memory.get(KEY) is None
 
     is_record_lost = is_sibling_cleared = False
+
+    def writes_as_earlier(self) -> None:
+        """A worker of the first release had the task, and wrote the record as it stands: without what came later."""
+        record = self.store.memory.get(KEY)
+        kept = {name: value for name, value in record.items() if name in OF_THE_FIRST_RELEASE}
+        generation = {name: record["generation"][name] for name in ("max_tries", "clear_number", "run_started")}
+        self.store.memory.set(KEY, {**kept, "generation": generation, "spec": "0123456789abcdef"})
+
+    @property
+    def knows_no_spec(self) -> bool:
+        """What is kept does not say what the job was: an edit, and a clear of a sibling, cannot be told by it."""
+        record = self.store.memory.get(KEY)
+        return self.has_nothing or (record is not None and "fingerprint" not in record)
 
     def start(self) -> None:
         self.tries += not self.is_handed_back
@@ -447,8 +509,12 @@ class World:
 
     @property
     def active(self) -> list[Job]:
-        """The jobs of this task that run."""
-        return [job for job in self.service.active() if job.notes["ours"]]
+        """The jobs of this task that run, and that anything can still tell of."""
+        return [job for job in self.service.active() if job.notes["ours"] and not self._is_past_telling(job)]
+
+    def _is_past_telling(self, job: Job) -> bool:
+        is_of_before = job.notes["generation"] != self.max_tries
+        return is_of_before and not job.notes.get("known") and self.service.has_forgotten_token_of(job)
 
     def _shows_no_end(self, process: Process) -> bool:
         job = self._job_of(process)
@@ -504,6 +570,8 @@ class World:
     def bury(self) -> None:
         for process in self.alive:
             process.die()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 FAULTS = {
@@ -517,6 +585,11 @@ FAULTS = {
 ARMED = [(call, fault) for call, faults in FAULTS.items() for fault in faults]
 PLACES = [f"{call}{done}" for call in ("get", "set", "submit", "observe", "find", "cancel") for done in ("", " done")]
 """Where a process may stand still, or come to its end: before a call, and after it."""
+OF_THE_FIRST_RELEASE = (
+    *("version", "service", "job", "state", "token", "submission", "attempt", "try", "owner", "intended_at", "place", "params"),
+    *("submitted_at", "closed_at", "replaces", "left", "reach", "cancel_if_lost"),
+)
+"""What a record of the first release has, beside its generation and one hash of the job."""
 UNTIL = st.none() | st.sampled_from([*PLACES, "submit", "submit done", "submit done"])
 THERE = st.sampled_from(["goes on", "goes on", "dies", "is given up", "is cleared"])
 """What happens to it there."""
@@ -528,6 +601,7 @@ class TaskLife(Told):
 
     certainty = Certainty.RESEND
     fenced = True
+    token_lifetime: float | None = None
     world: World = None  # type: ignore[assignment]
 
     @step(
@@ -539,6 +613,7 @@ class TaskLife(Told):
         looks_to_stop=st.sampled_from([0, 1, 5]),
         moves=st.booleans(),
         broken=st.none() | st.sampled_from(ARMED),
+        kept_in=st.sampled_from(["task state", "task state", "variables", "object storage"]),
     )
     def begin(
         self,
@@ -549,10 +624,16 @@ class TaskLife(Told):
         looks_to_stop: int,
         moves: bool,
         broken: tuple[str, str] | None = None,
+        kept_in: str = "task state",
     ) -> None:
-        """A task, its author's policies and its service; ``broken``: what goes wrong when it is first tried."""
+        """
+        A task, its author's policies and its service; ``broken``: what goes wrong when it is first tried; ``kept_in``: the store,
+        where it is none that fences.
+        """
         policy = {"on_clear": on_clear, "on_change": on_change, "on_failed": on_failed}
-        setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves}
+        setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves, "token_lifetime": self.token_lifetime}
+        if not self.fenced:
+            setting["kept_in"] = kept_in
         self.world = World(self.certainty, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
         if broken is not None:
             self.break_now(*broken)
@@ -581,7 +662,11 @@ class TaskLife(Told):
 
     @step(
         lambda self: (
-            self.certainty is Certainty.RESEND and self.world.wants_run and not self.world.alive and self.world.is_plain
+            self.certainty is Certainty.RESEND
+            and self.token_lifetime is None
+            and self.world.wants_run
+            and not self.world.alive
+            and self.world.is_plain
         ),
         until=UNTIL,
         there=THERE,
@@ -624,14 +709,18 @@ class TaskLife(Told):
     def clear(self) -> None:
         self.world.clear()
 
-    @step(lambda self: not self.world.has_nothing)
+    @step(lambda self: not self.world.knows_no_spec)
     def clear_a_sibling(self) -> None:
         self.world.clear_number += 1
         self.world.is_sibling_cleared = True
 
-    @step(lambda self: not self.world.has_nothing)
+    @step(lambda self: not self.world.knows_no_spec)
     def edit_the_spec(self) -> None:
         self.world.edit()
+
+    @step(lambda self: not self.world.alive and self.world.is_plain and self.world.store.memory.get(KEY))
+    def an_earlier_release_had_it(self) -> None:
+        self.world.writes_as_earlier()
 
     @step(lambda self: not self.world.has_gained_a_field)
     def upgrade_the_provider(self) -> None:
@@ -663,7 +752,7 @@ class TaskLife(Told):
     def mend_everything(self) -> None:
         self.world.mend()
 
-    @step(seconds=st.sampled_from([1.0, 10.0, 60.0]))
+    @step(seconds=st.sampled_from([1.0, 10.0, 60.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
 
@@ -701,6 +790,12 @@ class TaskLifeFind(TaskLife):
     certainty = Certainty.FIND
 
 
+class TaskLifeExpiring(TaskLife):
+    """The same with a service that knows a token for some minutes."""
+
+    token_lifetime = 300.0
+
+
 class TaskLifeFindUnfenced(TaskLifeFind):
     """The same over a store that fences nothing."""
 
@@ -710,5 +805,6 @@ class TaskLifeFindUnfenced(TaskLifeFind):
 CASES = 150
 test_one_job_resend = as_test(TaskLife, examples=CASES)
 test_one_job_resend_unfenced = as_test(TaskLifeUnfenced, examples=CASES)
+test_one_job_expiring = as_test(TaskLifeExpiring, examples=CASES)
 test_one_job_find = as_test(TaskLifeFind, examples=CASES)
 test_one_job_find_unfenced = as_test(TaskLifeFindUnfenced, examples=CASES)

@@ -128,6 +128,7 @@ class Job:
     token: str
     params: Any
     listed_at: float
+    started_at: float
     verdict: JobState = JobState.ACTIVE
     looks_to_stop: int | None = None
     forgotten: bool = False
@@ -143,10 +144,20 @@ class FakeService:
         certainty: RESEND answers a known token with its job; FIND makes a job of each submit, finds tokens;
             NONE knows no tokens.
         lag: seconds until a new job shows in lookups.
+        token_lifetime: seconds for which RESEND knows a token; None: for good.
         looks_to_stop: looks at a cancelled job that still show it active.
     """
 
-    def __init__(self, certainty: Certainty, clock: Clock, *, lag: float = 0.0, looks_to_stop: int = 0) -> None:
+    def __init__(
+        self,
+        certainty: Certainty,
+        clock: Clock,
+        *,
+        lag: float = 0.0,
+        looks_to_stop: int = 0,
+        token_lifetime: float | None = None,
+    ) -> None:
+        self.token_lifetime = token_lifetime
         self.certainty, self.clock, self.lag, self.looks_to_stop = certainty, clock, lag, looks_to_stop
         self.jobs: list[Job] = []
         self.calls: list[str] = []
@@ -181,12 +192,15 @@ class FakeService:
 
     def _start(self, token: str, params: Any) -> Job:
         self.clock.now += self.slow_submit
-        known = [job for job in self.jobs if job.token == token]
+        known = [job for job in self.jobs if job.token == token and not self.has_forgotten_token_of(job)]
         if known and self.certainty is Certainty.RESEND:
             return known[0]
-        job = Job(len(self.jobs), token, params, self.clock.now + self.lag)
+        job = Job(len(self.jobs), token, params, self.clock.now + self.lag, self.clock.now)
         self.jobs.append(job)
         return job
+
+    def has_forgotten_token_of(self, job: Job) -> bool:
+        return self.token_lifetime is not None and self.clock.now - job.started_at >= self.token_lifetime
 
     def _seen(self, job_id: int) -> Observation:
         job = self.jobs[job_id]
@@ -221,6 +235,7 @@ class FakeAdapter:
     def __init__(self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None) -> None:
         self._service, self.settle, self._place = service, settle, dict(place or {"region": "eu"})
         self.certainty = service.certainty
+        self.token_lifetime = service.token_lifetime
 
     def place(self) -> Mapping[str, str]:
         return self._place
