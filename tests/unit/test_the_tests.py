@@ -1,13 +1,16 @@
-"""Habits of the tests themselves."""
+"""Habits of the tests themselves, and of what runs them."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
 MODULES = sorted(path for path in TESTS.rglob("*.py") if "__pycache__" not in path.parts)
 
 
@@ -38,3 +41,14 @@ THE_MACHINE = {("property/test_machine_can_fail.py", "tests.property.test_state_
 def test_waits_are_made_short_in_one_place(fixture: str) -> None:
     defined = [path for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if getattr(node, "name", "") == fixture]
     assert defined == [TESTS / "conftest.py"]
+
+
+def test_ci_and_hooks_run_nothing_but_commands_of_dev_py() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    suites = jobs["suites"]["strategy"]["matrix"]["suite"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {repo["repo"] for repo in hooks} == {"local"}
+    runs += [hook["entry"] for repo in hooks for hook in repo["hooks"]]
+    named = {run.removeprefix("python3 dev.py ") for run in runs} - {"${{ matrix.suite }}"} | set(suites)
+    assert named <= set(re.findall(r"^def (\w+)\(\*arguments", (ROOT / "dev.py").read_text(), re.MULTILINE))
