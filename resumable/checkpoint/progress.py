@@ -443,7 +443,7 @@ class Progress:
                 return flags
             listed = self._list_value(kept["items"]).load()
             if listed is None:
-                raise ValueError("the list of its items is gone")
+                raise self._lost("the list of its items")
             carried = keys.carried_over(listed, flags)
         known, of = carried.count(1), flags.count(1)
         is_strange = 2 * known < of
@@ -457,6 +457,17 @@ class Progress:
         )
         return carried
 
+    def _lost(self, what: str) -> ValueError:
+        """
+        The error for something that what was kept refers to and that is not there.
+
+        Raises:
+            SupersededError: another attempt has taken it away, for it has written since; only a write tells.
+        """
+        assert self._kept is not None
+        self._value.save(self._kept)
+        return ValueError(f"{what} is gone")
+
     def _bits_of(self, kept: dict[str, Any]) -> dict[str, Any]:
         if "object" not in kept:
             return kept
@@ -467,7 +478,7 @@ class Progress:
             )
         data = self._in_objects(lambda objects: objects.get(kept["object"]), "read")
         if data is None:
-            raise ValueError(f"the object {kept['object']} is gone")
+            raise self._lost(f"the object {kept['object']}")
         if hashlib.sha256(data).hexdigest() != kept["sha256"]:
             raise ValueError(f"the object {kept['object']} was changed")
         return {"bitmap": data.decode()}

@@ -25,7 +25,7 @@ from tests.mutants.catalog import GENERATORS, MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "node_modules")
-FORKED = ("core", "lives", "operators")
+FORKED = ("core", "lives", "operators", "once", "checkpoint", "watermark")
 """Generators that keep nothing outside of their process: they are run in forks of one that has Airflow."""
 
 _AWS = (

@@ -14,8 +14,9 @@ GENERATORS: dict[str, tuple[str, ...]] = {
     "lives": ("tests/life/test_task_life.py",),
     "operators": ("tests/contract/test_lives.py",),
     "sweep": ("tests/property/test_sweep_life.py",),
-    "checkpoint": ("tests/property/test_checkpoint_machine.py", "tests/property/test_checkpoint_life.py"),
+    "checkpoint": ("tests/property/test_checkpoint_life.py", "tests/property/test_checkpoint_machine.py"),
     "watermark": ("tests/property/test_watermark_machine.py",),
+    "once": ("tests/property/test_once_machine.py",),
 }
 """What pytest is given for each. A name with a colon, as ``operators:ecs``, takes only the tests whose ids have the word."""
 
@@ -463,7 +464,7 @@ PATTERNS: list[Mutant] = [
         "a sibling's clear lets a finished checkpoint start over",
         "resumable/checkpoint/progress.py",
         'relation_to(Generation.from_json(self._kept["generation"])) is Relation.CLEARED',
-        'relation_to(Generation.from_json(self._kept["generation"])) is not Relation.SAME',
+        'clear_number != Generation.from_json(self._kept["generation"]).clear_number',
         ("checkpoint",),
     ),
     Mutant(
@@ -492,4 +493,144 @@ PATTERNS: list[Mutant] = [
     ),
 ]
 
-MUTANTS: list[Mutant] = [*CORE, *SWEEP, *PATTERNS]
+ONCE: list[Mutant] = [
+    Mutant(
+        "once-given-up-cleans-up",
+        "a try that is given up while it creates cleans up what its successor was given by the token",
+        "resumable/setup_once.py",
+        """        except SupersededError:
+            self._say_left(value)
+            raise
+""",
+        """        except SupersededError:
+            self._clean_up(value)
+            raise
+""",
+        ("once",),
+    ),
+    Mutant(
+        "once-end-asks-nobody",
+        "who ends cleans up without the write that a given-up try is refused",
+        "resumable/setup_once.py",
+        'self._stored.save({**self._kept, "is_being_cleaned_up": True}, tries=2)',
+        "pass",
+        ("once",),
+    ),
+    Mutant(
+        "once-no-intent",
+        "nothing is written before create is called",
+        "resumable/setup_once.py",
+        """        self._save(self._data("making", token))
+        try:
+            value = _called""",
+        """        try:
+            value = _called""",
+        ("once",),
+    ),
+    Mutant(
+        "once-token-of-its-own-each-time",
+        "a try after one that died while it created has another token",
+        "resumable/setup_once.py",
+        'token = intent["token"] if intent else self._fresh_token()',
+        "token = self._fresh_token()",
+        ("once",),
+    ),
+    Mutant(
+        "once-token-after-a-clean-up",
+        "what was cleaned up and is made anew has the token of before",
+        "resumable/setup_once.py",
+        "number = max(number, int(self._spent_token[40:], 16) + 1)",
+        "number = int(self._spent_token[40:], 16)",
+        ("once",),
+    ),
+    Mutant(
+        "once-half-cleaned-is-used",
+        "what an earlier try had begun to clean up is given to the next",
+        "resumable/setup_once.py",
+        'elif state == "made" and is_being_cleaned:',
+        "elif False:",
+        ("once",),
+    ),
+    Mutant(
+        "once-clear-is-not-noticed",
+        "a cleared task is given what was made before",
+        "resumable/setup_once.py",
+        "if self._task.generation.relation_to(earlier) is Relation.CLEARED:",
+        "if False:",
+        ("once",),
+    ),
+    Mutant(
+        "once-keeps-secrets",
+        "what Airflow masks is kept in plain text",
+        "resumable/setup_once.py",
+        "if compat.holds_secret(value):",
+        "if False:",
+        ("once",),
+    ),
+]
+
+STORES: list[Mutant] = [
+    Mutant(
+        "task-state-refusal-is-an-outage",
+        "a write that Airflow refuses to a given-up try counts as a store that does not answer",
+        "resumable/stores/task_state.py",
+        'return isinstance(detail, dict) and detail.get("status_code") == 404',
+        "return False",
+        ("checkpoint", "once"),
+    ),
+    Mutant(
+        "task-state-lists-expire",
+        "the list of a checkpoint's items is cleaned up while its work goes on",
+        "resumable/stores/task_state.py",
+        'return value.get("state") in OPEN or bool(_ITEMS.search(key))',
+        'return value.get("state") in OPEN',
+        ("checkpoint",),
+    ),
+    Mutant(
+        "variables-owner-not-compared",
+        "where nothing fences, a given-up try writes over what its successor has written",
+        "resumable/stores/owned.py",
+        "        if owner not in (self._seen_owner, self.owner):",
+        "        if False:",
+        ("once", "checkpoint"),
+    ),
+    Mutant(
+        "variables-names-of-two-keys-are-one",
+        "two values of a task whose names look alike are one Variable",
+        "resumable/stores/variables.py",
+        "json.dumps([*_without_region(task.ids).values(), key]).encode()",
+        "json.dumps([*_without_region(task.ids).values(), key[:20]]).encode()",
+        ("once",),
+    ),
+    Mutant(
+        "object-storage-names-of-two-keys-are-one",
+        "two values of a task whose names look alike are one object",
+        "resumable/stores/object_storage.py",
+        '        if name != key.replace(".", "-") or "-" in key:',
+        "        if False:",
+        ("once",),
+    ),
+    Mutant(
+        "object-storage-of-two-runs-is-one",
+        "two runs whose ids look alike share a folder",
+        "resumable/stores/object_storage.py",
+        'self._folder = self._base / _readable(task.dag_id) / run / f"{name}{mapped}.{digest}"',
+        'self._folder = self._base / _readable(task.dag_id) / run / f"{name}{mapped}"',
+        ("once",),
+    ),
+    Mutant(
+        "object-storage-missing-mount-is-empty",
+        "a folder that is not mounted for a moment is taken for one without state",
+        "resumable/stores/object_storage.py",
+        """        except FileNotFoundError:
+            self._see_folder()
+            return None
+""",
+        """        except FileNotFoundError:
+            return None
+""",
+        ("once", "checkpoint"),
+    ),
+]
+
+MUTANTS: list[Mutant] = [*CORE, *SWEEP, *PATTERNS, *ONCE, *STORES]

@@ -3,12 +3,13 @@ Whatever a user writes around a `Checkpoint`, and whatever happens meanwhile: no
 
 The loops are those that people write: plain, over batches, in threads, in coroutines, acknowledged by hand in any order, with
 errors told late, or reading ahead, which has to be refused. Lists grow by three orders of magnitude, shrink, change their order;
-their items are whatever stands for a key. Stores are slow, or do not answer for a while; processes die at any call; siblings and
-the task itself are cleared.
+their items are whatever stands for a key. The stores are the library's, all three; they are slow, or do not answer, or too late;
+what they keep expires; processes die at any call; siblings and the task itself are cleared. An attempt is given up by Airflow at
+any call or item and goes on after others have worked.
 
-What the claims leave out, in full: an attempt that Airflow has given up and that goes on beside its successor; a list whose
-chunks hold several items may have some of them worked again after an edit, none is left out (as in
-`tests/property/test_checkpoint_machine.py`); after a loop that its author leaves early the rest is the author's.
+What the claims leave out, in full: a store that fences nothing (Variables, object storage), between an attempt's look at the
+owner and its write; a list whose chunks hold several items may have some of them worked again after an edit, none is left out
+(as in `tests/property/test_checkpoint_machine.py`); after a loop that its author leaves early the rest is the author's.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import datetime
 import json
 import pathlib
 import random
+import threading
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import SimpleNamespace
@@ -34,10 +36,13 @@ from hypothesis import strategies as st
 from resumable import Checkpoint, ItemsFailedError, compat
 from resumable.checkpoint.progress import HEADER, Setting
 from resumable.errors import ConfigurationError, StateStoreError
+from resumable.identity import TaskIdentity
+from resumable.stores import SupersededError
 from tests.life import invariants as inv
+from tests.life.backends import TROUBLES, Backend
 from tests.life.script import Told, as_test, step
 from tests.support.names import AirflowFailException
-from tests.support.runner import Effects, StateStoreDouble, WorkerDied
+from tests.support.runner import WorkerDied
 
 UTC = datetime.timezone.utc
 pytestmark = pytest.mark.timeout(1200)
@@ -90,20 +95,29 @@ class Clocked(Checkpoint):
         return replace(super()._setting(task), clock=self.clock)
 
 
-class Store(StateStoreDouble):
-    """Task state: it takes time, and may be down."""
+TASK = TaskIdentity("d", "r", "t")
+KEY = "resumable.checkpoint.files"
+WAYS = ("for", "batches", "threads", "map", "async map", "async for", "manual", "late", "ahead", "pool ahead", "left early")
+EDITS = ("none", "none", "one more", "30 more", "one less", "as at first")
+SEED = st.integers(0, 1000)
+BAD = st.lists(st.integers(0, 14), max_size=3)
+LATER = st.lists(st.tuples(st.sampled_from(EDITS), st.sampled_from(WAYS[:8]), st.integers(0, 5), SEED), min_size=1, max_size=2)
+"""What happens while a given-up attempt stands still: an edit of the list, and a try that dies at a call (0: it does not)."""
 
-    def __init__(self, attempt: Attempt, effects: Effects) -> None:
-        super().__init__(attempt.life.data, effects, attempt.life.is_down)
-        self.attempt = attempt
-
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        life = self.attempt.life
-        life.now += life.write_takes
-        self.attempt.writing += life.write_takes
-        self.attempt.writes += 1
-        inv.VALUE_TOO_LARGE.holds(len(json.dumps(value)) <= LIMIT, f"{len(json.dumps(value)):,} bytes, {key}")
-        super().set(key, value)
+TRY = st.fixed_dictionaries(
+    {
+        "how": st.sampled_from(["for", *WAYS]),
+        "bad": BAD,
+        "dies": st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, 8]),
+        "stops": st.sampled_from([None, None, 0, 1, 3, 6, 11]),
+        "fails": st.booleans(),
+        "seed": SEED,
+        "given_up_at": st.one_of(st.none(), st.none(), st.tuples(st.sampled_from(["call", "item"]), st.integers(1, 9))),
+        "later": LATER,
+    }
+)
+"""A try: how it is written, the items that fail, at which call it dies (0: none), after how many items it fails, whether the task
+fails after the checkpoint, the seed of its order, at which call or item it is given up, and what happens until it goes on."""
 
 
 @dataclass
@@ -114,23 +128,52 @@ class Attempt:
     number: int
     epoch: int
     spec: str
+    dies: int = 0
+    given_up_at: tuple[str, int] | None = None
+    later: list[Any] = field(default_factory=list)
+    is_given_up: bool = False
+    is_overtaken: bool = False
+    calls: int = 0
+    items: int = 0
     writing: float = 0.0
     writes: int = 0
     worked: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     began: float = 0.0
 
+    @property
+    def is_known(self) -> bool:
+        return self.life.ti_id == self.number
+
+    def before(self, call: str) -> None:
+        """A call of the store."""
+        life = self.life
+        if life.backend.fences == (call == "set") and call in ("set", "after set"):
+            life.now += life.write_takes
+            self.writing += life.write_takes
+            self.writes += 1
+        self.calls += 1
+        if self.dies and self.calls >= self.dies:
+            raise WorkerDied(call)
+        self._may_be_given_up("call", self.calls)
+
+    def _may_be_given_up(self, where: str, number: int) -> None:
+        if self.given_up_at is not None and self.given_up_at[0] == where and number >= self.given_up_at[1]:
+            self.given_up_at = None
+            self.life.give_up(self)
+
 
 class CheckpointOfUsers(Told):
     """See the module."""
 
+    store = "task state"
+
     def __init__(self) -> None:
         super().__init__()
-        self.data: dict[str, Any] = {}
         self.items = list(range(12))
-        self.kind = "str"
-        self.number, self.max_tries, self.clears = 0, 3, 0
-        self.now, self.write_takes, self.down = 1e9, 0.0, 0
+        self.kind, self.pace = "str", 0.05
+        self.number, self.max_tries, self.clears, self.ti_id = 0, 3, 0, 0
+        self.now, self.write_takes = 1e9, 0.0
         self.spec = "v1"
         self.code = ""
         self.epoch = 0
@@ -138,61 +181,105 @@ class CheckpointOfUsers(Told):
         """By epoch (the work since it last started over): the items whose work went well."""
         self.noted: set[int] = set()
         """Items whose end was certainly written."""
-        self.is_finished = False
-        self.is_edited = self.was_down = False
+        self.is_edited = self.has_succeeded = False
         self.next_item = 12
+        self.broken: BaseException | None = None
+        self.current: Attempt | None = None
         self._stack = ExitStack()
         self._stack.enter_context(mock.patch("resumable.stores.base.time.sleep"))
+        self._stack.enter_context(mock.patch("resumable.stores.object_storage.os.fsync"))
         self._stack.enter_context(mock.patch.object(compat, "value_limit", return_value=LIMIT))
+        self._stack.enter_context(mock.patch.object(compat, "own_state", return_value="success"))
+        store = lambda context: self.backend.store(TASK, context["attempt"])
+        self._stack.enter_context(mock.patch.object(compat, "state_store", store))
 
     def clean_up(self) -> None:
         self._stack.close()
+        if hasattr(self, "backend"):
+            self.backend.close()
 
-    def is_down(self, verb: str) -> bool:
-        if self.down <= 0:
-            return False
-        self.down -= 1
-        self.was_down = True
-        return True
+    def _on_write(self, key: str, value: Any) -> None:
+        size = len(json.dumps(value))
+        self._holds(inv.VALUE_TOO_LARGE, size <= LIMIT, f"{size:,} bytes, {key}")
+        attempt = self.current
+        if attempt is not None and attempt.is_overtaken and key == KEY:
+            self._holds(inv.GIVEN_UP_ACTS, False, f"try {attempt.number} writes over what try {self.number} has written")
+
+    def _holds(self, invariant: inv.Invariant, is_so: object, seen: str) -> None:
+        """The code under test may swallow what is raised here; the step raises it again."""
+        try:
+            invariant.holds(is_so, seen)
+        except inv.Broken as e:
+            self.broken = self.broken or e
+            raise
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    def _attempt(self, die_at: tuple[int, str] | None = None) -> tuple[Attempt, Clocked]:
-        self.was_down = False
+    def _attempt(self, **how: Any) -> tuple[Attempt, Clocked, dict[str, Any]]:
+        if self.has_succeeded:  # it is started again after a clear only
+            self._clear()
+        self.backend.was_troubled = False
         self.number += 1
-        attempt = Attempt(self, self.number, self.epoch, self.spec, began=self.now)
+        self.ti_id = self.number
+        attempt = Attempt(self, self.number, self.epoch, self.spec, began=self.now, **how)
         operator = SimpleNamespace(python_callable=lambda: None)
-        ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=self.number, max_tries=self.max_tries)
-        ti.task = operator
+        ids = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
+        ti = SimpleNamespace(**ids, try_number=self.number, max_tries=self.max_tries, task=operator)
         run = SimpleNamespace(clear_number=self.clears, start_date=datetime.datetime(2026, 1, 1, tzinfo=UTC))
-        context = {"ti": ti, "task": operator, "dag_run": run, "task_state_store": Store(attempt, Effects(die_at))}
+        context = {"ti": ti, "task": operator, "dag_run": run, "attempt": attempt}
         checkpoint = Clocked("files", context=context, spec=self.spec)
         checkpoint.clock = lambda: self.now
-        return attempt, checkpoint
+        return attempt, checkpoint, context
 
     def _work(self, attempt: Attempt, item: int, bad: set[int]) -> None:
-        self.now += 0.05
+        self.now += self.pace
+        attempt.items += 1
+        attempt._may_be_given_up("item", attempt.items)
         if item in bad:
             attempt.failed.add(item)
             raise WorkError(item)
         attempt.failed.discard(item)
         attempt.worked.append(item)
-        twice = item in self.noted and not self.is_edited
-        inv.ITEM_TWICE.holds(not twice, f"item {item} was done, its end was noted, and it is done again")
         self.worked.setdefault(attempt.epoch, set()).add(item)
+        if attempt.is_given_up:
+            return  # it does not know what others have noted since
+        twice = item in self.noted and not self.is_edited
+        self._holds(inv.ITEM_TWICE, not twice, f"item {item} was done, its end was noted, and it is done again")
 
-    @step(
-        how=st.sampled_from(
-            ["for", "for", "batches", "threads", "map", "async map", "async for", "manual", "late", "ahead", "pool ahead", "left early"]  # noqa: E501
-        ),
-        bad=st.lists(st.integers(0, 40), max_size=3),
-        die_at=st.one_of(st.none(), st.none(), st.tuples(st.integers(0, 8), st.sampled_from(["before", "after"]))),
-        stop_after=st.one_of(st.none(), st.integers(0, 14)),
-        seed=st.integers(0, 1000),
-    )
-    def a_try(self, how: str, bad: list[int], die_at: Any, stop_after: int | None, seed: int) -> None:
-        self._runs_code_of(how)
-        attempt, checkpoint = self._attempt(die_at)
+    def give_up(self, attempt: Attempt) -> None:
+        """Airflow takes the attempt for dead. Others work while it stands still; then it goes on."""
+        self.cover("given up")
+        attempt.is_given_up = True
+        self.ti_id = 0
+
+        def others() -> None:
+            try:
+                for edit, how, dies, seed in attempt.later:
+                    self._edit(edit)
+                    self._try(how=how, bad=[], dies=dies, stops=None, fails=True, seed=seed)
+            except BaseException as e:
+                self.broken = self.broken or e
+
+        thread = threading.Thread(target=others)  # another process: it has no event loop that runs, and no signals
+        thread.start()
+        thread.join()
+        self.current = attempt
+        record = self.backend.kept(TASK, KEY)
+        attempt.is_overtaken = bool(record) and int(record["try"]) > attempt.number
+
+    @step(one=TRY)
+    def a_try(self, one: dict[str, Any]) -> None:
+        self._try(**one)
+        self._raise_broken()
+
+    def _raise_broken(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+    def _try(self, *, how: str, bad: list[int], stops: int | None, fails: bool, seed: int, **more: Any) -> None:
+        attempt, checkpoint, context = self._attempt(**more)
+        self._runs_code_of(how, attempt)
+        before, self.current = self.current, attempt
         draw = random.Random(seed)
         listed = self._listed(draw)
         by_key = {self._key(n): n for n in listed}
@@ -200,25 +287,38 @@ class CheckpointOfUsers(Told):
         self.cover(f"try: {how}")
         error: BaseException | None = None
         try:
-            body(attempt, checkpoint, listed, by_key, set(bad), stop_after, draw)
-        except (WorkError, ItemsFailedError, StateStoreError, AirflowFailException, WorkerDied) as e:
+            body(attempt, checkpoint, listed, by_key, set(bad), stops, draw)
+        except (WorkError, ItemsFailedError, StateStoreError, AirflowFailException, WorkerDied, SupersededError) as e:
             error = e
+        self.current = before
+        is_told = isinstance(error, SupersededError)
+        seen = f"try {attempt.number} is the newest, and told: {error}"
+        self._holds(inv.TRY_FOR_NOTHING, attempt.is_given_up or not is_told, seen)
+        if attempt.is_given_up:
+            return
         self._judge(attempt, how, listed, error)
+        if error is None and not fails:
+            self.has_succeeded = True
+            with suppress(WorkerDied, StateStoreError):
+                for callback in getattr(context["task"], "on_success_callback", ()) if compat.has_sdk() else ():
+                    callback(context)
 
     def _judge(self, attempt: Attempt, how: str, listed: list[int], error: BaseException | None) -> None:
-        worked = self.worked.get(self.epoch, set())
+        worked = self.worked.get(attempt.epoch, set())
         if error is None and how != "left early":
             missing = [item for item in listed if item not in worked]
-            inv.ITEM_LOST.holds(not missing, f"{len(missing)} items never went well, e.g. {missing[:3]}, and the task is a success")  # noqa: E501
-            inv.ITEM_LOST.holds(not attempt.failed, f"items {sorted(attempt.failed)[:3]} failed, and the task is a success")
-            self.is_finished = True
-        if isinstance(error, WorkerDied) or self.was_down:
+            seen = f"{len(missing)} items never went well, e.g. {missing[:3]}, and the task is a success"
+            self._holds(inv.ITEM_LOST, not missing, seen)
+            seen = f"items {sorted(attempt.failed)[:3]} failed, and the task is a success"
+            self._holds(inv.ITEM_LOST, not attempt.failed, seen)
+        if isinstance(error, WorkerDied) or self.backend.was_troubled:
             return
         if how not in ("ahead", "pool ahead", "left early"):
             self.noted |= set(attempt.worked) - attempt.failed
         elapsed = self.now - attempt.began
         spare = attempt.writing - 4 * self.write_takes
-        inv.STORE_FLOODED.holds(spare <= SHARE * elapsed, f"{attempt.writes} writes took {attempt.writing:.1f} of {elapsed:.1f} s")  # noqa: E501
+        seen = f"{attempt.writes} writes took {attempt.writing:.1f} of {elapsed:.1f} s"
+        self._holds(inv.STORE_FLOODED, spare <= SHARE * elapsed, seen)
 
     def _listed(self, draw: random.Random) -> list[int]:
         listed = sorted(self.items)
@@ -339,73 +439,116 @@ class CheckpointOfUsers(Told):
 
     # -- what happens meanwhile ---------------------------------------------------------------------------------------
 
-    @step(first=True, kind=st.sampled_from(sorted(KEYS)))
-    def begin(self, kind: str) -> None:
-        self.kind = kind
+    @step(
+        first=True,
+        kind=st.sampled_from(sorted(KEYS)),
+        pace=st.sampled_from([0.05, 2.0]),
+        size=st.sampled_from([12, 40]),
+        takes=st.sampled_from([0.0, 0.0, 0.02, 20.0]),
+    )
+    def begin(self, kind: str, pace: float, size: int, takes: float) -> None:
+        self.backend = Backend(self.store, self._on_write)
+        self.kind, self.pace, self.next_item, self.write_takes = kind, pace, size, takes
+        self.items = list(range(size))
         self.cover(f"keys: {kind}")
 
-    @step()
-    def a_clear(self) -> None:
+    @step(whose=st.sampled_from(["its own", "a sibling's", "a sibling's"]), then=TRY)
+    def a_clear(self, whose: str, then: dict[str, Any]) -> None:
+        if whose == "its own":
+            self._clear()
+        else:
+            self.clears += 1
+        self._try(**then)
+        self._raise_broken()
+
+    def _clear(self) -> None:
         self.max_tries = self.number + 3
         self.clears += 1
-        if self.is_kept_as("done"):
+        if self.has_succeeded or self.is_kept_as("done"):
             self._start_over()
 
-    @step()
-    def a_clear_of_a_sibling(self) -> None:
-        self.clears += 1
-
-    @step()
-    def another_spec(self) -> None:
+    @step(then=TRY)
+    def another_spec(self, then: dict[str, Any]) -> None:
         self.spec += "'"
         self._start_over()
+        self._try(**then)
+        self._raise_broken()
 
-    def _runs_code_of(self, how: str) -> None:
+    def _runs_code_of(self, how: str, attempt: Attempt) -> None:
         """``map`` goes by the code of its function, all others by the task's: another one is a change of the code."""
         code = how if "map" in how else ""
         if code != self.code and self.is_kept_as("done"):
-            self.noted.clear()  # it starts over, if it comes to that
+            self._start_over()  # or it goes on, which is no more than is asked for
+            self.worked[self.epoch] = set(self.worked.get(self.epoch - 1, ()))
+            attempt.epoch = self.epoch
         self.code = code
 
     def is_kept_as(self, state: str) -> bool:
-        kept = self.data.get("resumable.checkpoint.files")
+        kept = self.backend.kept(TASK, KEY)
         return bool(kept and kept["state"] == state)
 
     def _start_over(self) -> None:
         self.epoch += 1
         self.noted.clear()
-        self.is_finished = self.is_edited = False
+        self.is_edited = self.has_succeeded = False
 
-    @step(more=st.sampled_from([1, 2, 5, 30, LONGEST]))
-    def the_list_grows(self, more: int) -> None:
+    @step(more=st.sampled_from([1, 30, LONGEST]), then=TRY)
+    def the_list_grows(self, more: int, then: dict[str, Any]) -> None:
+        self._grow(more)
+        self._try(**then)
+        self._raise_broken()
+
+    def _grow(self, more: int) -> None:
         if len(self.items) < LONGEST:
             self.items += range(self.next_item, self.next_item + more)
             self.next_item += more
             self.is_edited = self.is_edited or len(self.items) > 500
 
-    @step(which=st.integers(0, 20), many=st.booleans())
-    def the_list_shrinks(self, which: int, many: bool) -> None:
-        gone = self.items[12:] if many else self.items[which : which + 1]
-        self.items = [item for item in self.items if item not in set(gone)]
-        self.noted -= set(gone)  # if they come back
+    @step(what=st.sampled_from(["one less", "as at first", "all but few", "all come back"]), then=TRY)
+    def the_list_is_another(self, what: str, then: dict[str, Any]) -> None:
+        self._edit(what)
+        self._try(**then)
+        self._raise_broken()
 
-    @step(lambda self: self.next_item < 500)
-    def items_come_back(self) -> None:
-        self.items = list(range(self.next_item))
+    def _edit(self, what: str) -> None:
+        before = set(self.items)
+        if what.endswith("more"):
+            self._grow(30 if what.startswith("30") else 1)
+        elif what == "one less":
+            self.items = self.items[:3] + self.items[4:]
+        elif what == "as at first":
+            self.items = list(range(12))
+        elif what == "all but few":
+            self.items = self.items[12:] or self.items
+        elif what == "all come back" and self.next_item < 500:
+            self.items = list(range(self.next_item))
+        self.noted -= before - set(self.items)  # if they come back
 
-    @step(takes=st.sampled_from([0.0, 0.02, 1.0, 20.0]))
-    def the_store_slows_down(self, takes: float) -> None:
-        self.write_takes = takes
+    @step(what=st.sampled_from(TROUBLES), calls=st.sampled_from([1, 3, 8, 20]), then=TRY)
+    def the_store_is_in_trouble(self, what: str, calls: int, then: dict[str, Any]) -> None:
+        self.backend.trouble = [what] * calls
+        self._try(**then)
+        self._raise_broken()
+        self.backend.trouble = []
 
-    @step(calls=st.sampled_from([1, 3, 8, 20]))
-    def the_store_is_down(self, calls: int) -> None:
-        self.down = calls
+    @step(then=TRY)
+    def what_was_kept_for_long_is_cleaned_up(self, then: dict[str, Any]) -> None:
+        """``airflow state-store clean`` takes away what was not written to stay; how far the work was may be forgotten so."""
+        if self.backend.kind == "task state":
+            self.backend.clean_old()
+            if not self.is_kept_as("running") and not self.is_kept_as("done"):
+                self.noted.clear()
+        self._try(**then)
+        self._raise_broken()
 
     def end(self) -> None:
         """One more try of all there is, undisturbed, is a success."""
-        self.down, self.write_takes = 0, 0.0
-        self._runs_code_of("for")
-        attempt, checkpoint = self._attempt()
+        if not hasattr(self, "backend"):
+            return
+        self.backend.trouble, self.write_takes = [], 0.0
+        attempt, checkpoint, _ = self._attempt()
+        self._runs_code_of("for", attempt)
+        self.current = attempt
         listed = sorted(self.items)
         by_key = {self._key(n): n for n in listed}
         try:
@@ -413,8 +556,21 @@ class CheckpointOfUsers(Told):
         except (AirflowFailException, ConfigurationError, StateStoreError) as e:
             inv.NO_TRY_HELPS.holds(False, f"the last try failed: {e}")
         self._judge(attempt, "for", listed, None)
+        self._raise_broken()
 
 
 assert LIMIT > 2 * HEADER
 
-test_no_item_is_lost_whatever_a_user_writes_around_a_checkpoint = as_test(CheckpointOfUsers, examples=60, steps=12)
+
+class CheckpointInVariables(CheckpointOfUsers):
+    store = "Variables"
+
+
+class CheckpointInObjectStorage(CheckpointOfUsers):
+    store = "object storage"
+
+
+HOW_OFTEN = {"examples": 45, "steps": 7}
+test_no_item_is_lost_in_task_state = as_test(CheckpointOfUsers, **HOW_OFTEN)
+test_no_item_is_lost_in_variables = as_test(CheckpointInVariables, **HOW_OFTEN)
+test_no_item_is_lost_in_object_storage = as_test(CheckpointInObjectStorage, **HOW_OFTEN)

@@ -41,7 +41,7 @@ from resumable.interruption import Stop
 from resumable.stopping import StopGuard
 from resumable.stores import SupersededError
 from tests.life import invariants as inv
-from tests.life.backends import KINDS, TROUBLES, Backend
+from tests.life.backends import TROUBLES, Backend
 from tests.life.script import Told, as_test, step
 from tests.support.names import AirflowFailException, mask_secret
 
@@ -56,6 +56,9 @@ WHICH = st.integers(0, 5)
 TURNS = st.one_of(st.lists(st.integers(0, 2), max_size=14), st.just([0] * 30))
 WORK = st.tuples(WHICH, st.sampled_from(["well", "well", "fails", "fails", "is skipped"]), st.sampled_from([1, 1, 2]), TURNS)
 """Who works: which one, how it ends when it is started, in how many threads; and which of its threads go on."""
+
+PLACE = st.sampled_from(["", "set", "create", "create answers", "create answers", "work", "work", "cleanup", "cleanup answers"])
+"""Before which call a thread stands; any, if it is empty."""
 
 LIMIT = 4_000
 
@@ -272,7 +275,7 @@ class Attempt:
             cluster = self.life.given(self, name, self._once(name))
             earlier = self.given.get(name)
             if earlier is not None and earlier.is_alive and self.is_current:
-                inv.ONCE_TWICE.holds(earlier is cluster, f"one attempt was given {earlier.label} and {cluster.label}")
+                self.life.holds(inv.ONCE_TWICE, earlier is cluster, f"one attempt was given {earlier.label} and {cluster.label}")
             self.given[name] = cluster
 
     def _once(self, name: str) -> Any:
@@ -299,7 +302,7 @@ class Attempt:
     def _main(self) -> None:
         try:
             self._once_each()
-            for _ in range(3):
+            for _ in range(5):
                 self.before("work")
             while any(not caller.is_done for caller in self.callers[1:]):
                 self.before("join")
@@ -340,6 +343,8 @@ class Attempt:
 class OnceLife(Told):
     """See the module."""
 
+    store = "task state"
+
     def __init__(self) -> None:
         super().__init__()
         self.clusters: list[Cluster] = []
@@ -347,6 +352,7 @@ class OnceLife(Told):
         self.is_going_wrong: list[str] = []
         self.odd: str | None = None
         self.lines: list[str] = []
+        self.broken: inv.Broken | None = None
         self._stack = ExitStack()
         patch = mock.patch.object
         self._stack.enter_context(mock.patch("resumable.stores.base.time.sleep"))
@@ -380,8 +386,16 @@ class OnceLife(Told):
     def _store(self, attempt: Attempt) -> Any:
         return self.backend.store(attempt.task.identity, attempt)
 
+    def holds(self, invariant: inv.Invariant, is_so: object, seen: str) -> None:
+        """The code under test may swallow what is raised here: the step raises it again."""
+        try:
+            invariant.holds(is_so, seen)
+        except inv.Broken as e:
+            self.broken = self.broken or e
+            raise
+
     def _on_write(self, key: str, value: Any) -> None:
-        inv.SECRET_KEPT.holds(SECRET not in json.dumps(value), f"under {key}")
+        self.holds(inv.SECRET_KEPT, SECRET not in json.dumps(value), f"under {key}")
 
     def clean_up(self) -> None:
         for attempt in getattr(self, "attempts", []):
@@ -422,10 +436,10 @@ class OnceLife(Told):
             is_same = other.task is cluster.task and other.name == cluster.name and other.epoch == cluster.epoch
             if not is_same or not other.is_alive or other.could_not_be_undone:
                 continue
-            if not self.backend.fences and not attempt.is_current:
+            if not attempt.is_current and (cluster.token is None or not self.backend.fences):
                 continue
             is_known = cluster.token is not None or other.was_given
-            inv.ONCE_TWICE.holds(not is_known, f"{cluster.label} ({cluster.name}) is made, and {other.label} is there")
+            self.holds(inv.ONCE_TWICE, not is_known, f"{cluster.label} ({cluster.name}) is made, and {other.label} is there")
 
     def undo(self, attempt: Attempt, name: str, value: Any) -> None:
         cluster = self._cluster(value, attempt, name)
@@ -443,7 +457,7 @@ class OnceLife(Told):
         for other in cluster.task.attempts:
             if other.works and cluster in other.given.values():
                 who = "its own attempt" if other is attempt else f"try {attempt.try_number}"
-                inv.IN_USE.holds(False, f"{who} removes {cluster.label}, which try {other.try_number} works with")
+                self.holds(inv.IN_USE, False, f"{who} removes {cluster.label}, which try {other.try_number} works with")
 
     def is_alive(self, attempt: Attempt, value: Any) -> bool:
         attempt.before("alive")
@@ -459,7 +473,7 @@ class OnceLife(Told):
         one = self.clusters[int(label[1]) - 1]
         is_own = one.task is attempt.task and name in (None, one.name)
         seen = f"{name} of {attempt.task.identity}: {value!r:.60} is {one.name} of {one.task.identity}"
-        inv.RESULT_STRANGE.holds(is_own, seen)
+        self.holds(inv.RESULT_STRANGE, is_own, seen)
         return one
 
     def given(self, attempt: Attempt, name: str, value: Any) -> Cluster:
@@ -468,8 +482,8 @@ class OnceLife(Told):
         cluster.was_given = cluster.was_given or attempt.is_current
         if attempt.is_current and not attempt.is_stopped:
             who = f"try {attempt.try_number} is given {cluster.label}"
-            inv.DEAD_GIVEN.holds(not cluster.is_undone, f"{who}, which was cleaned up")
-            inv.DEAD_GIVEN.holds(cluster.epoch == attempt.epoch, f"{who} of before a clear")
+            self.holds(inv.DEAD_GIVEN, not cluster.is_undone, f"{who}, which was cleaned up")
+            self.holds(inv.DEAD_GIVEN, cluster.epoch == attempt.epoch, f"{who} of before a clear")
         return cluster
 
     # -- Airflow ------------------------------------------------------------------------------------------------------
@@ -505,7 +519,6 @@ class OnceLife(Told):
 
     @step(
         first=True,
-        kind=st.sampled_from(KINDS),
         names=st.sampled_from(sorted(NAMES)),
         siblings=st.sampled_from(sorted(SIBLINGS)),
         values=st.sampled_from(sorted(VALUES)),
@@ -515,13 +528,13 @@ class OnceLife(Told):
         is_async=st.sampled_from([False, False, True]),
     )
     def begin(
-        self, kind: str, names: str, siblings: str, values: str, token: bool, cleanup: bool, alive: bool, is_async: bool
+        self, names: str, siblings: str, values: str, token: bool, cleanup: bool, alive: bool, is_async: bool
     ) -> None:
-        self.backend = Backend(kind, self._on_write)
+        self.backend = Backend(self.store, self._on_write)
         self.names, self.values = NAMES[names], values
         self.tasks = [Task(identity) for identity in SIBLINGS[siblings]]
         self.has_token, self.has_cleanup, self.has_alive, self.is_async = token, cleanup, alive, is_async
-        self.cover(f"{kind}, {'with' if token else 'without'} a token")
+        self.cover(f"{'with' if token else 'without'} a token")
 
     @step(work=WORK)
     def a_task_works(self, work: tuple[int, str, int, list[int]]) -> None:
@@ -553,34 +566,47 @@ class OnceLife(Told):
 
     def _take_in(self, attempt: Attempt) -> None:
         """What an attempt may fail with, and what must not come out of a thread of it."""
+        if self.broken is not None:
+            raise self.broken
         for caller in attempt.callers:
-            if isinstance(caller.error, inv.Broken):
-                raise caller.error
             expected = (DiedError, CreateError, StateStoreError, SupersededError, AirflowFailException)
             if caller.error is not None and not isinstance(caller.error, expected):
                 raise caller.error
         error = attempt.error
-        if isinstance(error, inv.Broken | RecordError) or not isinstance(error, Exception | None):
+        if isinstance(error, RecordError) or not isinstance(error, Exception | None):
             raise error
         if error is not None and not isinstance(error, CreateError | StateStoreError | SupersededError | AirflowFailException):
             raise error
 
-    @step(work=WORK)
-    def a_worker_is_killed(self, work: tuple[int, str, int, list[int]]) -> None:
+    @step(work=WORK, at=PLACE)
+    def a_worker_is_killed(self, work: tuple[int, str, int, list[int]], at: str) -> None:
         attempt = self._work(*work)
+        self._come_to(attempt, at)
         if attempt in self.working:
             self.cover(f"killed at: {attempt.callers[0].at}")
             attempt.die()
             self._give_up(attempt.task)
 
-    @step(work=WORK)
-    def an_attempt_loses_its_heartbeat(self, work: tuple[int, str, int, list[int]]) -> None:
-        """Airflow takes it for dead; it lives on."""
+    @step(work=WORK, at=PLACE, successor=PLACE)
+    def an_attempt_loses_its_heartbeat(self, work: tuple[int, str, int, list[int]], at: str, successor: str) -> None:
+        """Airflow takes it for dead; it lives on, while the next one comes to some place of its own."""
         attempt = self._work(*work)
-        if attempt in self.working:
-            self.cover(f"given up at: {attempt.callers[0].at}")
-            attempt.is_given_up = True
-            self._give_up(attempt.task)
+        self._come_to(attempt, at)
+        if attempt not in self.working:
+            return
+        self.cover(f"given up at: {attempt.callers[0].at}")
+        attempt.is_given_up = True
+        self._give_up(attempt.task)
+        if attempt.task in self.waiting:
+            self._come_to(self._start(attempt.task, "well", 1), successor)
+
+    def _come_to(self, attempt: Attempt, place: str) -> None:
+        """Let it go on until it stands before a call of this kind; not at all if there is none to come."""
+        for _ in range(60 if place else 0):
+            if attempt.callers[0].at == place or not attempt.is_alive:
+                break
+            attempt.go_on(0)
+        self._take_in(attempt)
 
     def _give_up(self, task: Task) -> None:
         self.set_state(task, "failed" if task.try_number > task.max_tries else "up_for_retry")
@@ -690,4 +716,15 @@ def _one(of: list[Any], which: int) -> Any:
     return of[which % len(of)]
 
 
-test_what_is_to_be_made_once_is_made_once_and_never_lost = as_test(OnceLife, examples=60, steps=16)
+class OnceLifeInVariables(OnceLife):
+    store = "Variables"
+
+
+class OnceLifeInObjectStorage(OnceLife):
+    store = "object storage"
+
+
+HOW_OFTEN = {"examples": 100, "steps": 8}
+test_once_in_task_state = as_test(OnceLife, **HOW_OFTEN)
+test_once_in_variables = as_test(OnceLifeInVariables, **HOW_OFTEN)
+test_once_in_object_storage = as_test(OnceLifeInObjectStorage, **HOW_OFTEN)

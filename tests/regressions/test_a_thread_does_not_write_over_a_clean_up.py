@@ -9,9 +9,9 @@ from __future__ import annotations
 from tests.life.script import play
 
 SCRIPT = r"""
-tests.property.test_once_machine:OnceLife
-begin(kind='Variables', names='dots', siblings='mapped', values='a dict', token=False, cleanup=True, alive=False, is_async=False)
-a_worker_is_killed(work=(0, 'well', 1, [0, 0, 0, 0, 0, 0, 0]))
+tests.property.test_once_machine:OnceLifeInVariables
+begin(names='dots', siblings='mapped', values='a dict', token=False, cleanup=True, alive=False, is_async=False)
+a_worker_is_killed(work=(0, 'well', 1, [0, 0, 0, 0, 0, 0, 0]), at='')
 a_task_works(work=(0, 'well', 2, [0, 0, 0]))
 a_user_ends_a_running_task(work=(0, 'well', 1, []), how='clears it')
 """

@@ -10,7 +10,7 @@ from tests.life.script import play
 
 SCRIPT = r"""
 tests.property.test_once_machine:OnceLife
-begin(kind='task state', names='one', siblings='mapped', values='a str', token=False, cleanup=True, alive=False, is_async=False)
+begin(names='one', siblings='mapped', values='a str', token=False, cleanup=True, alive=False, is_async=False)
 a_task_works(work=(0, 'well', 1, [0, 0, 0, 0]))
 the_store_is_in_trouble(calls=7, what="late", work=(0, "well", 1, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
 """

@@ -10,10 +10,10 @@ from tests.life.script import play
 
 SCRIPT = r"""
 tests.property.test_once_machine:OnceLife
-begin(kind='task state', names='one', siblings='runs', values='a str', token=True, cleanup=True, alive=False, is_async=False)
-a_worker_is_killed(work=(0, 'fails', 1, [0, 0, 0, 0]))
-a_worker_is_killed(work=(0, 'fails', 1, []))
-a_worker_is_killed(work=(0, 'fails', 1, []))
+begin(names='one', siblings='runs', values='a str', token=True, cleanup=True, alive=False, is_async=False)
+a_worker_is_killed(work=(0, 'fails', 1, [0, 0, 0, 0]), at='')
+a_worker_is_killed(work=(0, 'fails', 1, []), at='')
+a_worker_is_killed(work=(0, 'fails', 1, []), at='')
 a_task_is_cleared(which=0, run=False)
 """
 
