@@ -3,8 +3,8 @@
 The one entry for newcomers and CI: makes `.venv` as the lock file says, then runs a command in it.
 
     python3 dev.py demo            a real Airflow, a killed worker, the retry that reattaches (no cloud, no account)
-    python3 dev.py check           lint, types, and the unit tests but the slow ones: what to run before each commit
-    python3 dev.py test [ARGS]     lint, types, every test, and the core of them on Airflow 2.11; with ARGS only pytest ARGS
+    python3 dev.py check           format, lint, types, and the unit tests but the slow ones: what to run before each commit
+    python3 dev.py test [ARGS]     format, lint, types, every test, the core of them on Airflow 2.11; with ARGS only pytest ARGS
     python3 dev.py crash           only the tests that kill workers of a real Airflow, with their table
     python3 dev.py catalog         the whole contract of every operator, a crash at every call included
     python3 dev.py soak [ARGS]     40 mapped tasks on a real Airflow, 60 random disruptions by a seed, the jobs counted (--help)
@@ -16,7 +16,8 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
     python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
                                    the tests on other Airflows (2.11 to 3.4), and one table; see tests/versions
     python3 dev.py canary          the newest pre-release of Airflow and the newest providers: the names we rely upon, the tests
-    python3 dev.py lint | types    ruff | mypy
+    python3 dev.py lint | types    ruff, the format too | mypy
+    python3 dev.py format          write the format that lint asks for
     python3 dev.py lock            resolve again: remake requirements.lock from pyproject.toml
     python3 dev.py help            this text
 
@@ -42,6 +43,8 @@ LOWEST = (3, 10)
 
 RESOLVE = "pyproject.toml --all-extras --group dev --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade"
 
+FORMAT = ["-m", "ruff", "format", "."]
+IS_FORMATTED = [*FORMAT, "--check"]
 LINT = ["-m", "ruff", "check", "."]
 TYPES = ["-m", "mypy"]
 BY_DEFAULT = "not harness and not stops and not versions and not catalog"
@@ -56,7 +59,7 @@ def main(command: str = "help", *arguments: str) -> None:
         found, lowest = (".".join(map(str, version)) for version in (sys.version_info[:3], LOWEST))
         sys.exit(f"dev.py: this is Python {found}, and Airflow 3.3 needs {lowest} or later. Run dev.py with a newer python3.")
     commands = {"demo": demo, "check": check, "test": test, "crash": crash, "matrix": matrix}
-    commands |= {"lint": lint, "types": types, "lock": lock}
+    commands |= {"format": format_, "lint": lint, "types": types, "lock": lock}
     commands |= {"catalog": catalog, "soak": soak, "mutants": mutants, "night": night, "celery": celery, "peers": peers}
     commands |= {"canary": canary}
     if command not in commands:
@@ -72,6 +75,7 @@ def demo(*arguments: str) -> None:
 
 
 def check(*arguments: str) -> None:
+    run("format (python3 dev.py format writes it)", *IS_FORMATTED)
     run("lint", *LINT)
     run("types", *TYPES)
     say("unit tests but the slow ones, one process per core")
@@ -81,6 +85,7 @@ def check(*arguments: str) -> None:
 def test(*arguments: str) -> None:
     if arguments:
         become("-m", "pytest", *arguments)
+    run("format (python3 dev.py format writes it)", *IS_FORMATTED)
     run("lint", *LINT)
     run("types", *TYPES)
     run("tests without an Airflow, one process per core", "-m", "pytest", *PARALLEL, "-m", f"not airflow and {BY_DEFAULT}")
@@ -144,7 +149,12 @@ def canary(*arguments: str) -> None:
     become("-m", "tests.canary", *arguments)
 
 
+def format_(*arguments: str) -> None:
+    become(*FORMAT, *arguments)
+
+
 def lint(*arguments: str) -> None:
+    run("format (python3 dev.py format writes it)", *IS_FORMATTED)
     become(*LINT, *arguments)
 
 

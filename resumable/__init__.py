@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resumable.adapt import make_resumable
     from resumable.checkpoint.checkpoint import Checkpoint
     from resumable.errors import (
         ConfigurationError,
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
         StateStoreError,
         WaitLimitError,
     )
-    from resumable.mixin import ResumableMixin
+    from resumable.jobs.make_resumable import make_resumable
+    from resumable.jobs.mixin import ResumableMixin
     from resumable.policy import (
         OnChange,
         OnClear,
@@ -61,14 +61,14 @@ _HOMES = {
     "RecordError": "resumable.errors",
     "RefusedError": "resumable.errors",
     "ResumableError": "resumable.errors",
-    "ResumableMixin": "resumable.mixin",
+    "ResumableMixin": "resumable.jobs.mixin",
     "ResumePolicy": "resumable.policy",
     "StateStore": "resumable.stores.base",
     "StateStoreError": "resumable.errors",
     "Wait": "resumable.policy",
     "WaitLimitError": "resumable.errors",
-    "Watermark": "resumable.watermark",
-    "make_resumable": "resumable.adapt",
+    "Watermark": "resumable.watermark.mark",
+    "make_resumable": "resumable.jobs.make_resumable",
     "once": "resumable.setup_once",
 }
 

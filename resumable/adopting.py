@@ -6,13 +6,13 @@ from typing import Any
 
 from airflow.policies import hookimpl
 
-from resumable import compat
+from resumable import host
 
 
 @hookimpl  # type: ignore[untyped-decorator]
 def task_policy(task: Any) -> None:
     """Make the task ours, if ``[resumable] adopt`` names it."""
-    if compat.setting("adopt") is None:
+    if host.setting("adopt") is None:
         return
     from resumable import adoption
 

@@ -1,9 +1,9 @@
 """
 Tasks of the providers' own operators made ours when a DAG is parsed, without an edit of the DAG: ``[resumable] adopt``.
 
-Airflow's cluster policy hook sees every task in every process that parses DAGs, the workers included. A plain task is replaced in
-its DAG by an object of our class that has the same attributes, the very same dict: whatever anybody holds of the provider's
-object, other policies for example, changes both. A mapped task is given our class to make its task instances of.
+Airflow's cluster policy hook sees every task in every process that parses DAGs, the workers included. A plain task becomes one of
+our class, which is below its own: it stays the same object, whoever holds it. A mapped task is given our class to make its task
+instances of.
 
 The class has the provider's name and module, so that a serialised DAG, links and other policies see the provider's operator.
 Only a class of the provider's itself is taken: what a subclass does in its own ``execute`` is nobody's guess.
@@ -22,12 +22,13 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.errors import ConfigurationError
 from resumable.identity import Relation
-from resumable.importing import path_of
-from resumable.mixin import DurableBase
-from resumable.policy import ResumePolicy, Wait
+from resumable.importing import import_path
+from resumable.jobs.operator import DurableClass, DurableTask, is_durable_class
+from resumable.jobs.run import JobRun
+from resumable.policy import ResumePolicy
 
 _log = logging.getLogger("resumable")
 
@@ -78,8 +79,8 @@ def _meets(name: str, tags: set[str], patterns: tuple[str, ...]) -> bool:
 
 def choice(names: str | None = None) -> Choice:
     """What airflow.cfg says; ``names`` in the place of ``adopt``."""
-    text = names if names is not None else compat.setting("adopt")
-    dags, skip = (tuple(_split(compat.setting(name))) for name in ("adopt_dags", "adopt_skip"))
+    text = names if names is not None else host.setting("adopt")
+    dags, skip = (tuple(_split(host.setting(name))) for name in ("adopt_dags", "adopt_skip"))
     return Choice(frozenset(_split(text)), dags, skip)
 
 
@@ -89,7 +90,7 @@ def _split(text: str | None) -> list[str]:
 
 def takes_new() -> bool:
     """Whether a task without a record is made ours: ``[resumable] adopt_new``."""
-    return (compat.setting("adopt_new") or "true").strip().lower() not in ("false", "no", "off", "0")
+    return (host.setting("adopt_new") or "true").strip().lower() not in ("false", "no", "off", "0")
 
 
 def adopt(task: Any) -> None:
@@ -100,55 +101,38 @@ def adopt(task: Any) -> None:
     """
     if _is_suspended:
         return
-    provider: Any = task.operator_class if compat.is_mapped(task) else type(task)
-    if not _PROVIDERS.match(provider.__module__) or issubclass(provider, DurableBase):
+    provider: Any = task.operator_class if host.is_mapped(task) else type(task)
+    if not _PROVIDERS.match(provider.__module__) or is_durable_class(provider):
         return
     try:
-        wanted = compat.once_for_settings("adopt", choice)
+        wanted = host.once_for_settings("adopt", choice)
         if not wanted.names_class(provider) or not wanted.takes(task) or says_not_durable(task):
             return
         ours = durable_class(provider)
         if ours is not None:
-            _replace(task, _adopted(ours, provider))
+            _make(task, _adopted(ours, provider))
     except Exception as e:
-        compat.say_once(f"{provider.__name__} is not adopted, it stays the provider's: {type(e).__name__}: {e}")
+        host.say_once(f"{provider.__name__} is not adopted, it stays the provider's: {type(e).__name__}: {e}")
 
 
 def says_not_durable(task: Any) -> bool:
     """Whether the author said ``durable=False`` to the provider's own argument of that name (Airflow 3.3)."""
-    return (task.partial_kwargs if compat.is_mapped(task) else compat.given(task)).get("durable") is False
+    return (task.partial_kwargs if host.is_mapped(task) else host.given(task)).get("durable") is False
 
 
-def _replace(task: Any, cls: type) -> None:
-    if compat.is_mapped(task):
-        compat.map_over(task, cls)
+def _make(task: Any, cls: type) -> None:
+    """The task becomes one of ``cls``, a subclass of its own class: everybody who holds it sees the same object."""
+    if host.is_mapped(task):
+        host.map_over(task, cls)
         return
-    made: Any = object.__new__(cls)
-    object.__setattr__(made, "__dict__", vars(task))
-    _settle(made)
-    dag = task.dag
-    if dag.task_dict.get(task.task_id) is task:
-        dag.task_dict[task.task_id] = made
-    group = getattr(task, "task_group", None)
-    children = getattr(group, "children", None)
-    if children is not None and children.get(task.node_id) is task:
-        children[task.node_id] = made
-
-
-def _settle(made: Any) -> None:
-    """What `DurableBase.__init__` does, for a task that was made by the provider's."""
-    given = ResumePolicy()
-    compat.require_store()
-    policy = compat.resolved_policy(given)
-    vars(made).update(
-        _resumable_their_durable=vars(made).get("durable"),
-        _resumable_is_durable=True,
-        durable=True,
-        resume_policy=policy,
-        _resumable_given_policy=given,
-    )
-    if policy.wait is Wait.RESCHEDULE:
-        made._resumable_settle_reschedule(given)
+    host.require_store()
+    before = vars(task).get("durable")
+    object.__setattr__(task, "__class__", cls)
+    try:
+        task._resumable.decide(ResumePolicy(), durable=True, their_durable=before)
+    except BaseException:
+        object.__setattr__(task, "__class__", cls.__mro__[1].__mro__[1])
+        raise
 
 
 # -- classes --------------------------------------------------------------------------------------------------------------
@@ -173,7 +157,7 @@ def is_known(name: str) -> bool:
         except ImportError:  # a provider that is not installed
             continue
         for ours in found:
-            theirs = provider_class(ours) if isinstance(ours, type) and issubclass(ours, DurableBase) else None
+            theirs = provider_class(ours) if is_durable_class(ours) else None
             if theirs is not None and theirs.__name__ == cls and module in ("", theirs.__module__):
                 return True
     return False
@@ -197,7 +181,7 @@ def _durable_class(provider: Any) -> Any:
     homes = sorted(one for one in services() if one == service or (service and one.startswith(f"{service}_")))
     for home in homes:  # the provider may have in one module what we have in two
         for found in vars(import_module(f"{_OURS}.{home}")).values():
-            if isinstance(found, type) and issubclass(found, DurableBase) and provider_class(found) is provider:
+            if is_durable_class(found) and provider_class(found) is provider:
                 return found
     return None
 
@@ -216,12 +200,12 @@ def durable_class_of(task: Any) -> Any:
         return None
     if not isinstance(found, type):
         return None
-    return found if issubclass(found, DurableBase) else durable_class(found)
+    return found if is_durable_class(found) else durable_class(found)
 
 
 def path_of_class(ours: type) -> str:
     """``module:Name``, as a record names its operator."""
-    path = path_of(ours)
+    path = import_path(ours)
     if path is None:
         raise ConfigurationError(f"{ours} cannot be imported by its name. Nothing was done. Put it into a module.")
     return path
@@ -230,41 +214,43 @@ def path_of_class(ours: type) -> str:
 @cache
 def _adopted(ours: Any, provider: type) -> Any:
     about = {"__module__": provider.__module__, "__qualname__": provider.__qualname__, "__doc__": provider.__doc__}
-    return type(ours)(provider.__name__, (_Adopted, ours), about)
+    made = type(ours)(provider.__name__, (ours,), {**about, "__reduce_ex__": _reduce})
+    made._resumable = DurableClass(ours, ours._resumable.service, AdoptedTask)
+    return made
 
 
-class _Adopted:
-    """What an adopted class has besides ours: the way back."""
+class AdoptedTask(DurableTask):
+    """What an adopted task has besides: the way back."""
 
-    def _resumable_runs_durable(self, context: Any) -> bool:
-        self._resumable_settle_way_back(context)
-        return bool(super()._resumable_runs_durable(context))  # type: ignore[misc]
+    def runs_durable(self, context: Any) -> bool:
+        self._settle_way_back(context)
+        return super().runs_durable(context)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        self._resumable_settle_way_back(context)
-        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+    def resume(self, method: str, kwargs: dict[str, Any] | None, context: Any, theirs: Any) -> Any:
+        self._settle_way_back(context)
+        return super().resume(method, kwargs, context, theirs)
 
-    def _resumable_settle_way_back(self, context: Any) -> None:
+    def _settle_way_back(self, context: Any) -> None:
         """With ``adopt_new = false``: exactly the provider's, unless a record says that the task is at work as ours."""
-        me: Any = self
-        if takes_new() or not me._resumable_is_durable or me._resumable_is_nested(context):
+        if takes_new() or not self.is_durable or self.is_nested(context):
             return
-        context = compat.task_context(context, self)
-        record = me._resumable_records(context).load()
+        run = JobRun(self, context)
+        record = run.records().load()
         if record is not None:
             is_open = record.outcome is None or (record.closed_at is None)
-            if is_open or compat.generation(context).relation_to(record.generation) is not Relation.CLEARED:
+            if is_open or host.generation(run.context).relation_to(record.generation) is not Relation.CLEARED:
                 return
-        me.log.info("resumable: adopt_new=false and there is no job of ours to finish: the task runs as the provider's operator")
-        me._resumable_is_durable = me.durable = False
-        if vars(self).get("on_kill") == me._resumable_on_sigterm:
-            del vars(self)["on_kill"]
+        run.log.info("resumable: adopt_new=false and there is no job of ours to finish: the task runs as the provider's operator")
+        self.turn_off()
+        self.ignore_sigterm()
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Another process finds the class by those that it was made from."""
-        reduced: Any = super().__reduce_ex__(protocol)
-        ours = next(cls for cls in type(self).__mro__[2:] if issubclass(cls, DurableBase))
-        return (_blank, (ours, provider_class(ours)), *reduced[2:])
+
+def _reduce(self: Any, protocol: Any) -> Any:
+    """Another process finds the class by those that it was made from."""
+    made: Any = type(self)
+    reduced: Any = super(made, self).__reduce_ex__(protocol)
+    ours = made.__mro__[1]
+    return (_blank, (ours, provider_class(ours)), *reduced[2:])
 
 
 def _blank(ours: Any, provider: type) -> Any:
@@ -302,7 +288,7 @@ def warm_up() -> None:
                 _log.debug("resumable: %s is not imported beforehand: %s", service, e)
                 continue
             for ours in found:
-                theirs = provider_class(ours) if isinstance(ours, type) and issubclass(ours, DurableBase) else None
+                theirs = provider_class(ours) if is_durable_class(ours) else None
                 if theirs is not None and (chosen := durable_class(theirs)) is not None:
                     _adopted(chosen, theirs)
 

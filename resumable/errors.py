@@ -7,6 +7,10 @@ the glue to Airflow whether another try can help; the ones that are not are rais
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resumable.jobs.record import JobHandle
 
 
 class ResumableError(Exception):
@@ -16,9 +20,17 @@ class ResumableError(Exception):
     Args:
         args: the message.
         next_try: what the next try does about it, as in "looks again"; not said where Airflow starts no other (``no_other_try``).
+
+    Attributes:
+        service: name of the job's service; None where the error is not of a job.
+        handle: the job that the start of the task knew of when the error left it; None if there was none.
+        attempt: which start of the task it was of, as the record counts them; None before the record was read.
     """
 
     retryable = True
+    service: str | None = None
+    handle: JobHandle | None = None
+    attempt: int | None = None
     no_other_try = ""
     """Why no other try follows, and what to do, where that is known: one sentence."""
 
@@ -98,6 +110,14 @@ class InvalidAnswerError(InvalidHandleError):
     retryable = True
 
 
+class SupersededError(ResumableError):
+    """Another attempt of this task instance owns the record now. This one must submit, cancel and write nothing."""
+
+
+class SweepError(ResumableError):
+    """Airflow did not answer about some Variables: those are left alone."""
+
+
 class ItemsFailedError(ResumableError):
     """Some items of a checkpoint failed; the others are done and stay done. The next try works the failed ones again."""
 
@@ -112,6 +132,13 @@ class NotSubmitted(Exception):
 
 class StopNotTaken(RuntimeError):
     """A cancel was answered with HTTP 200, and the answer says that the job was not told to stop."""
+
+
+class ControlFlow(BaseException):
+    """
+    Raised by us through somebody's code, and caught by us alone. A BaseException, so that an ``except Exception`` there does not
+    take it for a failure of its own.
+    """
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from typing import Any
 _DAG_FILES = ("__main__", "unusual_prefix_")
 
 
-def path_of(thing: Any) -> str | None:
+def import_path(thing: Any) -> str | None:
     """``module:Name`` of a class or function that another process can import; None for one of a DAG file or of a function."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module.startswith(_DAG_FILES):
@@ -17,8 +17,8 @@ def path_of(thing: Any) -> str | None:
     return f"{module}:{name}" if _member(sys.modules.get(module), name) is thing else None
 
 
-def found_at(path: str) -> Any:
-    """What `path_of` named; None if it cannot be imported here."""
+def import_object(path: str) -> Any:
+    """What `import_path` named; None if it cannot be imported here."""
     module, _, name = path.partition(":")
     try:
         return _member(import_module(module), name)

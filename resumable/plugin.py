@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-from resumable import listener
+from resumable.cleanup import listener
 
 
 class ResumablePlugin(AirflowPlugin):
-    """Has the jobs stopped whose task a user ends while no process holds it (`resumable.listener`)."""
+    """Has the jobs stopped whose task a user ends while no process holds it (`resumable.cleanup.listener`)."""
 
     name = "resumable"
     listeners: ClassVar = [listener]

@@ -158,7 +158,7 @@ class ResumePolicy:
         job_timeout: seconds or timedelta after its submission, over all attempts, when a job that still runs is cancelled and the
             task fails for good. A custom operator needs ``cancel_job``, or an ``on_kill`` of its own, for it. Default: none.
         strict: True fails for good, instead of submitting again, where a submit was left unanswered and its job was not found,
-            but might still appear: a lookup came back empty (class C), or the service may have forgotten the token (default
+            but might still appear: a lookup came back empty (look up), or the service may have forgotten the token (default
             False).
 
     Raises:

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from resumable import compat
+from resumable import host
 from resumable.checkpoint.concurrent import is_coroutine_function
-from resumable.checkpoint.failures import error_text, value_text
-from resumable.errors import ConfigurationError, StateStoreError
+from resumable.checkpoint.failures import value_text
+from resumable.cleanup.table import ONCE
+from resumable.current_task import CurrentTask, checked_name
+from resumable.errors import ConfigurationError, StateStoreError, SupersededError
 from resumable.identity import Generation, Relation, TaskIdentity
-from resumable.importing import path_of
-from resumable.interruption import Stop
-from resumable.stopping import StopGuard
-from resumable.stores.base import SupersededError, outlives_success
+from resumable.setup_cleanup import CleanUp
+from resumable.stop.sigterm import Stop
+from resumable.stop.watch import StopGuard
+from resumable.stores.base import outlives_success
 from resumable.stores.owned import OwnedValue
-from resumable.stores.table import ONCE
-from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def once(
         SupersededError: Airflow has given this attempt up; what it made is not touched.
         RecordError: what is kept cannot be read, or a newer release wrote it.
     """
-    with compat.final_errors():
+    with host.final_errors():
         checked_name("once", name, "Nothing was made")
         for what, function in (("create", create), ("cleanup", cleanup), ("alive", alive)):
             if is_coroutine_function(function):
@@ -90,7 +90,7 @@ def once(
                 )
         if create is None:
             raise ConfigurationError(f"once {name!r}: create is None. Nothing was made. Give a function.")
-    with compat.airflow_errors():
+    with host.airflow_errors():
         task = CurrentTask.find(context)
         with _lock(task, name):
             made: T = _Once(name, task, create, cleanup, alive).value()
@@ -103,6 +103,8 @@ def _lock(task: CurrentTask, name: str) -> threading.RLock:
 
 
 class _Once:
+    """One call of `once`: what is kept of the value, and its clean-up in the end."""
+
     def __init__(
         self,
         name: str,
@@ -111,13 +113,13 @@ class _Once:
         cleanup: Callable[[Any], Any] | None,
         alive: Callable[[Any], bool] | None = None,
     ) -> None:
-        self._name, self._task, self._create, self._cleanup, self._alive = name, task, create, cleanup, alive
+        self._name, self._task, self._create, self._alive = name, task, create, alive
         self._stored: OwnedValue = task.value(ONCE + name, f"once {name!r}", version=VERSION)
         self._token = task.identity.token(task.generation, int.from_bytes(f"once {name}".encode(), "big"))
         self._guard: StopGuard | None = None
         self._kept: dict[str, Any] = {}
         self._spent_token = ""
-        self._is_clean = False
+        self._cleanup = CleanUp(name, cleanup, task.context)
 
     def value(self) -> Any:
         value = self._kept_or_made()
@@ -127,7 +129,7 @@ class _Once:
 
     def _forget(self) -> None:
         """A store that nobody else cleans up keeps nothing of a task that has succeeded, unless something is left to clean up."""
-        if self._cleanup is None or self._is_clean:
+        if self._cleanup.function is None or self._cleanup.is_clean:
             self._stored.delete()
 
     def _kept_or_made(self) -> Any:
@@ -136,7 +138,7 @@ class _Once:
             kept = self._usable(kept)
         if kept is not None and kept["state"] == "made":
             # an attempt that Airflow has given up learns it here
-            self._save({**kept, "try": self._task.try_number, "cleanup": self._cleanup_path()})
+            self._save({**kept, "try": self._task.try_number, "cleanup": self._cleanup.path()})
             _log.info("resumable: once %r: the value of an earlier try is used again, made %s", self._name, kept["made_at"])
             self._watch()
             return kept["value"]
@@ -174,22 +176,12 @@ class _Once:
 
     def _put_away(self, kept: dict[str, Any], why: str) -> None:
         if kept["state"] == "making":
-            self._say_what_was_begun(why, kept["token"], kept["made_at"])
+            self._cleanup.say_what_was_begun(why, kept["token"], kept["made_at"])
             return
         _log.info("resumable: once %r: %s, what was made %s is cleaned up first", self._name, why, kept["made_at"])
         # refused to an attempt that is given up
         self._save({**kept, "try": self._task.try_number, "is_being_cleaned_up": True})
-        self._clean_up(kept["value"])
-
-    def _say_what_was_begun(self, why: str, token: str, when: str) -> None:
-        _log.warning(
-            "resumable: once %r: %s, and an earlier try died or failed while it made the value; what it may have left is not "
-            "known. Look for what bears the token %s, or was made about %s, and remove it by hand",
-            self._name,
-            why,
-            token,
-            when,
-        )
+        self._cleanup.clean_up(kept["value"])
 
     def _is_alive(self, value: Any) -> bool:
         """
@@ -221,25 +213,25 @@ class _Once:
         try:
             value = _called(self._create, token) if wants_token else self._create()
         except Exception as e:
-            self._say_what_is_left(
+            self._cleanup.say_what_is_left(
                 f"create failed ({type(e).__name__}), and what it may have made is not known",
                 token,
                 wants_token,
-                is_last=compat.is_final(e),
+                is_last=host.is_final(e),
             )
             raise
         try:
-            self._check(value)
+            _check_value(self._name, value)
             self._save(self._data("made", token, value))
         except ConfigurationError:
             self._discard(value, token, may_be_shared=wants_token)
             raise
         except SupersededError:
-            self._say_left(value)
+            self._cleanup.say_left(value)
             raise
         except StateStoreError:
             if wants_token:
-                self._say_what_is_left(f"{value_text(value)} was made and could not be kept", token, wants_token)
+                self._cleanup.say_what_is_left(f"{value_text(value)} was made and could not be kept", token, wants_token)
             else:
                 self._discard(value, token, may_be_shared=False)
             raise
@@ -251,32 +243,19 @@ class _Once:
         Clean up what this attempt has made and cannot keep. First the write that another one is told by: the store may have taken
         the value and not have said so, and a successor may have been given the same by the token.
         """
-        if self._cleanup is None:
+        if self._cleanup.function is None:
             return
         try:
             self._stored.save(self._data("cleaned up", token), tries=2)
         except SupersededError:
-            self._say_left(value)
+            self._cleanup.say_left(value)
             return
         except StateStoreError:
             if may_be_shared:
                 why = "the store does not answer, and another try may be given it"
                 _log.warning("resumable: once %r: %s cannot be kept, and is left: %s", self._name, value_text(value), why)
                 return
-        self._clean_up(value)
-
-    def _say_left(self, value: Any) -> None:
-        text = value_text(value)
-        _log.warning("resumable: once %r: %s was made, and is left: Airflow has given this try up", self._name, text)
-
-    def _say_what_is_left(self, what: str, token: str, wants_token: bool, *, is_last: bool = False) -> None:
-        if not wants_token:
-            then = "Look for it by hand. A create with a parameter token makes no second one"
-        elif is_last or compat.is_last_try(self._task.context):
-            then = f"This was the last try: look for what bears the token {token}, and remove it by hand"
-        else:
-            then = f"The next try calls create with the same token {token}, which makes no second one"
-        _log.warning("resumable: once %r: %s. %s", self._name, what, then)
+        self._cleanup.clean_up(value)
 
     def _fresh_token(self) -> str:
         """Another one for every time that it is made: after a clean-up in one generation as well, and in the same second."""
@@ -285,42 +264,16 @@ class _Once:
             number = max(number, int(self._spent_token[40:], 16) + 1)
         return f"{self._token[:40]}{number & 0xFFFFFFFF:08x}"
 
-    def _check(self, value: Any) -> None:
-        outcome = "What it made is cleaned up if there is a cleanup"
-        try:
-            text = json.dumps(value, allow_nan=False)
-            if value is None or json.loads(text) != value:
-                raise ValueError
-        except (TypeError, ValueError):
-            raise ConfigurationError(
-                f"once {self._name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. {outcome}. "
-                "Return what identifies the resource: a string, a number, a list or a dict."
-            ) from None
-        if len(text) > (limit := compat.value_limit() - HEADER):
-            raise ConfigurationError(
-                f"once {self._name!r}: create returned {len(text):,} bytes of JSON, task state takes {limit:,}. {outcome}. "
-                "Return what identifies the resource, and keep the rest there."
-            )
-        if compat.holds_secret(value):
-            raise ConfigurationError(
-                f"once {self._name!r}: create returned something that Airflow masks as a secret, and task state is kept in plain "
-                f"text. {outcome}. Return what identifies the resource, and take the secret from a connection in each try."
-            )
-
     def _data(self, state: str, token: str, value: Any = None) -> dict[str, Any]:
         return {
             "state": state,
             "value": value,
             "token": token,
             "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "cleanup": self._cleanup_path(),
+            "cleanup": self._cleanup.path(),
             "generation": self._task.generation.to_json(),
             "try": self._task.try_number,
         }
-
-    def _cleanup_path(self) -> str | None:
-        """For the sweep."""
-        return None if self._cleanup is None else path_of(self._cleanup) or "a function of the DAG file"
 
     def _save(self, data: dict[str, Any]) -> None:
         self._stored.save(data)
@@ -332,9 +285,9 @@ class _Once:
         """Clean up in the end, also if the value was asked for several times in this attempt: what is known last counts."""
         watched: dict[Any, _Once] = vars(self._task.operator).setdefault("_resumable_once", {})
         earlier = watched.get(self._watch_key)
-        self._is_clean = False
-        self._cleanup = self._cleanup or (earlier._cleanup if earlier else None)
-        if self._cleanup is None:
+        self._cleanup.is_clean = False
+        self._cleanup.function = self._cleanup.function or (earlier._cleanup.function if earlier else None)
+        if self._cleanup.function is None:
             return
         watched[self._watch_key] = self
         if earlier is not None:
@@ -365,7 +318,7 @@ class _Once:
             self._latest()._end()
 
     def _end(self) -> None:
-        if self._is_clean or self._cleanup is None:
+        if self._cleanup.is_clean or self._cleanup.function is None:
             return
         value = self._kept["value"]
         try:
@@ -383,28 +336,38 @@ class _Once:
                 e,
             )
             return
-        if self._clean_up(value):
+        if self._cleanup.clean_up(value):
             try:
                 self._stored.save(self._data("cleaned up", self._kept["token"]), tries=2)
             except (StateStoreError, SupersededError) as e:
                 _log.info("resumable: once %r is cleaned up; that could not be kept: %s", self._name, e)
 
-    def _clean_up(self, value: Any) -> bool:
-        if self._cleanup is None:
-            return False
-        try:
-            self._cleanup(value)
-        except Exception as e:
-            _log.warning(
-                "resumable: once %r: the clean-up of %s failed: %s. Remove it by hand",
-                self._name,
-                value_text(value),
-                error_text(e, value),
-            )
-            return False
-        self._is_clean = True
-        _log.info("resumable: once %r: %s is cleaned up", self._name, value_text(value))
-        return True
+
+def _check_value(name: str, value: Any) -> None:
+    """
+    Raises:
+        ConfigurationError: task state cannot keep what ``create`` returned, or must not.
+    """
+    outcome = "What it made is cleaned up if there is a cleanup"
+    try:
+        text = json.dumps(value, allow_nan=False)
+        if value is None or json.loads(text) != value:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"once {name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. {outcome}. "
+            "Return what identifies the resource: a string, a number, a list or a dict."
+        ) from None
+    if len(text) > (limit := host.value_limit() - HEADER):
+        raise ConfigurationError(
+            f"once {name!r}: create returned {len(text):,} bytes of JSON, task state takes {limit:,}. {outcome}. "
+            "Return what identifies the resource, and keep the rest there."
+        )
+    if host.holds_secret(value):
+        raise ConfigurationError(
+            f"once {name!r}: create returned something that Airflow masks as a secret, and task state is kept in plain "
+            f"text. {outcome}. Return what identifies the resource, and take the secret from a connection in each try."
+        )
 
 
 def _wants_token(create: Callable[..., Any]) -> bool:

@@ -42,7 +42,7 @@ def log_locks() -> Iterator[None]:
 def no_watch_outlives_its_process() -> Iterator[None]:
     """A process that ``once`` watches for signals has one such thread to its end. Here each ends with its test."""
     yield
-    if (stopping := sys.modules.get("resumable.stopping")) is not None:
+    if (stopping := sys.modules.get("resumable.stop.watch")) is not None:
         for guard in list(stopping.StopGuard._of.values()):
             for told in list(guard._members):
                 guard.leave(told)

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import dag, task
 def sweep_variables():
     @task
     def sweep() -> list[str]:
-        from resumable.maintenance import sweep_from_task
+        from resumable.cleanup.variables import sweep_from_task
 
         return sweep_from_task("airflow_api")
 

@@ -1,50 +1,30 @@
-"""`Checkpoint`: work on many items inside one task, and go on after the last kept one when the task is started again."""
+"""`Checkpoint`, as a task writes it: its arguments, its loops and `map`, and what it says of an item."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-import threading
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, TypeVar
 
-from resumable import compat
+from resumable import host
+from resumable.checkpoint.block import Block, not_open
 from resumable.checkpoint.code import code_text
-from resumable.checkpoint.concurrent import (
-    Caller,
-    Nothing,
-    Threads,
-    ends_all,
-    is_coroutine_function,
-    is_in_a_coroutine,
-    tried,
-    tried_in_thread,
-)
+from resumable.checkpoint.concurrent import Nothing, is_coroutine_function, is_in_a_coroutine
 from resumable.checkpoint.done import Key
-from resumable.checkpoint.failures import error_text, label
-from resumable.checkpoint.loops import Done, Items, Pages, Watched, listed_items
-from resumable.checkpoint.names import Names
+from resumable.checkpoint.loops import Done, Items, Pages
+from resumable.checkpoint.map import Map
 from resumable.checkpoint.objects import ObjectFolder
-from resumable.checkpoint.progress import VERSION, Progress, Setting, spec_text
-from resumable.checkpoint.read_ahead import Watch
-from resumable.errors import ConfigurationError, ItemsFailedError, ResumableError
-from resumable.interruption import Interrupted, Stop
+from resumable.checkpoint.setting import VERSION, Setting, spec_text
+from resumable.current_task import CurrentTask, checked_name
+from resumable.errors import ConfigurationError
 from resumable.policy import ResumePolicy
-from resumable.stopping import StopGuard
-from resumable.stores.base import outlives_success
-from resumable.task import CurrentTask, checked_name
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-NAMED_FAILURES = 20
-"""Failed items that the log names one by one."""
 
 _log = logging.getLogger("resumable")
 
@@ -93,37 +73,13 @@ class Checkpoint:
         committed: Callable[[str], Iterable[Key]] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        with compat.final_errors():
+        with host.final_errors():
             self.name = checked_name("Checkpoint", name, "Nothing was done")
-            if every is not None and not _is_count(every):
-                raise ConfigurationError(f"Checkpoint {name!r}: every={every!r} is no count. Nothing was done. Give 1 or more")
-            if not _is_time(seconds):
-                raise ConfigurationError(
-                    f"Checkpoint {name!r}: seconds={seconds!r} is no time between two writes. Nothing was done. Give seconds or "
-                    "a timedelta, more than zero."
-                )
-            if committed is not None and not callable(committed):
-                raise ConfigurationError(
-                    f"Checkpoint {name!r}: committed= is a {type(committed).__name__}. Nothing was done. Give a function that is "
-                    "called with the token and returns keys."
-                )
+            _check_arguments(name, every, seconds, committed)
             self._policy = ResumePolicy.of(resume_policy)
         self._every, self._spec, self._committed, self._context = every, spec, committed, context
         self._seconds = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-        self._task: CurrentTask | None = None
-        self._progress: Progress | None = None
-        self._guard: StopGuard | None = None
-        self._writer: ThreadPoolExecutor | None = None
-        self._writing: Future[None] | None = None
-        self._names: Names | None = None
-        self._begin_block()
-
-    def _begin_block(self) -> None:
-        self._key: Callable[[Any], Any] | None = None
-        self._is_batched = self._is_manual = self._is_complete = self._has_said_it_failed = False
-        self._given: set[int] = set()
-        self._first_error: BaseException | None = None
-        self._noted = self._maps = 0
+        self._block: Block | None = None
 
     # -- what a task asks ---------------------------------------------------------------------------------------------
 
@@ -135,7 +91,7 @@ class Checkpoint:
         To make an item's effect and its record one transaction, write the item's key under this token into the target in the
         same transaction, and give ``committed`` a function that reads those keys: no item is then worked twice.
         """
-        return self._in_progress().token
+        return self._entered().work.progress.token
 
     @property
     def done(self) -> Done:
@@ -147,12 +103,13 @@ class Checkpoint:
         Raises:
             AirflowFailException: the item is in no list, or the loop is over pages.
         """
-        return Done(self._progress.done if self._progress else 0, self._acknowledge)
+        return Done(self._block.done if self._block else 0, lambda item: self._entered().item_is_done(item))
 
     @property
     def total(self) -> int | None:
         """Items in all, None while it is not known."""
-        return self._progress.total if self._progress else None
+        progress = self._block.progress if self._block else None
+        return progress.total if progress else None
 
     def items(
         self, items: Iterable[T] | AsyncIterable[T], *, key: Callable[[T], Any] | None = None, ack: str = "auto"
@@ -172,7 +129,7 @@ class Checkpoint:
             AirflowFailException: with the words of a `ConfigurationError` or `RefusedError`: no other try can help.
             RecordError, StateStoreError: another one may.
         """
-        return Items(self, items, key, is_manual=self._is_ack_manual(ack))
+        return Items(self, items, key, is_manual=_is_ack_manual(self.name, ack))
 
     def batches(
         self,
@@ -183,19 +140,10 @@ class Checkpoint:
         ack: str = "auto",
     ) -> Items[Any]:
         """As `items`, in lists of up to ``size``: the whole list is done when the loop asks for the next one."""
-        with compat.final_errors():
+        with host.final_errors():
             if not _is_count(size):
                 raise ConfigurationError(f"Checkpoint {self.name!r}: size={size!r} is no size of a batch. Nothing was done.")
-        return Items(self, items, key, size, is_manual=self._is_ack_manual(ack))
-
-    def _is_ack_manual(self, ack: str) -> bool:
-        with compat.final_errors():
-            if ack not in ("auto", "manual"):
-                raise ConfigurationError(
-                    f"Checkpoint {self.name!r}: ack={ack!r} is neither 'auto' nor 'manual'. Nothing was done. Leave it out, or "
-                    "give ack='manual' and call checkpoint.done(item)."
-                )
-        return ack == "manual"
+        return Items(self, items, key, size, is_manual=_is_ack_manual(self.name, ack))
 
     def pages(self, fetch: Callable[[Any], Any], *, start: Any = None) -> Pages:
         """
@@ -247,108 +195,19 @@ class Checkpoint:
             ItemsFailedError: some items failed; they are worked again by the next try.
             AirflowFailException: as `items`; and what ``work`` raises to say that no other try is wanted.
         """
-        with compat.airflow_errors():
-            if on_error not in ("fail", "collect"):
-                raise ConfigurationError(f"map: on_error={on_error!r} is neither 'fail' nor 'collect'. Nothing was done.")
-            if not _is_count(concurrency) or not _is_count(tries):
-                say = f"map: concurrency={concurrency!r} and tries={tries!r} must be 1 or more. Nothing was done."
-                raise ConfigurationError(say)
-            if not callable(work):
-                raise ConfigurationError(f"map: work={work!r:.100} cannot be called. Nothing was done. Give a function.")
-            self._entered()
-            goes_on = on_error == "collect"
-            if self._writer is not None:
-                self._maps += 1
-                return self._map(work, items, key, concurrency, tries, goes_on=goes_on)
+        with host.airflow_errors():
+            _check_map(work, concurrency, tries, on_error)
+            block = self._entered()
+            call = Map(block, work, key, concurrency, tries, goes_on=on_error == "collect")
+            if block.is_async:
+                return call.in_loop(items)
             if is_in_a_coroutine() or is_coroutine_function(work):
                 raise ConfigurationError(
                     f"Checkpoint {self.name!r}: map with coroutines, or in one, needs async with. Nothing was done. Write: async "
                     "with Checkpoint(...) as checkpoint: await checkpoint.map(...)"
                 )
-            listed = self._begin_items(listed_items(items, self.name), key, work)
-            self._work_in_threads(listed, work, concurrency, tries, goes_on=goes_on)
-            if self._guard:
-                self._guard.check()
-            self._mapped()
+            call.in_threads(items)
         return Nothing()
-
-    async def _map(
-        self,
-        work: Callable[[T], Any],
-        items: Iterable[T] | AsyncIterable[T],
-        key: Callable[[T], Any] | None,
-        concurrency: int,
-        tries: int,
-        *,
-        goes_on: bool,
-    ) -> None:
-        with compat.airflow_errors():
-            try:
-                listed = await self._begin_items_off_loop(items, key, work)
-                with Caller(work, concurrency) as called:
-                    attempt = called if tries == 1 else partial(tried, called, tries)
-                    await self._work_all(listed, attempt, concurrency, goes_on=goes_on)
-            finally:
-                self._maps -= 1
-            if self._guard:
-                self._guard.check()
-            self._mapped()
-
-    async def _work_all(
-        self, listed: Sequence[T], work: Callable[[T], Awaitable[Any]], concurrency: int, *, goes_on: bool
-    ) -> None:
-        progress = self._in_progress()
-        undone = iter(progress.undone())
-        has_ended, is_writing = False, False
-
-        async def worker() -> None:
-            nonlocal has_ended, is_writing
-            for position in undone:
-                if has_ended or self._is_stopping or (progress.failed and not goes_on):
-                    return
-                try:
-                    await work(listed[position])
-                except Exception as e:
-                    if ends_all(e):
-                        raise
-                    self._note(position, listed[position], e)
-                else:
-                    if position not in progress.failed:  # by checkpoint.fail()
-                        progress.mark(position)
-                    if not is_writing and progress.is_due:
-                        is_writing = True
-                        try:
-                            await self._off_loop(progress.write)
-                        finally:
-                            is_writing = False
-
-        workers = [asyncio.ensure_future(worker()) for _ in range(concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            has_ended = True  # also for work that lets no cancel through
-            for one in workers:
-                one.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-
-    def _work_in_threads(
-        self, listed: Sequence[T], work: Callable[[T], Any], concurrency: int, tries: int, *, goes_on: bool
-    ) -> None:
-        progress = self._in_progress()
-
-        def work_at(position: int) -> None:
-            tried_in_thread(work, listed[position], tries, threads.ended)
-            if position not in progress.failed:  # by checkpoint.fail()
-                progress.mark(position)
-
-        threads = Threads(
-            work_at,
-            iter(progress.undone()),
-            min(concurrency, max(1, len(listed))),
-            is_over=lambda: self._is_stopping or (bool(progress.failed) and not goes_on),
-            failed=lambda position, error: self._note(position, listed[position], error),
-        )
-        threads.run(lambda: progress.write() if progress.is_due else None)
 
     def fail(self, item: Any, error: BaseException) -> None:
         """
@@ -360,72 +219,15 @@ class Checkpoint:
         Raises:
             AirflowFailException: in a loop over `pages`, the page is not done; or the item is in no list.
         """
-        for position, one in self._found(item, "fail"):
-            self._note(position, one, error)
-
-    def _acknowledge(self, item: Any) -> None:
-        progress = self._in_progress()
-        for position, _ in self._found(item, "done"):
-            progress.failed.pop(position, None)
-            progress.mark(position)
-            self._given.discard(position)
-        if not progress.is_due:
-            pass
-        elif self._writer is None:
-            progress.write()
-        elif self._writing is None or self._writing.done():
-            self._written_off_loop()
-            self._writing = self._writer.submit(progress.write)
-        if self._guard is not None and self._writer is None and threading.current_thread() is threading.main_thread():
-            self._guard.check()
-
-    def _written_off_loop(self) -> None:
-        """What the last write that `done` began in a coroutine came to. Raises: SupersededError."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def _key_of(self, item: Any, what: str) -> Any:
-        try:
-            return item if self._key is None else self._key(item)
-        except Exception as e:
-            raise ConfigurationError(
-                f"Checkpoint {self.name!r}: {what}() of a {type(item).__name__} for which key= raises {type(e).__name__}. What "
-                "is done is kept. Give it the item as the loop gave it."
-            ) from e
-
-    def _found(self, item: Any, what: str) -> list[tuple[int, Any]]:
-        """The positions of an item, or of the items of a batch, with the items."""
-        with compat.airflow_errors():
-            progress = self._in_progress()
-            if progress.is_of_pages:
-                raise ConfigurationError(
-                    f"Checkpoint {self.name!r}: {what}() in a loop over pages. Only the next page's cursor is kept, so one that "
-                    "failed would be lost; it is not done. Let the exception fail the task."
-                )
-            several = item if self._is_batched and isinstance(item, list) else [item]
-            found = []
-            for one in several:
-                position = progress.position(self._key_of(one, what)) if progress.is_open else None
-                if position is None:
-                    raise ConfigurationError(
-                        f"Checkpoint {self.name!r}: {what}() of a {type(one).__name__} that is no item of its loop. What is done "
-                        "is kept. Give it the item as the loop gave it."
-                    )
-                found.append((position, one))
-            return found
+        with host.airflow_errors():
+            work = self._entered().work
+        work.fail(item, error)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Checkpoint:
-        with compat.airflow_errors():
-            setting = self._entering()
-            try:
-                self._progress = Progress(setting)
-            except BaseException:
-                self._left()
-                raise
-        self._forget_in_the_end()
+        with host.airflow_errors():
+            self._begun().open(self._committed)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -435,126 +237,30 @@ class Checkpoint:
         Raises:
             ItemsFailedError: an item failed, or one that was given with ``ack="manual"`` is neither done nor failed.
         """
-        guard, progress, raised, error = self._guard, self._progress, error, decisive(error)
-        left = self._what_is_left(error)
-        is_stopped = self._is_stopped(error or left)
-        try:
-            if progress is not None and progress.is_open:
-                progress.finish(is_complete=self._is_complete)
-        except ResumableError as e:
-            self._unkept(e, is_stopped)
-        finally:
-            self._left()
-        self._end(left or self._out_of_a_group(error, raised), guard if is_stopped else None)
+        self._entered().close(error)
 
     async def __aenter__(self) -> Checkpoint:
-        # Not in the loop's thread: a request there fails while another one of the loop waits for its answer.
-        with compat.airflow_errors():
-            setting = self._entering()
-            self._writer = ThreadPoolExecutor(1, "resumable-checkpoint")
-            try:
-                self._progress = await self._off_loop(lambda: Progress(setting))
-            except BaseException:
-                self._left()
-                raise
-        self._forget_in_the_end()
+        with host.airflow_errors():
+            await self._begun().open_off_loop(self._committed)
         return self
 
-    def _entering(self) -> Setting:
-        task = CurrentTask.find(self._context)
-        setting = self._setting(task)
-        self._names = Names.of(task)
-        self._names.enter(self)
-        self._begin_block()
-        self._task = task
-        self._guard = StopGuard.join(task, self._told_to_stop, interrupts=True)
-        return setting
-
-    def _forget_in_the_end(self) -> None:
-        """A store that nobody else cleans up keeps nothing of a task that has succeeded."""
-        progress, task = self._progress, self._entered()
-        if progress is not None and not outlives_success(task.store):
-            task.after_success(progress.forget)
-
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await asyncio.shield(self._exit_off_loop(error))
+        await asyncio.shield(self._entered().close_off_loop(error))
 
-    async def _exit_off_loop(self, error: BaseException | None) -> None:
-        guard, progress, raised, error = self._guard, self._progress, error, decisive(error)
-        left = self._what_is_left(error)
-        is_stopped = self._is_stopped(error or left)
-        try:
-            if progress is not None and progress.is_open:
-                await self._off_loop(lambda: progress.finish(is_complete=self._is_complete))
-        except ResumableError as e:
-            self._unkept(e, is_stopped)
-        finally:
-            self._left()
-        self._end(left or self._out_of_a_group(error, raised), guard if is_stopped else None)
+    def _begun(self) -> Block:
+        task = CurrentTask.find(self._context)
+        block = self._block = Block(self._setting(task), task)
+        return block
 
-    def _what_is_left(self, error: BaseException | None) -> BaseException | None:
-        """At the end of a block without an error: the one that it has earned by what it leaves undone."""
-        progress = self._progress
-        if progress is None or not progress.is_open:
-            if self._maps and error is None:
-                return ConfigurationError(
-                    f"Checkpoint {self.name!r}: map() was not awaited. Nothing was done. Write: await checkpoint.map(...)"
-                )
-            return None
-        if progress.failed or self._given or self._maps:
-            self._is_complete = False
-        elif self._is_manual and progress.done == progress.total:
-            self._is_complete = True
-        if error is not None or self._is_complete:
-            return None
-        if self._maps:
-            return ConfigurationError(
-                f"Checkpoint {self.name!r}: the block ends while map() is at work. What is done is kept. Write: await "
-                "checkpoint.map(...)"
-            )
-        if progress.failed:
-            return None if self._has_said_it_failed else self._items_failed()
-        if self._given:
-            error = ItemsFailedError(
-                f"{len(self._given):,} items of checkpoint {self.name!r} were given out and are neither done nor failed, "
-                f"{progress.done:,} are done and stay done. Call checkpoint.done(item), or checkpoint.fail(item, error), for "
-                "each before the block ends.",
-                next_try="works them again",
-            )
-            compat.say_if_last(error, self._entered().context)
-            return error
-        _log.warning(
-            "resumable: checkpoint %r was left before its end: %s%s done. If the task succeeds, nobody works the others",
-            self.name,
-            f"{progress.done:,}",
-            "" if progress.total is None else f" of {progress.total:,}",
-        )
-        return None
-
-    @staticmethod
-    def _out_of_a_group(error: BaseException | None, raised: BaseException | None) -> BaseException | None:
-        """What Airflow acts upon by its type, and would not see inside of a group."""
-        return None if error is raised or isinstance(error, Interrupted) else error
-
-    def _end(self, left: BaseException | None, stopped: StopGuard | None) -> None:
-        if stopped is not None:
-            stopped.end_of_attempt()
-        if left is not None:
-            with compat.airflow_errors():
-                raise left
-
-    def _unkept(self, error: ResumableError, is_stopped: bool) -> None:
-        """A task that a user has stopped may write no more: that is no failure of its own."""
-        if not is_stopped:
-            raise error
-        _log.info("resumable: checkpoint %r: what was done last could not be kept: %s", self.name, error)
-
-    # -- inside -------------------------------------------------------------------------------------------------------
+    def _entered(self) -> Block:
+        if self._block is None or self._block.is_left:
+            raise not_open(self.name)
+        return self._block
 
     def _setting(self, task: CurrentTask) -> Setting:
         settings = ("on_change", "on_clear")
         left_out: dict[str, Any] = {
-            name: None for name in settings if getattr(self._policy, name) is None and not compat.is_chosen(name)
+            name: None for name in settings if getattr(self._policy, name) is None and not host.is_chosen(name)
         }
         return Setting(
             name=self.name,
@@ -564,7 +270,7 @@ class Checkpoint:
             policy=replace(task.policy(self._policy), **left_out),
             try_number=task.try_number,
             value=lambda key, what: task.value(key, what, version=VERSION),
-            limit=compat.value_limit(),
+            limit=host.value_limit(),
             log=_log,
             every=self._every,
             seconds=self._seconds,
@@ -572,181 +278,40 @@ class Checkpoint:
             objects=ObjectFolder.configured(task.identity),
         )
 
-    def _entered(self) -> CurrentTask:
-        if self._task is None:
-            raise ConfigurationError(f"Checkpoint {self.name!r} is not open. Write: with Checkpoint(...) as checkpoint:")
-        return self._task
 
-    def _in_progress(self) -> Progress:
-        self._entered()
-        assert self._progress is not None
-        return self._progress
-
-    def _begin(self, work: Any = None) -> Progress:
-        progress = self._in_progress()
-        if progress.is_open:
-            raise ConfigurationError(
-                f"Checkpoint {self.name!r} is of one loop, and this is its second. What is done is kept. Give the other loop a "
-                "checkpoint with a name of its own."
-            )
-        if work is not None:
-            progress.works_by(code_text(work))
-        return progress
-
-    def _begin_items(self, listed: Sequence[T], key: Callable[[T], Any] | None, work: Any = None) -> Sequence[T]:
-        progress = self._begin(work)
-        self._key = key
-        keys: Any = listed if key is None else list(map(key, listed))
-        progress.begin_items(keys, self._committed)
-        return listed
-
-    async def _begin_items_off_loop(
-        self, items: Iterable[T] | AsyncIterable[T], key: Callable[[T], Any] | None, work: Any = None
-    ) -> Sequence[T]:
-        if isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
-            listed: Sequence[T] = [item async for item in items]
-        else:
-            listed = await self._off_loop(lambda: listed_items(items, self.name))
-        return await self._off_loop(lambda: self._begin_items(listed, key, work))
-
-    def _check_loop(self, is_async: bool) -> None:
-        if self._writer is not None and not is_async:
-            raise ConfigurationError(
-                f"Checkpoint {self.name!r}: a plain for in a coroutine would keep its event loop waiting. Nothing was done. "
-                "Write: async for ... in checkpoint.items(...)"
-            )
-
-    def _refuse_ahead(self, watch: Watch, item: Any, frame: FrameType) -> None:
-        """
-        Raises:
-            AirflowFailException: whoever asks for the next item asks ahead of the work; the one before does not count as done.
-        """
-        if frame.f_code is Watched.__next__.__code__ and frame.f_back is not None:
-            frame = frame.f_back
-        found = watch.asked(item, frame)
-        if found is not None:
-            with compat.airflow_errors():
-                raise ConfigurationError(
-                    f"Checkpoint {self.name!r}: {found} takes the next item before the last one can have been worked, which "
-                    "would count as done and be left out by the next try. What was done before is kept. Write: for item in "
-                    "checkpoint.items(...), or checkpoint.map(work, items, concurrency=...), or checkpoint.batches(items, size), "
-                    'or items(..., ack="manual") and checkpoint.done(item) when its work is done.'
-                )
-
-    @property
-    def _is_stopping(self) -> bool:
-        return self._guard is not None and self._guard.reason is not None
-
-    def _after_item(self) -> None:
-        progress, guard = self._progress, self._guard
-        if progress is None or self._task is None:
-            with compat.airflow_errors():
-                progress = self._in_progress()  # says what is wrong
-        if progress.is_due:
-            progress.write()
-        if guard is not None and guard.reason is not None:
-            guard.check()
-
-    async def _after_item_off_loop(self) -> None:
-        with compat.airflow_errors():
-            progress = self._in_progress()
-        if self._writing is not None and self._writing.done():
-            self._written_off_loop()
-        if progress.is_due and self._writing is None:
-            await self._off_loop(progress.write)
-        if self._guard is not None:
-            self._guard.check()
-
-    def _note(self, position: int, item: Any, error: BaseException) -> None:
-        name, progress = label(item if self._key is None else self._key_of(item, "fail")), self._in_progress()
-        progress.fail(position, name)
-        self._given.discard(position)
-        self._first_error = self._first_error or error
-        self._first_error_text = error_text(self._first_error, item) if self._first_error is error else self._first_error_text
-        self._noted += 1
-        if self._noted <= NAMED_FAILURES:
-            more = "; of more failed items only the number is told" if self._noted == NAMED_FAILURES else ""
-            _log.warning("resumable: checkpoint %r: %s failed: %s%s", self.name, name, error_text(error, item), more)
-
-    _first_error_text = ""
-
-    def _items_failed(self) -> ItemsFailedError:
-        progress = self._in_progress()
-        self._has_said_it_failed = True
-        names = list(progress.failed.values())
-        error = ItemsFailedError(
-            f"{len(names)} items of checkpoint {self.name!r} failed ({', '.join(names[:5])}), "
-            f"{progress.done:,} are done and stay done; the first error was {self._first_error_text}.",
-            next_try="works the failed ones and what is left",
+def _check_arguments(name: str, every: Any, seconds: Any, committed: Any) -> None:
+    if every is not None and not _is_count(every):
+        raise ConfigurationError(f"Checkpoint {name!r}: every={every!r} is no count. Nothing was done. Give 1 or more")
+    if not _is_time(seconds):
+        raise ConfigurationError(
+            f"Checkpoint {name!r}: seconds={seconds!r} is no time between two writes. Nothing was done. Give seconds or "
+            "a timedelta, more than zero."
         )
-        compat.say_if_last(error, self._entered().context)
-        if self._first_error_text == repr(self._first_error):  # else a traceback would show what is hidden here
-            error.__cause__ = self._first_error
-        return error
-
-    def _completed(self) -> None:
-        """All were given. What failed is told at the end of the block: until then more of them may be said to have failed."""
-        self._is_complete = not self._in_progress().failed
-
-    def _mapped(self) -> None:
-        self._completed()
-        if not self._is_complete:
-            raise self._items_failed()
-
-    def _told_to_stop(self, stop: Stop) -> None:
-        progress = self._progress
-        if progress is not None and progress.is_open and stop in (Stop.EVICTION, Stop.UNKNOWN):
-            progress.write()
-
-    def _is_stopped(self, error: BaseException | None) -> bool:
-        """
-        Whether the block ends because the task was told to stop; from here on no signal interrupts it again.
-
-        An error of the work counts as such while the worker goes away, which may have taken along what the work needs. If it
-        is the work's own, it comes again after the hand-back.
-        """
-        guard = self._guard
-        if guard is None:
-            return False
-        guard.spare(self._told_to_stop)
-        if guard.reason is Stop.EVICTION and isinstance(error, Exception):
-            return not (compat.is_final(error) or compat.is_hand_back(error))
-        return guard.reason is not None and isinstance(error, Interrupted | asyncio.CancelledError)
-
-    def _left(self) -> None:
-        if self._names is not None:
-            self._names.leave(self)
-        if self._guard is not None:
-            self._guard.leave(self._told_to_stop)
-        if self._writer is not None:
-            self._writer.shutdown(wait=False)
-        self._task = self._guard = self._writer = None
-
-    async def _off_loop(self, call: Callable[[], R]) -> R:
-        if self._writer is None:
-            self._entered()
-            raise ConfigurationError(f"Checkpoint {self.name!r}: in a coroutine write: async with Checkpoint(...) as checkpoint:")
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+    if committed is not None and not callable(committed):
+        raise ConfigurationError(
+            f"Checkpoint {name!r}: committed= is a {type(committed).__name__}. Nothing was done. Give a function that is "
+            "called with the token and returns keys."
+        )
 
 
-def decisive(error: BaseException | None) -> BaseException | None:
-    """
-    What becomes of the task is decided by one of the errors that a group (of an ``asyncio.TaskGroup``, say) holds: that the task
-    is told to stop, or that no other try is wanted, or that it is to be started again later. Any other group is as it is.
-    """
-    several, todo = [], [error]
-    while todo:
-        one = todo.pop()
-        inside = getattr(one, "exceptions", None)
-        if isinstance(inside, tuple) and all(isinstance(part, BaseException) for part in inside):
-            todo.extend(reversed(inside))
-        elif one is not None:
-            several.append(one)
-    for is_one in (lambda one: isinstance(one, Interrupted), compat.is_final, compat.is_hand_back):
-        found = next(filter(is_one, several), None)
-        if found is not None:
-            return found
-    return error
+def _is_ack_manual(name: str, ack: str) -> bool:
+    with host.final_errors():
+        if ack not in ("auto", "manual"):
+            raise ConfigurationError(
+                f"Checkpoint {name!r}: ack={ack!r} is neither 'auto' nor 'manual'. Nothing was done. Leave it out, or "
+                "give ack='manual' and call checkpoint.done(item)."
+            )
+    return ack == "manual"
+
+
+def _check_map(work: Any, concurrency: Any, tries: Any, on_error: str) -> None:
+    if on_error not in ("fail", "collect"):
+        raise ConfigurationError(f"map: on_error={on_error!r} is neither 'fail' nor 'collect'. Nothing was done.")
+    if not _is_count(concurrency) or not _is_count(tries):
+        say = f"map: concurrency={concurrency!r} and tries={tries!r} must be 1 or more. Nothing was done."
+        raise ConfigurationError(say)
+    if not callable(work):
+        raise ConfigurationError(f"map: work={work!r:.100} cannot be called. Nothing was done. Give a function.")
 
 
 def _is_count(value: Any) -> bool:

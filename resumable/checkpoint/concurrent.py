@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from types import CoroutineType
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.errors import ConfigurationError
 
 
@@ -201,4 +201,4 @@ def is_in_a_coroutine() -> bool:
 
 def ends_all(error: Exception) -> bool:
     """Whether an item's failure says that it is of no use to work another one."""
-    return compat.is_final(error) or isinstance(error, ConfigurationError)
+    return host.is_final(error) or isinstance(error, ConfigurationError)

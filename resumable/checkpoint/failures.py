@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resumable import compat
+from resumable import host
 
 MAX_LABEL = 100
 """Bytes of JSON that the name of a failed item may have."""
@@ -45,7 +45,7 @@ def error_text(error: BaseException, item: Any) -> str:
 
 def without_secrets(text: str) -> str:
     """``text`` without the queries and users of URLs, and without what Airflow knows to be a secret."""
-    return compat.redacted(_USER.sub(rf"\1{_HIDDEN}@", _QUERY.sub(r"\1?…", text)))
+    return host.redacted(_USER.sub(rf"\1{_HIDDEN}@", _QUERY.sub(r"\1?…", text)))
 
 
 def _short(text: str, most: int = MAX_LABEL) -> str:
@@ -64,7 +64,7 @@ def _secrets_of(value: Any, deep: int) -> Iterator[str]:
         for name, one in named.items():
             if isinstance(one, str | bytes | int) and not isinstance(one, bool):
                 text = one.decode(errors="replace") if isinstance(one, bytes) else str(one)
-                if len(text) > 2 and compat.redacted("x", str(name)) != "x":
+                if len(text) > 2 and host.redacted("x", str(name)) != "x":
                     yield text
             else:
                 yield from _secrets_of(one, deep - 1)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from resumable import compat
+from resumable import host
+from resumable.checkpoint.inputs import check_cursor
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.read_ahead import Watch
 from resumable.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from resumable.checkpoint.block import Block
     from resumable.checkpoint.checkpoint import Checkpoint
+    from resumable.checkpoint.work import Work
 
 T = TypeVar("T")
 
@@ -41,6 +45,7 @@ class Done(int):
 class Watched(Generic[T]):
     """A loop whose consumer is looked at, for whether it reads ahead of its work."""
 
+    _checkpoint: Checkpoint
     _watch: Watch
     _begun_by_next: Generator[T, None, None] | None = None
 
@@ -65,6 +70,34 @@ class Watched(Generic[T]):
     def _each(self, watch: Watch) -> Generator[T, None, None]:
         raise NotImplementedError
 
+    def _entered_plainly(self) -> Block:
+        """The block that a plain ``for`` is in. Raises: ConfigurationError: it is none, or ``async with``."""
+        block = self._checkpoint._entered()
+        if block.is_async:
+            raise ConfigurationError(
+                f"Checkpoint {block.name!r}: a plain for in a coroutine would keep its event loop waiting. Nothing was done. "
+                "Write: async for ... in checkpoint.items(...)"
+            )
+        return block
+
+    def _refuse_ahead(self, watch: Watch, item: Any, frame: FrameType) -> None:
+        """
+        Raises:
+            AirflowFailException: whoever asks for the next item asks ahead of the work; the one before does not count as done.
+        """
+        if frame.f_code is Watched.__next__.__code__ and frame.f_back is not None:
+            frame = frame.f_back
+        found = watch.asked(item, frame)
+        if found is not None:
+            with host.airflow_errors():
+                raise ConfigurationError(
+                    f"Checkpoint {self._checkpoint.name!r}: {found} takes the next item before the last one can have been "
+                    "worked, which would count as done and be left out by the next try. What was done before is kept. Write: for "
+                    "item in checkpoint.items(...), or checkpoint.map(work, items, concurrency=...), or "
+                    'checkpoint.batches(items, size), or items(..., ack="manual") and checkpoint.done(item) when its work is '
+                    "done."
+                )
+
 
 class Items(Watched[T]):
     """What `Checkpoint.items` and `batches` return: to be looped over once."""
@@ -82,24 +115,24 @@ class Items(Watched[T]):
         self._watch = Watch()
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
-        checkpoint = self._checkpoint
-        with compat.airflow_errors():
-            checkpoint._check_loop(is_async=False)
-            listed = checkpoint._begin_items(listed_items(self._items, checkpoint.name), self._key)
-        progress = self._begun()
+        with host.airflow_errors():
+            block = self._entered_plainly()
+            work = block.work
+            listed = work.begin_items(listed_items(self._items, block.name), self._key)
+        progress = self._begun(work)
         if self._is_manual:
             for positions in self._groups(progress):
-                checkpoint._given.update(positions)
+                work.given.update(positions)
                 yield self._of(listed, positions)
-                checkpoint._after_item()
+                block.after_item()
             return
         # The hot path: with trivial items this loop is what a checkpoint costs (tests/bench/checkpoint.py).
-        failed, mark, after_item = progress.failed, progress.mark, checkpoint._after_item
+        failed, mark, after_item = progress.failed, progress.mark, block.after_item
         if self._size is None:
             for position in progress.undone():
                 yield listed[position]
                 if not watch.is_over:
-                    checkpoint._refuse_ahead(watch, listed[position], sys._getframe(1))
+                    self._refuse_ahead(watch, listed[position], sys._getframe(1))
                 if position not in failed:
                     mark(position)
                 after_item()
@@ -108,32 +141,34 @@ class Items(Watched[T]):
                 batch = self._of(listed, positions)
                 yield batch
                 if not watch.is_over:
-                    checkpoint._refuse_ahead(watch, batch, sys._getframe(1))
+                    self._refuse_ahead(watch, batch, sys._getframe(1))
                 self._mark(progress, positions)
                 after_item()
-        checkpoint._completed()
+        work.completed()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        checkpoint, watch = self._checkpoint, Watch()
-        with compat.airflow_errors():
-            listed = await checkpoint._begin_items_off_loop(self._items, self._key)
-        progress = self._begun()
+        watch = Watch()
+        with host.airflow_errors():
+            block = self._checkpoint._entered()
+            work = block.work
+            listed = await block.begin_items(self._items, self._key)
+        progress = self._begun(work)
         for positions in self._groups(progress):
             given = self._of(listed, positions)
             if self._is_manual:
-                checkpoint._given.update(positions)
+                work.given.update(positions)
             yield given
             if not self._is_manual:
                 if not watch.is_over:
-                    checkpoint._refuse_ahead(watch, given, sys._getframe(1))
+                    self._refuse_ahead(watch, given, sys._getframe(1))
                 self._mark(progress, positions)
-            await checkpoint._after_item_off_loop()
+            await block.after_item_off_loop()
         if not self._is_manual:
-            checkpoint._completed()
+            work.completed()
 
-    def _begun(self) -> Progress:
-        self._checkpoint._is_batched, self._checkpoint._is_manual = self._size is not None, self._is_manual
-        return self._checkpoint._in_progress()
+    def _begun(self, work: Work) -> Progress:
+        work.is_batched, work.is_manual = self._size is not None, self._is_manual
+        return work.progress
 
     def _mark(self, progress: Progress, positions: Sequence[int]) -> None:
         """A batch is done as a whole, or not at all."""
@@ -168,37 +203,37 @@ class Pages(Watched[Any]):
         self._has_warned = False
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
-        checkpoint = self._checkpoint
-        with compat.airflow_errors():
-            checkpoint._check_loop(is_async=False)
-            progress = self._begun()
+        with host.airflow_errors():
+            block = self._entered_plainly()
+            progress = self._begun(block.work)
         while not progress.has_ended:
             page, following = self._fetch(progress.cursor)
             self._check(progress, following)
             yield page
             if not watch.is_over:
-                checkpoint._refuse_ahead(watch, page, sys._getframe(1))
+                self._refuse_ahead(watch, page, sys._getframe(1))
             progress.turn(following)
-            checkpoint._after_item()
-        checkpoint._completed()
+            block.after_item()
+        block.work.completed()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        checkpoint, watch = self._checkpoint, Watch()
-        with compat.airflow_errors():
-            progress = await checkpoint._off_loop(self._begun)
+        watch = Watch()
+        with host.airflow_errors():
+            block = self._checkpoint._entered()
+            progress = await block.off_loop(lambda: self._begun(block.work))
         while not progress.has_ended:
             page, following = await self._fetch(progress.cursor)
             self._check(progress, following)
             yield page
             if not watch.is_over:
-                checkpoint._refuse_ahead(watch, page, sys._getframe(1))
+                self._refuse_ahead(watch, page, sys._getframe(1))
             progress.turn(following)
-            await checkpoint._after_item_off_loop()
-        checkpoint._completed()
+            await block.after_item_off_loop()
+        block.work.completed()
 
     def _check(self, progress: Progress, following: Any) -> None:
-        with compat.airflow_errors():
-            progress.check_cursor(following)
+        with host.airflow_errors():
+            check_cursor(following, progress.setting)
         if following is not None and following == progress.cursor and not self._has_warned:
             self._has_warned = True
             _log.warning(
@@ -207,13 +242,13 @@ class Pages(Watched[Any]):
                 self._checkpoint.name,
             )
 
-    def _begun(self) -> Progress:
-        if self._checkpoint._committed is not None:
+    def _begun(self, work: Work) -> Progress:
+        if work.committed is not None:
             raise ConfigurationError(
-                f"Checkpoint {self._checkpoint.name!r}: committed= is of items, and pages have none. Nothing was done. Leave it "
+                f"Checkpoint {work.name!r}: committed= is of items, and pages have none. Nothing was done. Leave it "
                 "out, or write the cursor of the next page in the transaction of each."
             )
-        progress = self._checkpoint._begin(self._fetch)
+        progress = work.begin(self._fetch)
         progress.begin_pages(self._start)
         return progress
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from resumable.current_task import CurrentTask
 from resumable.errors import ConfigurationError
-from resumable.task import CurrentTask
 
 if TYPE_CHECKING:
-    from resumable.checkpoint.checkpoint import Checkpoint
+    from resumable.checkpoint.block import Block
 
 _log = logging.getLogger("resumable")
 
@@ -19,7 +19,7 @@ class Names:
 
     def __init__(self, attempt: Any) -> None:
         self._attempt = attempt
-        self._open: list[Checkpoint] = []
+        self._open: list[Block] = []
         self._completed: dict[str, tuple[Any, ...]] = {}
 
     @classmethod
@@ -30,9 +30,9 @@ class Names:
             names = vars(task.operator)["_resumable_names"] = cls(attempt)
         return names
 
-    def enter(self, checkpoint: Checkpoint) -> None:
+    def enter(self, block: Block) -> None:
         """Raises: ConfigurationError."""
-        name = checkpoint.name
+        name = block.name
         if any(other.name == name for other in self._open):
             raise ConfigurationError(
                 f"Checkpoint {name!r} is open already in this attempt. What is done is kept. Give this one a name of its own."
@@ -49,13 +49,13 @@ class Names:
                 "If this is other work, give it a name of its own",
                 name,
             )
-        self._open.append(checkpoint)
+        self._open.append(block)
 
-    def leave(self, checkpoint: Checkpoint) -> None:
-        if checkpoint in self._open:
-            self._open.remove(checkpoint)
-            if checkpoint._is_complete:
-                self._completed[checkpoint.name] = self._place()
+    def leave(self, block: Block) -> None:
+        if block in self._open:
+            self._open.remove(block)
+            if block.is_complete:
+                self._completed[block.name] = self._place()
 
     def _place(self) -> tuple[Any, ...]:
         return tuple((other.name, other.done) for other in self._open)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.identity import TaskIdentity
 from resumable.stores.object_storage import name_folder, see_folder, tidy, write_whole
 
@@ -15,13 +15,13 @@ class ObjectFolder:
 
     def __init__(self, base: str, task: TaskIdentity) -> None:
         digest = hashlib.sha256(repr((task.namespace, str(task))).encode()).hexdigest()[:20]
-        self._base = compat.object_storage_path()(base)
+        self._base = host.object_storage_path()(base)
         self._folder, self._task = self._base / "checkpoints" / digest, task
 
     @classmethod
     def configured(cls, task: TaskIdentity) -> ObjectFolder | None:
         """The folder, None if airflow.cfg names no place."""
-        base = compat.setting("store_path")
+        base = host.setting("store_path")
         return cls(base, task) if base else None
 
     def put(self, name: str, data: bytes) -> None:

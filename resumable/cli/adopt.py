@@ -8,12 +8,12 @@ import time
 import uuid
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.cli.live import all_live, require_readable, task_and_index
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
 from resumable.identity import Generation, TaskIdentity
-from resumable.lifecycle import JobState
-from resumable.record import JobHandle, JobRecord
+from resumable.jobs.decision import JobState
+from resumable.jobs.record import JobHandle, JobRecord
 
 STARTING = frozenset({"running", "queued", "restarting", "deferred"})
 """States in which a process may be about to submit, or waits for another job."""
@@ -21,7 +21,7 @@ STARTING = frozenset({"running", "queued", "restarting", "deferred"})
 
 def run(given: argparse.Namespace) -> int:
     require_readable()
-    beside = compat.beside()
+    beside = host.beside()
     instance = _instance(given.task, given.run)
     dag_id, run_id, task_id, map_index = instance.task
     before = next(
@@ -56,12 +56,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _namespace() -> str:
-    return compat.setting("namespace") or ""
+    return host.setting("namespace") or ""
 
 
 def _instance(task: str, run_id: str | None) -> Any:
     name, index = task_and_index(task)
-    found = compat.beside().instances(name, run_id, index)
+    found = host.beside().instances(name, run_id, index)
     if len(found) != 1:
         which = "has no task instance" if not found else f"has task instances in {len(found)} runs: say which, by --run"
         raise Refused(f"{task} {which}.")
@@ -74,19 +74,20 @@ def _operator(dag_id: str, task_id: str) -> tuple[Any, dict[str, Any]]:
     """The adapter of the task's operator, and how the record names it."""
     from resumable import adoption
 
-    task = compat.beside().operator_of(dag_id, task_id)
+    task = host.beside().operator_of(dag_id, task_id)
     if task is None:
         raise Refused(f"Airflow's database has no task {task_id} of a DAG {dag_id}.")
     ours = adoption.durable_class_of(task)
-    if ours is None or ours.reach_fields is None:
+    fields = None if ours is None else ours._resumable.service.reach_fields
+    if fields is None:
         raise Refused(f"{dag_id}.{task_id} is a {task.task_type}: no operator that reaches its job from here.")
-    values = {name: getattr(task, name, None) for name in ours.reach_fields}
+    values = {name: getattr(task, name, None) for name in fields}
     given = {name: value for name, value in values.items() if value is not None}
     if templated := [name for name, value in given.items() if isinstance(value, str) and "{{" in value]:
         raise Refused(f"{', '.join(templated)} of {dag_id}.{task_id} is a template: where its job runs is not known here.")
     path = adoption.path_of_class(ours)
     reach = {"operator": path, **given}
-    return ours._resumable_at_a_distance(reach), reach
+    return ours._resumable.service.of_record(ours, reach), reach
 
 
 def _handle(operator: Any, job: str) -> JobHandle:
@@ -97,7 +98,7 @@ def _handle(operator: Any, job: str) -> JobHandle:
     try:
         if isinstance(ids, dict | list):
             return JobHandle(operator.service, ids, operator.place())
-        return operator._resumable_handle_of(ids)  # type: ignore[no-any-return]
+        return operator.handle_of(ids)  # type: ignore[no-any-return]
     except (NotImplementedError, AttributeError):
         raise Refused(f'Give the ids of a job of {operator.service} as JSON, as `jobs --json` shows them under "job".') from None
     except ValueError as e:

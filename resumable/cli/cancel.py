@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 
-from resumable import compat
+from resumable import host
 from resumable.cli.jobs import look_at
 from resumable.cli.live import Live, all_live, one_of
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
-from resumable.lifecycle import JobState
-from resumable.record import Outcome
+from resumable.jobs.decision import JobState
+from resumable.jobs.record import Outcome
 
 LOOK = 5.0
 """Seconds between two looks at the job itself."""
@@ -36,7 +36,7 @@ def run(given: argparse.Namespace) -> int:
         raise Refused(f"{one.job} has ended ({one.state}): there is nothing to cancel.")
     if not confirmed(_question(one), yes=given.yes):
         return TROUBLE
-    who = compat.beside().user()
+    who = host.beside().user()
     if one.is_watched:
         _mark_failed(one)
         one = _wait(one, given.wait if one.kept.row.state in HELD else 0.0)
@@ -57,7 +57,7 @@ def _question(one: Live) -> str:
 
 def _mark_failed(one: Live) -> None:
     try:
-        compat.beside().mark_failed(one.kept.row.task)
+        host.beside().mark_failed(one.kept.row.task)
     except LookupError as e:
         raise Refused(f"{e}: it cannot be marked failed. Nothing was done. Mark it in the UI.") from e
     say(f"Marked failed: {one.task}, run {one.run_id}.")
@@ -88,7 +88,7 @@ def _has_stopped(one: Live) -> bool:
 def _close(one: Live, who: str) -> int:
     assert one.record is not None
     closed = one.record.ended(Outcome.CANCELLED, time.time(), f"by {who}, through its task")
-    if not compat.beside().write(one.kept, closed.to_json()):
+    if not host.beside().write(one.kept, closed.to_json()):
         raise Refused(f"{one.job} has stopped; its record has changed meanwhile: look again.")
     say(f"{one.job}: cancelled by its task.")
     return DONE
@@ -105,17 +105,17 @@ def _told(one: Live, who: str) -> int:
     """The task has dealt with its job: note who asked for it."""
     assert one.record is not None
     by = one.record.noting("cancelled by", time.time(), who)
-    compat.beside().write(one.kept, by.to_json())
+    host.beside().write(one.kept, by.to_json())
     say(f"{one.job}: {one.state}.")
     return DONE if one.record.outcome is not None else TROUBLE
 
 
 def _cancel(one: Live, who: str) -> int:
-    from resumable.sweep import Sweep
+    from resumable.cleanup.sweep import Sweep
 
     assert one.record is not None
     try:
-        how = Sweep(compat.beside().Records([one.kept]), who=who).stop(one.kept.row, one.record)
+        how = Sweep(host.beside().Records([one.kept]), who=who).stop(one.kept.row, one.record)
     except Exception as e:  # a service, or somebody's operator, may raise anything
         raise Refused(f"{one.job} was not cancelled: {e!r}. Stop it in {one.service}.") from e
     words = {

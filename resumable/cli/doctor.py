@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 
-from resumable import adoption, compat
+from resumable import adoption, host
 from resumable._extras import COVERED, _numbers
 from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
 from resumable.errors import ConfigurationError
@@ -59,9 +59,9 @@ def findings() -> list[Finding]:
 
 def _airflow() -> Iterator[Finding]:
     version = metadata.version("apache-airflow")
-    store = "a task state store" if compat.has_task_state() else "records in Variables"
+    store = "a task state store" if host.has_task_state() else "records in Variables"
     yield Finding(GOOD, "Airflow", f"{version}: {store}")
-    if not compat.has_task_state():
+    if not host.has_task_state():
         yield Finding(
             LOOK,
             "Airflow",
@@ -93,7 +93,7 @@ def _plugin() -> Iterator[Finding]:
         if (group, name) not in ours:
             missing = f"the entry point {group} is missing: {what} is not loaded"
             yield Finding(WRONG, "installation", missing, "Install the package anew")
-    if "resumable" not in compat.plugin_names():
+    if "resumable" not in host.plugin_names():
         unheard = "Airflow has not loaded it: a user's stop of a task that no process holds is not heard"
         yield Finding(WRONG, "plugin", unheard, "`airflow plugins` says why")
     else:
@@ -102,14 +102,14 @@ def _plugin() -> Iterator[Finding]:
 
 def _settings() -> Iterator[Finding]:
     options = get_provider_info()["config"]["resumable"]["options"]
-    for name in sorted(compat.configured_names() - set(options)):
+    for name in sorted(host.configured_names() - set(options)):
         yield Finding(WRONG, "settings", f"[resumable] {name} is no option", f"Options are {', '.join(sorted(options))}")
     for name, option in options.items():
-        value = compat.setting(name)
+        value = host.setting(name)
         if value is not None and value != option["default"]:
-            yield Finding(GOOD, "settings", f"{name} = {value} (from {compat.origin_of(name)})")
-    for name in compat.configured_policy():
-        if (value := compat.setting(name)) is not None:
+            yield Finding(GOOD, "settings", f"{name} = {value} (from {host.origin_of(name)})")
+    for name in host.configured_policy():
+        if (value := host.setting(name)) is not None:
             yield from _policy_value(name, value)
 
 
@@ -123,15 +123,15 @@ def _policy_value(name: str, value: str) -> Iterator[Finding]:
 
 def _store() -> Iterator[Finding]:
     try:
-        compat.require_store()
+        host.require_store()
     except ConfigurationError as e:
         yield Finding(WRONG, "store", str(e))
         return
-    if (where := compat.records_are_elsewhere()) is not None:
+    if (where := host.records_are_elsewhere()) is not None:
         yield Finding(LOOK, "store", where, f"{_KEPT_ELSEWHERE}: stops of tasks that no process holds are yours to see to")
     else:
         yield Finding(GOOD, "store", "Airflow's database, which all share")
-    path = compat.setting("store_path") or ""
+    path = host.setting("store_path") or ""
     if path and ("://" not in path or path.startswith("file://")):
         todo = "Mount the same folder everywhere, or give an object store, e.g. s3://aws_default@bucket/state"
         yield Finding(LOOK, "store", f"store_path = {path} is a folder of each machine", todo)
@@ -139,7 +139,7 @@ def _store() -> Iterator[Finding]:
 
 def _modules() -> Iterator[Finding]:
     for name in ("sweep_modules", "cleanup_modules"):
-        for module in (one.strip() for one in (compat.setting(name) or "").split(",") if one.strip()):
+        for module in (one.strip() for one in (host.setting(name) or "").split(",") if one.strip()):
             try:
                 importlib.import_module(module)
             except Exception as e:
@@ -148,19 +148,19 @@ def _modules() -> Iterator[Finding]:
 
 
 def _namespace() -> Iterator[Finding]:
-    if compat.setting("namespace") is None:
+    if host.setting("namespace") is None:
         what = "no namespace: another deployment that runs the same DAGs with the same run ids would be answered with these jobs"
         yield Finding(LOOK, "namespace", what, "Give each deployment one, if two of them meet in a workspace or an account")
 
 
 def _heartbeats() -> Iterator[Finding]:
     now = datetime.now(timezone.utc)
-    alive = {kind.replace("Job", "") for kind, _, at in compat.beside().heartbeats() if (now - at).total_seconds() < BEAT}
+    alive = {kind.replace("Job", "") for kind, _, at in host.beside().heartbeats() if (now - at).total_seconds() < BEAT}
     if "Scheduler" not in alive:
         yield Finding(WRONG, "scheduler", "none is alive", "Start one: `airflow scheduler`")
     if "Triggerer" not in alive:
-        deferred = sum(one.row.state == "deferred" for one in compat.beside().records())
-        defers = compat.airflow_setting("operators", "default_deferrable", "False").lower() in ("true", "1", "t")
+        deferred = sum(one.row.state == "deferred" for one in host.beside().records())
+        defers = host.airflow_setting("operators", "default_deferrable", "False").lower() in ("true", "1", "t")
         level = WRONG if deferred or defers else LOOK
         said = f"none is alive, and {deferred} tasks with a job are deferred" if deferred else "none is alive"
         yield Finding(level, "triggerer", said, "Start one: `airflow triggerer`. Deferred tasks stand still without")
@@ -169,33 +169,33 @@ def _heartbeats() -> Iterator[Finding]:
 
 
 def _pools() -> Iterator[Finding]:
-    loose = [name for name, counts in compat.beside().pools() if not counts and name != "default_pool"]
+    loose = [name for name, counts in host.beside().pools() if not counts and name != "default_pool"]
     if loose:
         what = f"{', '.join(loose)}: a deferred task frees its slot, so more jobs run than the pool has slots"
         yield Finding(LOOK, "pools", what, "Set include_deferred, if the pool is to limit jobs")
 
 
 def _grace() -> Iterator[Finding]:
-    executor = compat.airflow_setting("core", "executor", "")
+    executor = host.airflow_setting("core", "executor", "")
     if "Celery" in executor and os.environ.get("REMAP_SIGTERM") != "SIGQUIT":
         what = "REMAP_SIGTERM is not SIGQUIT in this environment: an evicted Celery worker tells its tasks nothing"
         todo = "Set REMAP_SIGTERM=SIGQUIT on the workers: their tasks are then handed back without a try"
         yield Finding(LOOK, "workers", what, todo)
-    beat = float(compat.airflow_setting("workers", "min_heartbeat_interval", "5"))
-    if compat.sweep_delay() < beat + 5:
-        delay = f"sweep_delay = {compat.sweep_delay():g}"
+    beat = float(host.airflow_setting("workers", "min_heartbeat_interval", "5"))
+    if host.sweep_delay() < beat + 5:
+        delay = f"sweep_delay = {host.sweep_delay():g}"
         what = f"{delay} is shorter than a task's own process may take to stop its job ({beat + 5:g} s)"
         yield Finding(WRONG, "grace periods", what, f"Give [resumable] sweep_delay at least {beat + 5:g}")
-    seconds = compat.killed_task_cleanup_time()
+    seconds = host.killed_task_cleanup_time()
     if seconds is not None and seconds < 30:
         what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
         yield Finding(WRONG, "grace periods", what, "Give it 60 again")
-    timeout = float(compat.airflow_setting("scheduler", "task_instance_heartbeat_timeout", "300"))
+    timeout = float(host.airflow_setting("scheduler", "task_instance_heartbeat_timeout", "300"))
     if timeout < 4 * beat:
         what = f"[scheduler] task_instance_heartbeat_timeout = {timeout:g}, less than four heartbeats: tasks at work are given up"
         yield Finding(WRONG, "grace periods", what, "Give it 300 again")
-    if compat.hand_back_seconds() < 30:
-        what = f"hand_back_seconds = {compat.hand_back_seconds():g}: a date that near may lose a race in the scheduler"
+    if host.hand_back_seconds() < 30:
+        what = f"hand_back_seconds = {host.hand_back_seconds():g}: a date that near may lose a race in the scheduler"
         yield Finding(LOOK, "grace periods", what, "Give it 60 again, unless tests need it")
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 
-from resumable import compat
+from resumable import host
 from resumable.cli.jobs import look_at
 from resumable.cli.live import Live, one_of
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
-from resumable.lifecycle import Certainty, JobState
+from resumable.jobs.decision import JobState, Recovery
 
 
 def run(given: argparse.Namespace) -> int:
     one = one_of(given.task, given.run)
     _check(one, says_there_is_none=given.no_job)
-    beside = compat.beside()
+    beside = host.beside()
     if one.record is None:
         what = f"The record of {one.task}, run {one.run_id}, cannot be read ({one.problem}). It is deleted."
         if not confirmed(what, yes=given.yes):
@@ -56,13 +56,13 @@ def _check(one: Live, *, says_there_is_none: bool) -> None:
 
 
 def _check_doubt(one: Live, says_there_is_none: bool) -> None:
-    from resumable.sweep import adapter_of
+    from resumable.cleanup.reach import adapter_of
 
     assert one.record is not None
     if says_there_is_none:
         return
     adapter = adapter_of(one.record.reach)
-    hint = "A clear looks it up by its token." if adapter is not None and adapter.certainty is Certainty.FIND else ""
+    hint = "A clear looks it up by its token." if adapter is not None and adapter.recovery is Recovery.LOOK_UP else ""
     raise Refused(
         f"Its submit was not answered: a job with token {one.record.token} may run in {one.service}. Look there; if there is "
         f"none, give --no-job. {hint}".rstrip()

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.cli import live as records
 from resumable.cli.links import link_of
 from resumable.cli.live import Live
 from resumable.cli.output import DONE, TROUBLE, duration, print_json, print_table, say
-from resumable.lifecycle import Observation
-from resumable.remote import JobAdapter, Remote
+from resumable.jobs.decision import Observation
+from resumable.jobs.remote import JobAdapter, Remote
 
 COLUMNS = ("task", "run", "service", "job", "state", "age", "try", "attempt", "watched by", "link")
 
@@ -70,7 +70,7 @@ def look(chosen: Sequence[Live]) -> None:
     by_reach: dict[str, list[Live]] = {}
     for one in chosen:
         if one.record is not None and one.record.handle is not None:
-            reach = json.dumps([one.record.reach, compat.team_of(one.kept.row.dag_id)], sort_keys=True, default=repr)
+            reach = json.dumps([one.record.reach, host.team_of(one.kept.row.dag_id)], sort_keys=True, default=repr)
             by_reach.setdefault(reach, []).append(one)
     with ThreadPoolExecutor(LOOKERS) as pool:
         list(pool.map(_look_through_one, by_reach.values()))
@@ -98,10 +98,10 @@ def _look_through_one(chosen: Sequence[Live]) -> None:
 
 @contextmanager
 def _adapter(one: Live) -> Iterator[JobAdapter | None]:
-    from resumable.sweep import _connection_names, adapter_of
+    from resumable.cleanup.reach import adapter_of, connection_names
 
     reach = one.record.reach if one.record else None
-    with compat.connections_of(one.kept.row.dag_id, _connection_names(reach)):
+    with host.connections_of(one.kept.row.dag_id, connection_names(reach)):
         adapter = adapter_of(reach)
         if adapter is None:
             one.seen = "no way to it from here"
@@ -119,4 +119,4 @@ def _observed(adapter: JobAdapter, one: Live) -> Observation:
     assert one.record is not None
     assert one.record.handle is not None
     remote = Remote(adapter, log=logging.getLogger("resumable"), clock=time.time, sleep=time.sleep)
-    return remote.elsewhere(one.record) or adapter.observe(one.record.handle)
+    return remote.location_mismatch(one.record) or adapter.observe(one.record.handle)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from resumable.record import JobHandle
+from resumable.jobs.record import JobHandle
 
 _Page = Callable[[Mapping[str, Any], str], str | None]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from resumable import compat
+from resumable import host
 from resumable.cli.links import link_of
 from resumable.cli.output import Refused, Unreadable
 from resumable.errors import RecordError
-from resumable.record import JobRecord, Outcome
+from resumable.jobs.record import JobRecord, Outcome
 
 if TYPE_CHECKING:
-    from resumable.compat._beside import Kept
+    from resumable.host._beside import Kept
 
 NOT_WAITED_FOR = "the task does not wait for it"
 
@@ -163,12 +163,12 @@ def all_live(
     The records in Airflow's own stores; of those that are open, or of all.
 
     Args:
-        task: see `resumable.compat._beside.records`.
+        task: see `resumable.host._beside.records`.
         run_id: the same.
         only_open: the same.
         in_short: for a list, which may be long: without what takes most of the reading. Never write such a record.
     """
-    for kept in compat.beside().records(task, run_id, only_open=only_open):
+    for kept in host.beside().records(task, run_id, only_open=only_open):
         one = live(kept, in_short=in_short)
         if one.is_open or not only_open:
             yield one
@@ -191,7 +191,7 @@ def require_readable() -> None:
     Raises:
         Unreadable: records are kept where the command cannot read; an empty list would be taken for an answer.
     """
-    if (where := compat.records_are_elsewhere()) is not None:
+    if (where := host.records_are_elsewhere()) is not None:
         raise Unreadable(f"{where}: the command cannot read the records there. Nothing is known of them here, nothing was done.")
 
 

@@ -174,9 +174,9 @@ def call(path: str, given: argparse.Namespace) -> int:
     _be_quiet()
     try:
         with answers_apart():
-            from resumable import compat
+            from resumable import host
 
-            compat.be_a_server()
+            host.be_a_server()
             module, _, name = path.partition(":")
             found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"resumable.cli.{module}"), name)
             return found(given)

@@ -7,14 +7,14 @@ import uuid
 from datetime import datetime, timezone
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, print_json, print_table, say
-from resumable.intervals import ValueType
 from resumable.watermark import KEY
+from resumable.watermark.values import ValueType
 
 
 def show(given: argparse.Namespace) -> int:
-    found = [mark for mark in compat.beside().marks(KEY) if given.name is None or given.name in str(mark)]
+    found = [mark for mark in host.beside().marks(KEY) if given.name is None or given.name in str(mark)]
     if given.json:
         print_json([{"name": str(mark), "whose": mark.whose, "value": mark.value} for mark in found])
         return DONE
@@ -41,7 +41,7 @@ def set_(given: argparse.Namespace) -> int:
     )
     if not confirmed(what, yes=given.yes):
         return TROUBLE
-    by = f"{compat.beside().user()} at {datetime.now(timezone.utc).isoformat(timespec='seconds')}"
+    by = f"{host.beside().user()} at {datetime.now(timezone.utc).isoformat(timespec='seconds')}"
     changed = {**mark.value, "mark": value, "proposed": [], "owner": uuid.uuid4().hex[:12], "set_by": by}
     return _write(mark, changed)
 
@@ -54,7 +54,7 @@ def reset(given: argparse.Namespace) -> int:
 
 
 def _one(name: str) -> Any:
-    found = [mark for mark in compat.beside().marks(KEY) if str(mark) == name]
+    found = [mark for mark in host.beside().marks(KEY) if str(mark) == name]
     if len(found) != 1:
         raise Refused(f"There is no mark {name!r}. `mark show` has the names.")
     return found[0]
@@ -73,7 +73,7 @@ def _of_type(names: Any, text: str) -> Any:
 
 
 def _write(mark: Any, value: Any) -> int:
-    if not compat.beside().write_mark(mark, value):
+    if not host.beside().write_mark(mark, value):
         raise Refused(f"{mark} has moved meanwhile. Nothing was done; look again.")
     say("Done.")
     return DONE

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from resumable import adoption, compat
+from resumable import adoption, host
 from resumable.cli import live as records
 from resumable.cli.output import DONE, TROUBLE, Refused, duration, print_json, print_table, say
-from resumable.mixin import DurableBase
+from resumable.jobs.operator import is_durable_class
 
 ADOPTED, STAYS, OURS, CANNOT = "adopted", "stays", "durable already", "cannot be adopted"
 
@@ -37,7 +37,7 @@ def _forth(given: argparse.Namespace) -> int:
     if not wanted.names:
         raise Refused("Nothing is to be adopted: airflow.cfg has no [resumable] adopt, and --adopt was not given.")
     with adoption.suspended():
-        bag = compat.dag_bag(given.folder)
+        bag = host.dag_bag(given.folder)
     lines = [line for dag in bag.dags.values() for task in dag.tasks if (line := line_of(task, wanted)) is not None]
     lines.sort(key=lambda line: (line.dag_id, line.task_id))
     counts = Counter(line.what for line in lines)
@@ -53,14 +53,14 @@ def _forth(given: argparse.Namespace) -> int:
 
 def line_of(task: Any, wanted: adoption.Choice) -> Line | None:
     """What becomes of a task; None if its operator has nothing to do with ours."""
-    cls: Any = task.operator_class if compat.is_mapped(task) else type(task)
+    cls: Any = task.operator_class if host.is_mapped(task) else type(task)
     is_of_file = cls.__module__.startswith("unusual_prefix_")  # Airflow's name for the module of a DAG file
     named = cls.__qualname__ if is_of_file else f"{cls.__module__}.{cls.__qualname__}"
 
     def line(what: str, why: str) -> Line:
         return Line(task.dag.dag_id, task.task_id, named, what, why)
 
-    if issubclass(cls, DurableBase):
+    if is_durable_class(cls):
         return line(OURS, "the DAG names the durable operator itself")
     provider = next((one for one in cls.__mro__ if adoption.durable_class(one) is not None), None)
     if provider is None:
@@ -93,7 +93,7 @@ def _back(given: argparse.Namespace) -> int:
             ((one.task, one.run_id, one.service, one.job, one.state, duration(one.age), one.watcher) for one in found),
         )
     if not given.json:
-        is_first = adoption.takes_new() and compat.setting("adopt") is not None
+        is_first = adoption.takes_new() and host.setting("adopt") is not None
         step = "First set [resumable] adopt_new = false, so that no other task becomes durable. " if is_first else ""
         left = f"{len(found)} jobs of adopted tasks are in flight: take the adopt line away when there are none."
         say(step + (left if found else "No job of an adopted task is in flight: the adopt line may go."))
@@ -106,7 +106,7 @@ def in_flight() -> Iterator[records.Live]:
     for one in records.all_live(in_short=True):
         name = (one.kept.row.dag_id, one.kept.row.task_id)
         if name not in known:
-            task = compat.beside().operator_of(*name)
+            task = host.beside().operator_of(*name)
             known[name] = task is None or str(getattr(task, "_task_module", "")).startswith("airflow.providers.")
         if known[name] and (one.is_watched or one.is_orphan):
             yield one

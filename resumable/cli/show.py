@@ -7,13 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.cli.links import link_of
 from resumable.cli.live import Live, one_of
 from resumable.cli.output import DONE, duration, print_json, print_table, say
-from resumable.lifecycle import (
-    Certainty,
-    Claim,
+from resumable.jobs.decision import (
+    AttemptFacts,
     Conclude,
     Decision,
     Deliver,
@@ -22,13 +21,14 @@ from resumable.lifecycle import (
     Look,
     Observation,
     Reattach,
+    Recovery,
     Refuse,
     Restart,
     Submit,
     decide,
 )
+from resumable.jobs.record import JobRecord
 from resumable.policy import ResumePolicy
-from resumable.record import JobRecord
 
 
 def run(given: argparse.Namespace) -> int:
@@ -78,10 +78,11 @@ def next_attempt(one: Live) -> list[str]:
     record = one.record
     if record is None:
         return ["fails: the record cannot be read. `forget` takes it away, when you have made sure that no job of it runs."]
-    policy = compat.resolved_policy(ResumePolicy())
-    claim = Claim(record.generation, record.spec, _certainty(record), record.left is None, try_number=record.try_number + 1)
+    policy = host.resolved_policy(ResumePolicy())
+    waits = record.left is None
+    facts = AttemptFacts(record.generation, record.spec, _recovery(record), waits, try_number=record.try_number + 1)
     if record.outcome is not None or record.in_doubt:
-        return [_in_words(decide(record, None, policy, claim), record)]
+        return [_in_words(decide(record, None, policy, facts), record)]
     lines = []
     for state, words in (
         (JobState.ACTIVE, "if the job runs"),
@@ -89,20 +90,20 @@ def next_attempt(one: Live) -> list[str]:
         (JobState.FAILED, "if it has failed"),
         (JobState.GONE, "if the service no longer knows it"),
     ):
-        lines.append(f"{words}: {_in_words(decide(record, Observation(state), policy, claim), record)}")
-    cleared = replace(claim, generation=replace(record.generation, max_tries=record.generation.max_tries + 1))
+        lines.append(f"{words}: {_in_words(decide(record, Observation(state), policy, facts), record)}")
+    cleared = replace(facts, generation=replace(record.generation, max_tries=record.generation.max_tries + 1))
     lines.append(f"after a clear, if it runs: {_in_words(decide(record, Observation(JobState.ACTIVE), policy, cleared), record)}")
     return lines
 
 
-def _certainty(record: JobRecord) -> Certainty:
-    from resumable.sweep import adapter_of
+def _recovery(record: JobRecord) -> Recovery:
+    from resumable.cleanup.reach import adapter_of
 
     try:
         adapter = adapter_of(record.reach)
     except Exception:  # somebody's operator may raise anything
         adapter = None
-    return Certainty.NONE if adapter is None else adapter.certainty
+    return Recovery.MANUAL if adapter is None else adapter.recovery
 
 
 def _in_words(decision: Decision, record: JobRecord) -> str:
@@ -126,4 +127,3 @@ def _in_words(decision: Decision, record: JobRecord) -> str:
             return "looks at the job first"
         case _:
             return str(decision)
-

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from resumable import compat, maintenance, sweep
+from resumable import host
+from resumable.cleanup import sweep
+from resumable.cleanup import variables as maintenance
 from resumable.cli.output import DONE, TROUBLE
 
 
 def run(given: argparse.Namespace) -> int:
     status = DONE
-    if compat.has_task_state() and compat.records_are_elsewhere() is None:
+    if host.has_task_state() and host.records_are_elsewhere() is None:
         by_user = [argument for task in given.ended_by_user for argument in ("--ended-by-user", *task)]
         status = sweep.main([*(["--dry-run"] if given.dry_run else []), *by_user])
     tidied = maintenance.main(["--dry-run"] if given.dry_run else [])

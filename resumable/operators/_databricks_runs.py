@@ -1,4 +1,7 @@
-"""What the Databricks operators that start a job run have in common: class B, the service's own idempotency token.
+"""
+What the Databricks operators that start a job run have in common.
+
+Recovery: repeat by token, the service's own idempotency token.
 
 Facts on the service: an existing ``idempotency_token`` is answered with the run that it started, whatever that run's state,
 and "guarantees that exactly one run is launched" (Jobs API, runs/submit and run-now; at most 64 characters). If that run was
@@ -10,23 +13,27 @@ ENDPOINT_NOT_FOUND, a workspace that is not there, a proxy's page are 404 as wel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tenacity import RetryCallState, retry_if_exception_type
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
-from resumable.lifecycle import Certainty, JobState, Observation
-from resumable.record import JobHandle
-from resumable.rejection import proves_nothing_made
-from resumable.replay import ReplayMixin
-from resumable.triggers import StopGuard
+from resumable.helpers import replaced
+from resumable.jobs.decision import JobState, Observation, Recovery
+from resumable.jobs.hook_call import HookCall
+from resumable.jobs.record import JobHandle
+from resumable.jobs.rejection import proves_nothing_made
+from resumable.stop.triggers import StopGuard
 
 with provider_import("databricks"):
+    from airflow.providers.databricks.hooks.databricks import DatabricksHook
     from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _ACTIVE = frozenset({"PENDING", "QUEUED", "RUNNING", "TERMINATING", "BLOCKED", "WAITING_FOR_RETRY"})
 _ENDED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
@@ -41,72 +48,56 @@ class ResumableDatabricksExecutionTrigger(StopGuard, DatabricksExecutionTrigger)
     """The provider's trigger, which cancels the run only if a user has ended the task."""
 
 
-class DatabricksRunReplay(ReplayMixin):
-    """The seam of every operator that starts a job run: the bound submit method of its cached hook."""
+class DatabricksCall(HookCall):
+    """What every job of the workspace that a connection names has in common."""
 
-    service = "databricks"
-    certainty = Certainty.RESEND
-    doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
-    window = "none known, as long as the service honours the token"
-    wait_argument = "wait_for_termination"
     hook_name = "_hook"
+    wait_argument = "wait_for_termination"
     reach_fields: ClassVar[tuple[str, ...]] = ("databricks_conn_id",)
-    databricks_retry_args: Any = None
-    caller = "Resumable"
-    submit_method: ClassVar[str]
+    request_argument = "json"
 
-    if TYPE_CHECKING:  # of the provider's operator
-        _hook: Any
-        submit_job: Callable[[Any], Any]
-        poll_until_complete: Callable[[Any, Any], Any]
-        get_job_result: Callable[[Any, Any], Any]
+    @classmethod
+    def of_record(cls, operator: Any, connection: Mapping[str, Any]) -> Self:
+        made = super().of_record(operator, connection)
+        made._own_hook = DatabricksHook(made.operator.databricks_conn_id, caller="Resumable")
+        return made
 
     def place(self) -> Mapping[str, str]:
-        return {"workspace": str(self._hook.host)}
+        return {"workspace": str(self.hook.host)}
+
+    def is_rejection(self, error: BaseException) -> bool:
+        return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
+
+    def is_expired(self, error: BaseException) -> bool:
+        return bool(EXPIRED.search(str(error)))
+
+
+class DatabricksRun(DatabricksCall):
+    """A job run: the bound submit method of the operator's hook."""
+
+    service = "databricks"
+    recovery = Recovery.REPEAT
+    doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
+    window = "none known, as long as the service honours the token"
+    look_methods = ("get_run",)
+
+    def add_token(self, arguments: dict[str, Any], token: str) -> None:
+        arguments["idempotency_token"] = token
+
+    def own_token(self, arguments: Mapping[str, Any]) -> str | None:
+        own = arguments.get("idempotency_token") or None
+        if own:
+            self.log.warning(
+                "resumable: idempotency_token=%r is yours. It keeps crashes from starting a second run, but a retry after a "
+                "failed run, or a clear, is answered with the old run. Leave it unset to get a token per submission.",
+                own,
+            )
+        return own
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        ours = {self.submit_method: self._resumable_submitter(attempt), "get_run": self._resumable_looker(attempt)}
-        replaced = {**ours, **self._resumable_guards(attempt)}
-        own = self._hook.__dict__
-        own.update(replaced)
-        try:
-            yield
-        finally:
-            for name in replaced:
-                own.pop(name, None)
-
-    def _resumable_guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:  # noqa: ARG002
-        """Other methods of the hook that must not do their work on a reattachment."""
-        return {}
-
-    def _resumable_submitter(self, attempt: Attempt) -> Callable[[dict[str, Any]], int]:
-        send = getattr(self._hook, self.submit_method)
-
-        def submit(json: dict[str, Any]) -> int:
-            if attempt.handle is not None:
-                return run_id_of(attempt.handle)
-            own = json.get("idempotency_token") or None
-            if own:
-                self.log.warning(
-                    "resumable: idempotency_token=%r is yours. It keeps crashes from starting a second run, but a retry after a "
-                    "failed run, or a clear, is answered with the old run. Leave it unset to get a token per submission.",
-                    own,
-                )
-            token, sent = attempt.intend(json, token=own)
-            with self._resumable_noting_losses(attempt):
-                run_id = send({**sent, "idempotency_token": token})
-            attempt.submitted(self._resumable_handle(run_id, sent))
-            if attempt.handle is None:
-                raise RuntimeError("a submit without a handle: a bug in resumable")
-            return run_id_of(attempt.handle)
-
-        return submit
-
-    @contextmanager
-    def _resumable_noting_losses(self, attempt: Attempt) -> Iterator[None]:
+    def sending(self) -> Iterator[None]:
         """The hook repeats a POST by itself: the answer to the last one says nothing of those before."""
-        hook, asked = self._hook, self._hook.retry_args
+        asked, attempt = self.hook.retry_args, self.attempt
         is_repeated = asked.get("retry") or retry_if_exception_type()
 
         def note(sent: RetryCallState) -> bool:
@@ -115,49 +106,36 @@ class DatabricksRunReplay(ReplayMixin):
                 attempt.perhaps_made()
             return bool(is_repeated(sent))
 
-        hook.retry_args = {**asked, "retry": note}
-        try:
+        with replaced(self.hook, retry_args={**asked, "retry": note}):
             yield
-        finally:
-            hook.retry_args = asked
 
-    def _resumable_looker(self, attempt: Attempt) -> Callable[[int], dict[str, Any]]:
-        look: Callable[[int], dict[str, Any]] = self._hook.get_run
-
-        def get_run(run_id: int) -> dict[str, Any]:
-            self.refuse_unseen(attempt)
-            attempt.flush()
-            return look(run_id)
-
-        return get_run
-
-    def _resumable_handle(self, run_id: Any, json: Mapping[str, Any]) -> JobHandle:
-        if isinstance(run_id, bool) or not isinstance(run_id, int):
+    def ids_of(self, answer: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(answer, bool) or not isinstance(answer, int):
             raise InvalidAnswerError(
-                f"Databricks answered the submit with run_id={run_id!r}, which is no run's id. A run may be active: look for it "
+                f"Databricks answered the submit with run_id={answer!r}, which is no run's id. A run may be active: look for it "
                 "in the workspace.",
                 next_try="asks again with the same token",
             )
-        ids = {"run_id": run_id}
-        if job_id := json.get("job_id"):
-            ids["job_id"] = job_id
-        return JobHandle(self.service, ids, self.place())
+        job_id = arguments.get("job_id")
+        return {"run_id": answer, "job_id": job_id} if job_id else {"run_id": answer}
 
-    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
-        return self._resumable_handle(int(external_id), {})
+    def answer_of(self, handle: JobHandle) -> int:
+        return run_id_of(handle)
+
+    def handle_of(self, external_id: Any) -> JobHandle:
+        return self.handle(self.ids_of(int(external_id), {}))
 
     def observe(self, handle: JobHandle) -> Observation:
         try:
-            state = self._hook.get_run(run_id_of(handle))["state"]
+            state = self.hook.get_run(run_id_of(handle))["state"]
         except Exception as e:
             if is_missing(e, "run", run_id_of(handle)):
                 return Observation(JobState.GONE, str(e))
             raise
-        life, result = state.get("life_cycle_state"), state.get("result_state") or ""
-        return Observation(job_state_of(life, result), f"{life} {result}".strip())
+        return observation_of(state)
 
     def cancel(self, handle: JobHandle) -> None:
-        self._hook.cancel_run(run_id_of(handle))
+        self.hook.cancel_run(run_id_of(handle))
 
     def is_stopping(self, seen: Observation) -> bool:
         """Whether a run that was told to stop is seen to; a run cancels asynchronously (Jobs API)."""
@@ -166,23 +144,9 @@ class DatabricksRunReplay(ReplayMixin):
     def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
         return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1])
 
-    def is_rejection(self, error: BaseException) -> bool:
-        return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
-
-    def is_expired(self, error: BaseException) -> bool:
-        return bool(EXPIRED.search(str(error)))
-
-    def _resumable_is_token_spent(self, error: BaseException) -> bool:
+    def is_token_spent(self, error: BaseException) -> bool:
         """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""
         return self.is_rejection(error) and bool(_SPENT.search(str(error)))
-
-    def execute_resumable(self, context: Any) -> Any:
-        """What newer providers' ``execute`` calls when it does not defer; their own durability is not needed under ours."""
-        if not self._resumable_is_durable:
-            return super().execute_resumable(context)  # type: ignore[misc]
-        run_id = self.submit_job(context)
-        self.poll_until_complete(run_id, context)
-        return self.get_job_result(run_id, context)
 
 
 def is_missing(error: Exception, what: str, key: object) -> bool:
@@ -206,6 +170,12 @@ def run_id_of(handle: JobHandle) -> int:
             "task instance."
         )
     return run_id
+
+
+def observation_of(state: Mapping[str, Any]) -> Observation:
+    """What the ``state`` of a run, or of one of its tasks, says."""
+    life, result = state.get("life_cycle_state"), state.get("result_state") or ""
+    return Observation(job_state_of(life, result), f"{life} {result}".strip())
 
 
 def job_state_of(life: str | None, result: str) -> JobState:

@@ -1,4 +1,7 @@
-"""Databricks SQL statements that survive their worker: class C. The service knows no token, so the statement carries a mark.
+"""
+Databricks SQL statements that survive their worker.
+
+Recovery: look up. The service knows no token, so the statement carries a mark.
 
 Facts on the service (Statement Execution API and Query History API references): a statement is closed if nobody asks for its
 state for 15 minutes; CLOSED means that it was executed and its result is no longer kept; the history of a warehouse gives the
@@ -12,25 +15,25 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tenacity import stop_after_attempt
 
 from resumable._extras import provider_import
-from resumable.adapters import HookReplay
-from resumable.attempt import Attempt
 from resumable.errors import InvalidAnswerError, RecordError
-from resumable.lifecycle import Certainty, JobState, Observation
-from resumable.record import JobHandle, JobRecord
-from resumable.rejection import proves_nothing_made
-from resumable.triggers import StopGuard
+from resumable.helpers import replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import JobState, Observation, Recovery
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle, JobRecord
+from resumable.stop.triggers import StopGuard
 
 with provider_import("databricks"):
     from airflow.providers.databricks.hooks.databricks import SQLStatementState
     from airflow.providers.databricks.operators.databricks import DatabricksSQLStatementsOperator
     from airflow.providers.databricks.triggers.databricks import DatabricksSQLStatementExecutionTrigger
 
-    from resumable.operators._databricks_runs import EXPIRED, REFUSED, is_missing
+    from resumable.operators._databricks_runs import DatabricksCall, is_missing
 
 HISTORY = ("GET", "2.0/sql/history/queries")
 PAGE = 100
@@ -66,50 +69,28 @@ class ResumableDatabricksSQLStatementExecutionTrigger(StopGuard, DatabricksSQLSt
         self.hook.__dict__["a_get_sql_statement_state"] = look_and_translate
 
 
-class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatementsOperator):
-    """
-    `DatabricksSQLStatementsOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The statement goes out once, with a comment before it, ``/* resumable:… */``, by which one whose answer was lost is found
-    again in the warehouse's query history. ``timeout`` counts from the submission, over all attempts. A statement that nobody
-    asked after for 15 minutes is closed by the service: it was executed, and the task succeeds.
-    """
+class SqlStatement(DatabricksCall):
+    """One execution of a statement."""
 
     service = "databricks-sql"
-    certainty = Certainty.FIND
+    recovery = Recovery.LOOK_UP
     settle = 60.0
     doubt = "the token is in a comment of the statement and is looked up in the query history"
     window = "the submit gets there, or the history shows it, later than 60 seconds after it was sent or its answer was lost"
-    hook_name = "_hook"
     submit_method = "post_sql_statement"
     look_methods = ("get_sql_statement_state",)
-    wait_argument = "wait_for_termination"
-    reach_fields = ("databricks_conn_id",)
-    databricks_retry_args: Any = None
-    spec_fields = ("statement", "warehouse_id", "catalog", "schema", "parameters", "query_tags")
 
-    if TYPE_CHECKING:  # of the provider's operator
-        _hook: Any
-        timeout: float
+    def lookup_hints(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"warehouse": str(arguments["warehouse_id"])}
 
-    def place(self) -> Mapping[str, str]:
-        return {"workspace": str(self._hook.host)}
-
-    def where(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"warehouse": str(arguments["json"]["warehouse_id"])}
-
-    def stamp(self, arguments: dict[str, Any], token: str) -> None:
-        arguments["json"]["statement"] = f"/* resumable:{token} */ {arguments['json']['statement']}"
+    def add_token(self, arguments: dict[str, Any], token: str) -> None:
+        arguments["statement"] = f"/* resumable:{token} */ {arguments['statement']}"
 
     @contextmanager
     def sending(self) -> Iterator[None]:
         """The hook repeats a POST on time-outs and 5xx, which makes a second statement."""
-        hook, asked = self._hook, self._hook.retry_args
-        hook.retry_args = {**asked, "stop": stop_after_attempt(1)}
-        try:
+        with replaced(self.hook, retry_args={**self.hook.retry_args, "stop": stop_after_attempt(1)}):
             yield
-        finally:
-            hook.retry_args = asked
 
     def ids_of(self, answer: Any, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002
         if isinstance(answer, str) and answer:
@@ -121,16 +102,13 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
         )
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        asked = self.timeout
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        asked = left = self.operator.timeout
         if attempt.handle is not None and attempt.record is not None:
             began = attempt.record.submitted_at or attempt.record.intended_at
-            self.timeout = max(SHORTEST_WAIT, began + asked - time.time())
-        try:
-            with super().seam(attempt):
-                yield
-        finally:
-            self.timeout = asked
+            left = max(SHORTEST_WAIT, began + asked - time.time())
+        with replaced(self.operator, timeout=left), super().intercept(attempt):
+            yield
 
     def replacements(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
         ours = super().replacements(attempt)
@@ -139,7 +117,7 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
 
     def observe(self, handle: JobHandle) -> Observation:
         try:
-            answer = self._hook._do_api_call(("GET", f"2.0/sql/statements/{_statement_id(handle)}"))
+            answer = self.hook._do_api_call(("GET", f"2.0/sql/statements/{_statement_id(handle)}"))
         except Exception as e:
             if is_missing(e, "statement", _statement_id(handle)):
                 return Observation(JobState.GONE, str(e))
@@ -150,37 +128,44 @@ class ResumableDatabricksSQLStatementsOperator(HookReplay, DatabricksSQLStatemen
     def find(self, record: JobRecord) -> JobHandle | None:
         found = [
             query["query_id"]
-            for query in self._resumable_history(record.place["warehouse"], since=record.intended_at - CLOCK_SKEW)
+            for query in self._history(record.place["warehouse"], since=record.intended_at - CLOCK_SKEW)
             if (mark := _MARK.match(query.get("query_text") or "")) and mark[1] == record.token
         ]
         if len(found) > 1:
             raise RuntimeError(f"{len(found)} statements carry the mark {record.token}: {found}")
         return JobHandle(self.service, found[0], self.place()) if found else None
 
-    def _resumable_history(self, warehouse: str, since: float) -> Iterator[Mapping[str, Any]]:
+    def _history(self, warehouse: str, since: float) -> Iterator[Mapping[str, Any]]:
         asked: dict[str, Any] = {
             "filter_by.warehouse_ids": warehouse,
             "filter_by.query_start_time_range.start_time_ms": int(since * 1000),
             "max_results": PAGE,
         }
         while True:
-            page = self._hook._do_api_call(HISTORY, asked)
+            page = self.hook._do_api_call(HISTORY, asked)
             yield from page.get("res") or []
             if not page.get("has_next_page") or not page.get("next_page_token"):
                 return
             asked = {**asked, "page_token": page["next_page_token"]}
 
     def cancel(self, handle: JobHandle) -> None:
-        self._hook.cancel_sql_statement(_statement_id(handle))
+        self.hook.cancel_sql_statement(_statement_id(handle))
 
     def trigger(self, theirs: Any) -> ResumableDatabricksSQLStatementExecutionTrigger:
         return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1])
 
-    def is_expired(self, error: BaseException) -> bool:
-        return bool(EXPIRED.search(str(error)))
 
-    def is_rejection(self, error: BaseException) -> bool:
-        return bool(REFUSED.search(str(error))) or proves_nothing_made(error)
+@durable_operator(SqlStatement)
+class ResumableDatabricksSQLStatementsOperator(DatabricksSQLStatementsOperator):
+    """
+    `DatabricksSQLStatementsOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The statement goes out once, with a comment before it, ``/* resumable:… */``, by which one whose answer was lost is found
+    again in the warehouse's query history. ``timeout`` counts from the submission, over all attempts. A statement that nobody
+    asked after for 15 minutes is closed by the service: it was executed, and the task succeeds.
+    """
+
+    spec_fields = ("statement", "warehouse_id", "catalog", "schema", "parameters", "query_tags")
 
 
 def _statement_id(handle: JobHandle) -> str:

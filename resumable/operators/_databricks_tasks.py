@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.lifecycle import Observation, Reattach
-from resumable.policy import OnClear
-from resumable.record import JobHandle, JobRecord
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Observation, Reattach
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle, JobRecord
+from resumable.policy import OnClear, ResumePolicy
 from resumable.stores.base import RecordStore
 from resumable.stores.memory import MemoryStore
 
 with provider_import("databricks"):
     from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator, DatabricksTaskOperator
 
-    from resumable.operators._databricks_runs import DatabricksRunReplay, job_state_of
+    from resumable.operators._databricks_runs import DatabricksRun, observation_of
 
 _CLUSTER = ("existing_cluster_id", "job_cluster_key", "new_cluster")
 _RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
 
 
-class DatabricksTaskReplay(DatabricksRunReplay):
+class TaskRun(DatabricksRun):
     """
     Outside of a workflow: a run of its own, submitted once.
 
@@ -36,42 +37,34 @@ class DatabricksTaskReplay(DatabricksRunReplay):
 
     submit_method = "submit_run"
 
-    if TYPE_CHECKING:  # of the provider's operator
-        databricks_conn_id: str
-        databricks_task_key: str
-        workflow_run_metadata: Any
-        upstream_task_ids: set[str]
-        _databricks_workflow_task_group: Any
+    def __init__(self, operator: Any) -> None:
+        super().__init__(operator)
+        self._is_member = getattr(operator, "_databricks_workflow_task_group", None) is not None
 
-    @property
-    def _resumable_is_member(self) -> bool:
-        return self._databricks_workflow_task_group is not None
+    def begin(self) -> None:
+        if not self._is_member:
+            return
+        operator = self.operator
+        if not operator.workflow_run_metadata:
+            launch = next(task_id for task_id in operator.upstream_task_ids if task_id.endswith(".launch"))
+            operator.workflow_run_metadata = self.run.context["ti"].xcom_pull(task_ids=launch)
+        operator.databricks_conn_id = operator.workflow_run_metadata["conn_id"]
 
-    def execute(self, context: Any, **_: Any) -> Any:
-        if self._resumable_is_durable and self._resumable_is_member:
-            if not self.workflow_run_metadata:
-                launch = next(task_id for task_id in self.upstream_task_ids if task_id.endswith(".launch"))
-                self.workflow_run_metadata = context["ti"].xcom_pull(task_ids=launch)
-            self.databricks_conn_id = self.workflow_run_metadata["conn_id"]
-        return super().execute(context)
+    def records(self) -> RecordStore | None:
+        return RecordStore(MemoryStore()) if self._is_member else None
 
-    def _resumable_records(self, context: Any) -> RecordStore:
-        return RecordStore(MemoryStore()) if self._resumable_is_member else super()._resumable_records(context)
+    def policy_of(self, policy: ResumePolicy) -> ResumePolicy:
+        return replace(policy, on_clear=OnClear.REATTACH) if self._is_member else policy
 
-    def _resumable_new_attempt(self, context: Any) -> Attempt:
-        attempt = super()._resumable_new_attempt(context)
-        if self._resumable_is_member:
-            attempt.policy = replace(attempt.policy, on_clear=OnClear.REATTACH)
-        return attempt
+    def execute(self, theirs: Callable[[], Any]) -> Any:
+        if self._is_member and self.attempt.handle is None:
+            self._watch(self.attempt)
+        return super().execute(theirs)
 
-    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        if self._resumable_is_member and attempt.handle is None:
-            self._resumable_watch(attempt)
-        return super()._resumable_execute_through_seam(context, attempt)
-
-    def _resumable_watch(self, attempt: Attempt) -> None:
-        ids = {"run_id": self.workflow_run_metadata["run_id"], "task": self.databricks_task_key}
-        handle, now = JobHandle(self.service, ids, self.place()), time.time()
+    def _watch(self, attempt: Attempt) -> None:
+        operator = self.operator
+        ids = {"run_id": operator.workflow_run_metadata["run_id"], "task": operator.databricks_task_key}
+        handle, now = self.handle(ids), time.time()
         attempt.record = JobRecord(
             service=self.service,
             token="",
@@ -86,29 +79,26 @@ class DatabricksTaskReplay(DatabricksRunReplay):
         attempt.plan = Reattach("the workflow's launch task started it")
         self.log.info("resumable: watching %s, which the workflow's launch task started", handle)
 
-    def _resumable_task_run(self, handle: JobHandle) -> Mapping[str, Any]:
+    def _task_run(self, handle: JobHandle) -> Mapping[str, Any]:
         """The latest run of this task in the workflow's run."""
-        runs = self._hook.get_run(handle.ids["run_id"]).get("tasks", [])
+        runs = self.hook.get_run(handle.ids["run_id"]).get("tasks", [])
         mine = [run for run in runs if run["task_key"] == handle.ids["task"]]
         if not mine:
             raise RuntimeError(f"run {handle.ids['run_id']} shows no task {handle.ids['task']} (yet)")
         return max(mine, key=lambda run: (run["start_time"], run.get("attempt_number", 0)))
 
     def observe(self, handle: JobHandle) -> Observation:
-        if not self._resumable_is_member:
-            return super().observe(handle)
-        state = self._resumable_task_run(handle)["state"]
-        life, result = state.get("life_cycle_state"), state.get("result_state") or ""
-        return Observation(job_state_of(life, result), f"{life} {result}".strip())
+        return observation_of(self._task_run(handle)["state"]) if self._is_member else super().observe(handle)
 
     def cancel(self, handle: JobHandle) -> None:
-        if self._resumable_is_member:
-            self._hook.cancel_run(self._resumable_task_run(handle)["run_id"])
+        if self._is_member:
+            self.hook.cancel_run(self._task_run(handle)["run_id"])
         else:
             super().cancel(handle)
 
 
-class ResumableDatabricksNotebookOperator(DatabricksTaskReplay, DatabricksNotebookOperator):
+@durable_operator(TaskRun)
+class ResumableDatabricksNotebookOperator(DatabricksNotebookOperator):
     """
     `DatabricksNotebookOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -118,7 +108,8 @@ class ResumableDatabricksNotebookOperator(DatabricksTaskReplay, DatabricksNotebo
     spec_fields = ("notebook_path", "source", "notebook_params", "notebook_packages", *_CLUSTER, *_RETRIES)
 
 
-class ResumableDatabricksTaskOperator(DatabricksTaskReplay, DatabricksTaskOperator):
+@durable_operator(TaskRun)
+class ResumableDatabricksTaskOperator(DatabricksTaskOperator):
     """
     `DatabricksTaskOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -126,5 +117,3 @@ class ResumableDatabricksTaskOperator(DatabricksTaskReplay, DatabricksTaskOperat
     """
 
     spec_fields = ("task_config", *_CLUSTER, *_RETRIES)
-
-

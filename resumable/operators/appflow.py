@@ -1,4 +1,4 @@
-"""AppFlow runs that survive their worker: class B. StartFlow takes a token that holds for eight hours.
+"""AppFlow runs that survive their worker; recovery: repeat by token. StartFlow takes a token that holds for eight hours.
 
 Facts on the service (botocore's service model): StartFlow's clientToken "is active for 8 hours"; DescribeFlowExecutionRecords
 lists the executions of a flow in pages; its ResourceNotFoundException speaks of the flow, never of an execution, which is gone if
@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.appflow import (
@@ -25,7 +26,7 @@ with provider_import("amazon"):
         AppflowRunOperator,
     )
 
-    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws import AwsCall
 
 __all__ = [
     "ResumableAppflowRunAfterOperator",
@@ -39,11 +40,13 @@ _CANCELED = "Canceled"
 _LOOK = "DescribeFlowExecutionRecords"
 
 
-class _AppflowRun(AwsReplay):
+class AppflowRun(AwsCall):
+    """One execution of a flow."""
+
     service = "appflow"
     operation = "StartFlow"
     token_member = "clientToken"
-    setup = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
+    setup_calls = ("UpdateFlow",)  # the filter of a run; another one must not be put into a flow that runs
     wait_argument = "wait_for_completion"
     limits = (Limit("max_attempts", "poll_interval"),)
     token_lifetime = 7 * 3600.0
@@ -55,14 +58,14 @@ class _AppflowRun(AwsReplay):
     failed = frozenset({"Error", _CANCELED})
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
         def refuse_canceled(parsed: Mapping[str, Any], **_: Any) -> None:
             """The provider waits for a canceled execution to the last of its attempts."""
-            if attempt.handle is not None and self._resumable_word(parsed, attempt.handle) == _CANCELED:
+            if attempt.handle is not None and self._word(parsed, attempt.handle) == _CANCELED:
                 raise RuntimeError(f"{attempt.handle} was canceled.")
 
         event = f"after-call.{self.service_event}.{_LOOK}"
-        with super().seam(attempt):
+        with super().intercept(attempt):
             self.hook.conn.meta.events.register(event, refuse_canceled)
             try:
                 yield
@@ -70,7 +73,7 @@ class _AppflowRun(AwsReplay):
                 self.hook.conn.meta.events.unregister(event, refuse_canceled)
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        return {"flow": str(params["flowName"]), "execution": self.wanted(response.get("executionId"), "execution's id")}
+        return {"flow": str(params["flowName"]), "execution": self.require_id(response.get("executionId"), "execution's id")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"executionId": self.ids(handle, "execution")[0]}
@@ -78,7 +81,7 @@ class _AppflowRun(AwsReplay):
     def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"flowStatus": "Active"}
 
-    def _resumable_word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
+    def _word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
         mine = self.ids(handle, "execution")[0]
         return next((r["executionStatus"] for r in records.get("flowExecutions", ()) if r["executionId"] == mine), None)
 
@@ -86,7 +89,7 @@ class _AppflowRun(AwsReplay):
         pages: dict[str, Any] = {"flowName": self.ids(handle, "flow")[0]}
         while True:
             records = self.hook.conn.describe_flow_execution_records(**pages)
-            if word := self._resumable_word(records, handle):
+            if word := self._word(records, handle):
                 return word
             if not records.get("nextToken"):
                 return None
@@ -97,7 +100,8 @@ class _AppflowRun(AwsReplay):
         return "cancel_flow_executions", {"flowName": flow, "executionIds": [execution]}
 
 
-class ResumableAppflowRunOperator(_AppflowRun, AppflowRunOperator):
+@durable_operator(AppflowRun)
+class ResumableAppflowRunOperator(AppflowRunOperator):
     """
     `AppflowRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -106,17 +110,21 @@ class ResumableAppflowRunOperator(_AppflowRun, AppflowRunOperator):
     """
 
 
-class ResumableAppflowRunFullOperator(_AppflowRun, AppflowRunFullOperator):
+@durable_operator(AppflowRun)
+class ResumableAppflowRunFullOperator(AppflowRunFullOperator):
     """`AppflowRunFullOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
 
 
-class ResumableAppflowRunBeforeOperator(_AppflowRun, AppflowRunBeforeOperator):
+@durable_operator(AppflowRun)
+class ResumableAppflowRunBeforeOperator(AppflowRunBeforeOperator):
     """`AppflowRunBeforeOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
 
 
-class ResumableAppflowRunAfterOperator(_AppflowRun, AppflowRunAfterOperator):
+@durable_operator(AppflowRun)
+class ResumableAppflowRunAfterOperator(AppflowRunAfterOperator):
     """`AppflowRunAfterOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""
 
 
-class ResumableAppflowRunDailyOperator(_AppflowRun, AppflowRunDailyOperator):
+@durable_operator(AppflowRun)
+class ResumableAppflowRunDailyOperator(AppflowRunDailyOperator):
     """`AppflowRunDailyOperator`, as `ResumableAppflowRunOperator`. The filter is not set again for a run that exists."""

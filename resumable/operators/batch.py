@@ -1,4 +1,7 @@
-"""Batch jobs that survive their worker: class C. SubmitJob knows no token, so it is put on the job as a tag and looked up.
+"""
+Batch jobs that survive their worker.
+
+Recovery: look up. SubmitJob knows no token, so it is put on the job as a tag and looked up.
 
 Facts on the service (API reference, botocore's service model): ListJobs with a filter by name shows jobs of every status, the
 newest first, without tags; DescribeJobs shows tags, for at most 100 jobs, and leaves out those it does not know. A job holds 50
@@ -9,17 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 from resumable._extras import provider_import
-from resumable.lifecycle import Certainty
-from resumable.limits import Limit
-from resumable.record import JobHandle, JobRecord
+from resumable.helpers import replaced
+from resumable.jobs.decision import Recovery
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.batch import BatchOperator
 
-    from resumable.operators._aws import TAG, AwsReplay, chunks
+    from resumable.operators._aws import TAG, AwsCall, chunks
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["ResumableBatchOperator"]
 
@@ -27,21 +35,13 @@ NAME_LENGTH = 128
 JOBS_A_CALL = 100
 
 
-class ResumableBatchOperator(AwsReplay, BatchOperator):
-    """
-    `BatchOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The job carries the tag ``resumable-token``, by which a submit whose answer was lost is found again. Where jobs may not be
-    tagged, a subclass with ``mark_in = "name"`` has the token at the end of the job's name instead. A user's stop terminates the
-    job, also while the task is deferred.
-    """
-
-    mark_in: ClassVar[Literal["tag", "name"]] = "tag"
+class BatchJob(AwsCall):
+    """One job in a queue."""
 
     service = "batch"
     operation = "SubmitJob"
-    looks = ("DescribeJobs",)
-    certainty = Certainty.FIND
+    status_calls = ("DescribeJobs",)
+    recovery = Recovery.LOOK_UP
     settle = 30.0
     wait_argument = "wait_for_completion"
     limits = (Limit("max_retries", "poll_interval"),)
@@ -50,21 +50,20 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
     failed = frozenset({"FAILED"})
     doubt = "the token is a tag of the job (`resumable-token`) and is looked up among the jobs of its name"
     window = (
-        "the submit reaches Batch, or `ListJobs` shows the job, later than 30 seconds after it was sent or its answer "
-        "was lost"
+        "the submit reaches Batch, or `ListJobs` shows the job, later than 30 seconds after it was sent or its answer was lost"
     )
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         if self.mark_in == "tag":
             params["tags"] = {**params.get("tags", {}), TAG: token}
         else:
             params["jobName"] = f"{params['jobName'][: NAME_LENGTH - len(token) - 1]}-{token}"
 
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+    def lookup_hints(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         return {"queue": str(params["jobQueue"]), "name": str(params["jobName"])}
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        return {"job": self.wanted(response.get("jobId"), "jobId"), "name": str(params["jobName"])}
+        return {"job": self.require_id(response.get("jobId"), "jobId"), "name": str(params["jobName"])}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         job, name = self.ids(handle, "job", "name")
@@ -76,7 +75,7 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
 
     def find(self, record: JobRecord) -> JobHandle | None:
         named = {"name": record.place["name"]}
-        self.stamp_name(named, record.token)
+        self.add_token_to_name(named, record.token)
         pages = self.hook.conn.get_paginator("list_jobs").paginate(
             jobQueue=record.place["queue"], filters=[{"name": "JOB_NAME", "values": [named["name"]]}]
         )
@@ -91,29 +90,33 @@ class ResumableBatchOperator(AwsReplay, BatchOperator):
                 return None
         return None
 
-    def stamp_name(self, named: dict[str, str], token: str) -> None:
+    def add_token_to_name(self, named: dict[str, str], token: str) -> None:
         """The name that the job has at the service."""
         if self.mark_in == "name":
             params = {"jobName": named["name"]}
-            self.stamp(params, token)
+            self.add_token(params, token)
             named["name"] = params["jobName"]
 
-    _resumable_shows_links_only = False
-
     @contextmanager
-    def _resumable_not_waiting(self) -> Iterator[None]:
-        self._resumable_shows_links_only = True
-        try:
+    def not_waiting(self) -> Iterator[None]:
+        with replaced(self.operator, monitor_job=self._show_links):
             yield
-        finally:
-            self._resumable_shows_links_only = False
 
-    def monitor_job(self, context: Any) -> None:
-        """The provider's; with ``wait="reschedule"`` only the links that it shows before it waits."""
-        if not self._resumable_shows_links_only:
-            super().monitor_job(context)
-        elif hasattr(self, "_persist_links"):
-            self._persist_links(context)
+    def _show_links(self, context: Any) -> None:
+        """Of the provider's ``monitor_job`` only the links that it shows before it waits."""
+        if hasattr(self.operator, "_persist_links"):
+            self.operator._persist_links(context)
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "terminate_job", {"jobId": self.ids(handle, "job")[0], "reason": "stopped by Airflow"}
+
+
+@durable_operator(BatchJob)
+class ResumableBatchOperator(BatchOperator):
+    """
+    `BatchOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job carries the tag ``resumable-token``, by which a submit whose answer was lost is found again. Where jobs may not be
+    tagged, a subclass with ``mark_in = "name"`` has the token at the end of the job's name instead. A user's stop terminates the
+    job, also while the task is deferred.
+    """

@@ -1,4 +1,4 @@
-"""Bedrock jobs that survive their worker: names and tokens, classes A and B.
+"""Bedrock jobs that survive their worker: names and tokens, repeat by name and by token.
 
 Facts on the service (botocore's service model): job names are unique and hold 63 characters; a clientRequestToken that was used
 before makes the service ignore the request, "but does not return an error", and what it answers instead is not said; a name that
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.helpers import account_of, replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.bedrock import (
@@ -25,8 +27,8 @@ with provider_import("amazon"):
     )
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
-    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
+    from resumable.operators._aws import AwsCall
+    from resumable.operators._aws.names import AwsOwnNamedJob
 
 __all__ = [
     "ResumableBedrockBatchInferenceOperator",
@@ -37,7 +39,7 @@ __all__ = [
 _TAKEN = "name is currently in use"
 
 
-class _Bedrock(AwsReplay):
+class _Bedrock(AwsCall):
     service = "bedrock"
     token_member = "clientRequestToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
@@ -65,10 +67,10 @@ class _BedrockJob(_Bedrock, AwsOwnNamedJob):
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         arn = response.get("jobArn") or self.arn_of(params["jobName"])
-        self._resumable_account = account_of(arn) or self._resumable_account
-        return {"name": params["jobName"], "arn": self.wanted(arn, "job's ARN")}
+        self.known_account = account_of(arn) or self.known_account
+        return {"name": params["jobName"], "arn": self.require_id(arn, "job's ARN")}
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
+    def ids_after_conflict(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
         arn = self.arn_of(params["jobName"])
         ours = arn is not None and self.may_be_ours(error, self.described(arn).get(self.began_member))
         return {"name": params["jobName"], "arn": str(arn)} if ours else None
@@ -90,13 +92,8 @@ class _BedrockJob(_Bedrock, AwsOwnNamedJob):
         return {"jobArn": self.ids(handle, "arn")[0]}
 
 
-class ResumableBedrockBatchInferenceOperator(_BedrockJob, BedrockBatchInferenceOperator):
-    """
-    `BedrockBatchInferenceOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The first job of a task instance has the ``job_name`` given, one that follows it 8 hex characters more. Unlike the provider's,
-    it stops the job when a user stops the task.
-    """
+class BatchInferenceJob(_BedrockJob):
+    """One invocation of a model on many records."""
 
     operation = "CreateModelInvocationJob"
     began_member = "submitTime"
@@ -113,30 +110,27 @@ class ResumableBedrockBatchInferenceOperator(_BedrockJob, BedrockBatchInferenceO
         return "stop_model_invocation_job", {"jobIdentifier": self.ids(handle, "arn")[0]}
 
 
-class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelOperator):
+@durable_operator(BatchInferenceJob)
+class ResumableBedrockBatchInferenceOperator(BedrockBatchInferenceOperator):
     """
-    `BedrockCustomizeModelOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+    `BedrockBatchInferenceOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The first job of a task instance has the ``job_name`` given, or the one that ``ensure_unique_job_name`` makes of it where that
-    is taken; one that follows it has 8 hex characters more. The model's name stays as it is. Unlike the provider's, it stops the
-    job when a user stops the task.
+    The first job of a task instance has the ``job_name`` given, one that follows it 8 hex characters more. Unlike the provider's,
+    it stops the job when a user stops the task.
     """
+
+
+class CustomizationJob(_BedrockJob):
+    """One training that makes a model of its own of a base model."""
 
     operation = "CreateModelCustomizationJob"
     http_status = 201
 
-    if TYPE_CHECKING:  # of the provider's operator
-        ensure_unique_job_name: Any
-
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        renames = self.ensure_unique_job_name
-        self.ensure_unique_job_name = renames and attempt.is_first_submit  # in doubt, "taken" may mean our own job
-        try:
-            with super().seam(attempt):
-                yield
-        finally:
-            self.ensure_unique_job_name = renames
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        renames = self.operator.ensure_unique_job_name and attempt.is_first_submit  # in doubt, "taken" may mean our own job
+        with replaced(self.operator, ensure_unique_job_name=renames), super().intercept(attempt):
+            yield
 
     def arn_of(self, name: str) -> str | None:
         try:
@@ -153,14 +147,19 @@ class ResumableBedrockCustomizeModelOperator(_BedrockJob, BedrockCustomizeModelO
         return "stop_model_customization_job", {"jobIdentifier": self.ids(handle, "arn")[0]}
 
 
-class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, BedrockCreateProvisionedModelThroughputOperator):
+@durable_operator(CustomizationJob)
+class ResumableBedrockCustomizeModelOperator(BedrockCustomizeModelOperator):
     """
-    `BedrockCreateProvisionedModelThroughputOperator` with ``durable`` and ``resume_policy``; every other argument is the
-    provider's.
+    `BedrockCustomizeModelOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The request carries a ``clientRequestToken``; nothing of it is to be seen. A throughput is billed while it exists: when a user
-    stops the task before it is in service, it is deleted, unlike with the provider's.
+    The first job of a task instance has the ``job_name`` given, or the one that ``ensure_unique_job_name`` makes of it where that
+    is taken; one that follows it has 8 hex characters more. The model's name stays as it is. Unlike the provider's, it stops the
+    job when a user stops the task.
     """
+
+
+class ProvisionedThroughput(_Bedrock):
+    """A throughput that is bought for a model, until it is in service."""
 
     operation = "CreateProvisionedModelThroughput"
     http_status = 201
@@ -179,8 +178,8 @@ class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, Bedrock
         if not arn:  # the answer to a repetition is not specified
             name = params["provisionedModelName"]
             arn = self.hook.conn.get_provisioned_model_throughput(provisionedModelId=name)["provisionedModelArn"]
-        self._resumable_account = account_of(arn) or self._resumable_account
-        return {"throughput": self.wanted(arn, "throughput's ARN")}
+        self.known_account = account_of(arn) or self.known_account
+        return {"throughput": self.require_id(arn, "throughput's ARN")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"provisionedModelArn": self.ids(handle, "throughput")[0]}
@@ -194,3 +193,14 @@ class ResumableBedrockCreateProvisionedModelThroughputOperator(_Bedrock, Bedrock
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "delete_provisioned_model_throughput", {"provisionedModelId": self.ids(handle, "throughput")[0]}
+
+
+@durable_operator(ProvisionedThroughput)
+class ResumableBedrockCreateProvisionedModelThroughputOperator(BedrockCreateProvisionedModelThroughputOperator):
+    """
+    `BedrockCreateProvisionedModelThroughputOperator` with ``durable`` and ``resume_policy``; every other argument is the
+    provider's.
+
+    The request carries a ``clientRequestToken``; nothing of it is to be seen. A throughput is billed while it exists: when a user
+    stops the task before it is in service, it is deleted, unlike with the provider's.
+    """

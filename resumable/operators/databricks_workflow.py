@@ -7,23 +7,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.lifecycle import JobState, Observation
+from resumable.helpers import replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import JobState, Observation
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import Outcome
+from resumable.jobs.spec import spec_values
 from resumable.policy import ResumePolicy
-from resumable.record import Outcome
-from resumable.spec import spec_values
 
 with provider_import("databricks"):
     from airflow.providers.databricks.operators import databricks_workflow as theirs
 
-    from resumable.operators._databricks_runs import DatabricksRunReplay
+    from resumable.operators._databricks_runs import DatabricksRun
 
 __all__ = ["ResumableDatabricksWorkflowTaskGroup"]
 
-START_LOOKS = 5.0
+START_LOOK_SECONDS = 5.0
 """Seconds between two looks at a run that is queued."""
 
 _NEVER_RAN = ("SKIPPED", "INTERNAL_ERROR")
@@ -31,54 +33,56 @@ _STARTED = ("TERMINATING", "TERMINATED")
 _swapping = threading.RLock()
 
 
-class LaunchOperator(DatabricksRunReplay, theirs._CreateDatabricksWorkflowOperator):
+class WorkflowRun(DatabricksRun):
+    """
+    The run of a workflow, whose job is made or reset before a first submit only. A run that never began (skipped, internal error)
+    is followed by another.
+    """
+
+    submit_method = "run_now"
+
+    def waits(self) -> bool:
+        return False  # the run goes on when launch is done
+
+    def replacements(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
+        ours = super().replacements(attempt)
+        known: Any = attempt.handle.ids if attempt.handle else attempt.recorded_params
+        if not attempt.is_first_submit and isinstance(known, Mapping) and "job_id" in known:
+            ours["list_jobs"] = lambda *_, **__: [{"job_id": known["job_id"]}]
+            ours["reset_job"] = lambda *_, **__: None
+        return ours
+
+    @contextmanager
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        with replaced(self.operator, _wait_for_job_to_start=self._wait_for_start), super().intercept(attempt):
+            yield
+
+    def _wait_for_start(self, run_id: int) -> None:
+        """As the provider's, which takes a run that is queued, or has ended already, for one that could not start."""
+        while (life := self.hook.get_run(run_id)["state"].get("life_cycle_state")) == "QUEUED":
+            self.log.info("The workflow's run %s is queued", run_id)
+            time.sleep(START_LOOK_SECONDS)
+        if life not in _STARTED:
+            type(self.operator)._wait_for_job_to_start(self.operator, run_id)
+
+    def note_failure(self, attempt: Attempt, seen: Observation) -> None:
+        if seen.state is JobState.FAILED and seen.detail.startswith(_NEVER_RAN):
+            attempt.close(Outcome.FAILED)
+
+    @classmethod
+    def spec_values(cls, operator: Any) -> dict[str, Any]:
+        tasks = {key: _written_of(task) for key, task in operator.tasks_to_convert.items()}
+        return {**super().spec_values(operator), "tasks": tasks}
+
+
+@durable_operator(WorkflowRun)
+class LaunchOperator(theirs._CreateDatabricksWorkflowOperator):
     """
     The ``launch`` task of a workflow: done when the run has begun. A retry of it takes up the run that an earlier try started,
     whether that still runs or has ended; the tasks of the group tell how their parts ended.
 
-    Its job is made or reset before a first submit only. A run that never began (skipped, internal error) is followed by another.
     A clear while the run is active cancels it and waits until it has stopped, as ``on_clear`` says.
     """
-
-    submit_method = "run_now"
-    caller = theirs._CreateDatabricksWorkflowOperator.caller
-
-    if TYPE_CHECKING:  # of the provider's operator
-        tasks_to_convert: Mapping[str, Any]
-
-    def _resumable_waits(self) -> bool:
-        return False  # the run goes on when launch is done
-
-    def _resumable_guards(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:
-        known: Any = attempt.handle.ids if attempt.handle else attempt.recorded_params
-        if attempt.is_first_submit or not isinstance(known, Mapping) or "job_id" not in known:
-            return {}
-        return {
-            "list_jobs": lambda *_, **__: [{"job_id": known["job_id"]}],
-            "reset_job": lambda *_, **__: None,
-        }
-
-    def _wait_for_job_to_start(self, run_id: int) -> None:
-        """As the provider's, which takes a run that is queued, or has ended already, for one that could not start."""
-        if not self._resumable_is_durable:
-            super()._wait_for_job_to_start(run_id)
-            return
-        while (life := self._hook.get_run(run_id)["state"].get("life_cycle_state")) == "QUEUED":
-            self.log.info("The workflow's run %s is queued", run_id)
-            time.sleep(START_LOOKS)
-        if life not in _STARTED:
-            super()._wait_for_job_to_start(run_id)
-
-    def _resumable_failed(self, context: Any, attempt: Attempt, seen: Observation, error: Exception) -> None:
-        if seen.state is JobState.FAILED and seen.detail.startswith(_NEVER_RAN):
-            attempt.close(Outcome.FAILED)
-        super()._resumable_failed(context, attempt, seen, error)
-
-    def _resumable_spec_values(self) -> dict[str, Any]:
-        return {
-            **super()._resumable_spec_values(),
-            "tasks": {key: _written_of(task) for key, task in self.tasks_to_convert.items()},
-        }
 
 
 def _written_of(task: Any) -> Any:

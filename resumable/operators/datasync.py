@@ -1,4 +1,7 @@
-"""DataSync task executions that survive their worker: class C. StartTaskExecution knows no token, so it is a tag, and looked up.
+"""
+DataSync task executions that survive their worker.
+
+Recovery: look up. StartTaskExecution knows no token, so it is a tag, and looked up.
 
 Facts on the service (botocore's service model): an execution can be tagged when it is started, which may need the permission
 ``datasync:TagResource``; ListTaskExecutions shows ARNs and states of a task's executions, ListTagsForResource the tags of one;
@@ -10,42 +13,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.lifecycle import Certainty, Deliver
-from resumable.limits import Limit, tells_of_limit
-from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.helpers import account_of, replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Deliver, Recovery
+from resumable.jobs.limits import Limit, tells_of_limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.datasync import DataSyncOperator
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import TAG, AwsReplay
-    from resumable.operators._aws_names import account_of
+    from resumable.operators._aws import TAG, AwsCall
 
 __all__ = ["ResumableDataSyncOperator"]
 
 _STOPPING = "CANCELLING"
 
 
-class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
-    """
-    `DataSyncOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The execution carries the tag ``resumable-token``, by which a start whose answer was lost is found again. A reattachment looks
-    for no task, makes none and updates none. What the provider makes before, locations and the task, it finds again by their URIs
-    in the next try; a request that makes one is sent once. Whether an execution is cancelled is for the policies to say, not for
-    the provider's exceptions: at ``max_iterations`` it runs on, unless ``on_timeout="cancel"`` is given.
-    """
+class DataSyncExecution(AwsCall):
+    """One execution of a task."""
 
     service = "datasync"
     operation = "StartTaskExecution"
-    setup = ("UpdateTask",)
-    makes = ("CreateLocationS3", "CreateLocationSmb", "CreateLocationNfs", "CreateLocationEfs", "CreateTask")
-    certainty = Certainty.FIND
+    setup_calls = ("UpdateTask",)
+    unrepeatable_calls = ("CreateLocationS3", "CreateLocationSmb", "CreateLocationNfs", "CreateLocationEfs", "CreateTask")
+    recovery = Recovery.LOOK_UP
     settle = 30.0
     wait_argument = "wait_for_completion"
     limits = (Limit("max_iterations", "wait_interval_seconds"),)
@@ -59,20 +56,15 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
     succeeded = frozenset({"SUCCESS"})
     failed = frozenset({"ERROR"})
 
-    if TYPE_CHECKING:  # of the provider's operator
-        task_arn: Any
-        wait_for_completion: Any
-        delete_task_after_execution: Any
-
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         params["Tags"] = [*params.get("Tags", ()), {"Key": TAG, "Value": token}]
 
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+    def lookup_hints(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         return {"task": str(params["TaskArn"])}
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        execution = self.wanted(response.get("TaskExecutionArn"), "execution's ARN")
-        self._resumable_account = account_of(execution) or self._resumable_account
+        execution = self.require_id(response.get("TaskExecutionArn"), "execution's ARN")
+        self.known_account = account_of(execution) or self.known_account
         return {"task": str(params["TaskArn"]), "execution": execution}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
@@ -86,17 +78,17 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
 
     def find(self, record: JobRecord) -> JobHandle | None:
         task = record.place["task"]
-        self._resumable_account = account_of(task) or self._resumable_account
+        self.known_account = account_of(task) or self.known_account
         return next(
             (
                 self.handle({"task": task, "execution": execution})
-                for execution in self._resumable_executions(task)
-                if {"Key": TAG, "Value": record.token} in self._resumable_tags(execution)
+                for execution in self._executions(task)
+                if {"Key": TAG, "Value": record.token} in self._tags(execution)
             ),
             None,
         )
 
-    def _resumable_executions(self, task: str) -> Iterator[str]:
+    def _executions(self, task: str) -> Iterator[str]:
         """The latest first, which is most likely the one; the list is in no order that is promised."""
         latest = self.hook.conn.describe_task(TaskArn=task).get("CurrentTaskExecutionArn")
         if latest:
@@ -104,7 +96,7 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
         for page in self.hook.conn.get_paginator("list_task_executions").paginate(TaskArn=task):
             yield from (e["TaskExecutionArn"] for e in page["TaskExecutions"] if e["TaskExecutionArn"] != latest)
 
-    def _resumable_tags(self, execution: str) -> list[dict[str, str]]:
+    def _tags(self, execution: str) -> list[dict[str, str]]:
         pages = self.hook.conn.get_paginator("list_tags_for_resource").paginate(ResourceArn=execution)
         return [tag for page in pages for tag in page["Tags"]]
 
@@ -114,15 +106,17 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
     # -- the provider's own ways --------------------------------------------------------------------------------------
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        task, waits = self.task_arn, self.wait_for_completion
-        if attempt.handle is not None:
-            self.task_arn = self.ids(attempt.handle, "task")[0]
-        if isinstance(attempt.plan, Deliver):
-            self.wait_for_completion = False  # the task may be deleted, and then nothing tells of its execution
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        task, waits = self.operator.task_arn, self.operator.wait_for_completion
+        during = {
+            "task_arn": task if attempt.handle is None else self.ids(attempt.handle, "task")[0],
+            # Once it has succeeded, the task may be deleted, and then nothing tells of its execution.
+            "wait_for_completion": waits and not isinstance(attempt.plan, Deliver),
+            "_cancel_datasync_task_execution": self._cancel_nothing,
+        }
         # The provider's wait knows no CANCELLING, and would fail.
         vars(self.hook)["TASK_EXECUTION_INTERMEDIATE_STATES"] = tuple(self.active)
-        vars(self.hook)["wait_for_task_execution"] = self._resumable_wait
+        vars(self.hook)["wait_for_task_execution"] = self._wait
         events, delete = self.hook.conn.meta.events, f"{self.service_event}.DeleteTask"
 
         def done(**_: Any) -> None:
@@ -136,38 +130,44 @@ class ResumableDataSyncOperator(AwsReplay, DataSyncOperator):
                 parsed.clear()
 
         try:
-            with super().seam(attempt):
+            with replaced(self.operator, **during), super().intercept(attempt):
                 events.register(f"before-call.{delete}", done)
                 events.register(f"after-call.{delete}", deleted)
                 yield
         finally:
             events.unregister(f"before-call.{delete}", done)
             events.unregister(f"after-call.{delete}", deleted)
-            self.task_arn, self.wait_for_completion = task, waits
 
     @contextmanager
-    def _resumable_not_waiting(self) -> Iterator[None]:
-        deletes, self.delete_task_after_execution = self.delete_task_after_execution, False
-        try:
-            with super()._resumable_not_waiting():
-                yield
-        finally:
-            self.delete_task_after_execution = deletes
+    def not_waiting(self) -> Iterator[None]:
+        with replaced(self.operator, delete_task_after_execution=False), super().not_waiting():
+            yield
 
-    def _resumable_wait(self, *args: Any, **kwargs: Any) -> Any:
+    def _wait(self, *args: Any, **kwargs: Any) -> Any:
         """The hook's, which makes a task's time-out of its own limit: it counts as one only where the author says what then."""
         try:
             return type(self.hook).wait_for_task_execution(self.hook, *args, **kwargs)
-        except compat.task_timeout() as e:
-            is_asked_for = self._resumable_given_policy.on_timeout is not None and self.limits[0].of_author(self) is not None
+        except host.task_timeout() as e:
+            limit = self.limits[0].of_author(self.operator)
+            is_asked_for = self.run.task.given.on_timeout is not None and limit is not None
             if tells_of_limit(e) and not is_asked_for:
                 raise RuntimeError(str(e)) from None
             raise
 
-    def _cancel_datasync_task_execution(self) -> None:
+    def _cancel_nothing(self) -> None:
         """The provider cancels on any exception of its wait, that of a status it could not get included."""
-        if not self._resumable_is_durable:
-            super()._cancel_datasync_task_execution()
+
+
+@durable_operator(DataSyncExecution)
+class ResumableDataSyncOperator(DataSyncOperator):
+    """
+    `DataSyncOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The execution carries the tag ``resumable-token``, by which a start whose answer was lost is found again. A reattachment looks
+    for no task, makes none and updates none. What the provider makes before, locations and the task, it finds again by their URIs
+    in the next try; a request that makes one is sent once. Whether an execution is cancelled is for the policies to say, not for
+    the provider's exceptions: at ``max_iterations`` it runs on, unless ``on_timeout="cancel"`` is given.
+    """
 
 
 def _is_unknown(answer: Mapping[str, Any]) -> bool:

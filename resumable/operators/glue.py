@@ -1,4 +1,7 @@
-"""Glue job runs that survive their worker: class C. StartJobRun knows no token, so it is a job argument, and is looked up.
+"""
+Glue job runs that survive their worker.
+
+Recovery: look up. StartJobRun knows no token, so it is a job argument, and is looked up.
 
 Facts on the service (API reference, botocore's service model): a run's ``Arguments`` are shown by GetJobRuns, the newest run
 first, 200 a page; runs are known for 365 days. States are STARTING, RUNNING, STOPPING, WAITING; SUCCEEDED; STOPPED, FAILED,
@@ -8,20 +11,22 @@ TIMEOUT, ERROR, EXPIRED.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.lifecycle import Certainty
-from resumable.limits import Limit
-from resumable.record import JobHandle, JobRecord
+from resumable.helpers import replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Recovery
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
 
-    from resumable.operators._aws import AwsReplay
+    from resumable.operators._aws import AwsCall
 
 __all__ = ["ResumableGlueJobOperator"]
 
@@ -29,22 +34,15 @@ ARGUMENT = "--resumable_token"
 _ENDLESS = ("ERROR", "EXPIRED")
 
 
-class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
-    """
-    `GlueJobOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The run has the job argument ``--resumable_token``, by which a submit whose answer was lost is found again: Glue has no less
-    visible place. ``getResolvedOptions`` does not mind it; a script that refuses arguments it does not know needs
-    ``durable=False``. A user's stop stops the run whatever ``stop_job_run_on_kill`` says, also while the task is deferred. A
-    reattachment changes no job definition. The provider's own ``durable`` and ``resume_glue_job_on_retry`` are not in effect.
-    """
+class GlueJobRun(AwsCall):
+    """One run of a job."""
 
     service = "glue"
     operation = "StartJobRun"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
-    looks = ("GetJobRun",)
-    setup = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
-    certainty = Certainty.FIND
+    status_calls = ("GetJobRun",)
+    setup_calls = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
+    recovery = Recovery.LOOK_UP
     settle = 30.0
     wait_argument = "wait_for_completion"
     active = frozenset({"STARTING", "RUNNING", "STOPPING", "WAITING"})
@@ -55,22 +53,21 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
     missing_words = re.compile(r"(?i)job ?run|\bjr_|^entity not found")
     doubt = "the token is an argument of the run (`--resumable_token`) and is looked up among the runs of the job"
     window = (
-        "the submit reaches Glue, or `GetJobRuns` shows the run, later than 30 seconds after it was sent or its answer "
-        "was lost"
+        "the submit reaches Glue, or `GetJobRuns` shows the run, later than 30 seconds after it was sent or its answer was lost"
     )
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         params["Arguments"] = {**params.get("Arguments", {}), ARGUMENT: token}
 
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+    def lookup_hints(self, params: Mapping[str, Any]) -> Mapping[str, str]:
         return {"job": str(params["JobName"])}
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        return {"job": str(params["JobName"]), "run": self.wanted(response.get("JobRunId"), "JobRunId")}
+        return {"job": str(params["JobName"]), "run": self.require_id(response.get("JobRunId"), "JobRunId")}
 
-    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
+    def handle_of(self, external_id: Any) -> JobHandle:
         self.account()
-        return self.handle({"job": str(self.job_name), "run": str(external_id)})
+        return self.handle({"job": str(self.operator.job_name), "run": str(external_id)})
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"JobRunId": self.ids(handle, "run")[0]}
@@ -99,39 +96,41 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
     # -- the provider's own ways --------------------------------------------------------------------------------------
 
-    def submit_job(self, context: Any) -> Any:
-        """The provider's, without its own search for a run of this task."""
-        if not self._resumable_is_durable:
-            return super().submit_job(context)
-        with self._resumable_theirs_off():
-            return super().submit_job(context)
+    _may_upload = False
+
+    @property
+    def hook(self) -> Any:
+        """The operator's. When the provider makes one it uploads a local script: see `_upload`."""
+        if self._own_hook is not None or self.hook_name in vars(self.operator):
+            return super().hook
+        with replaced(self.operator, upload_etl_script_to_s3=self._upload):
+            return super().hook
 
     @contextmanager
-    def _resumable_theirs_off(self) -> Iterator[None]:
-        ours = self.durable
-        self.durable = False
-        try:
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        with replaced(self.operator, upload_etl_script_to_s3=self._upload), super().intercept(attempt):
             yield
-        finally:
-            self.durable = ours
 
-    _resumable_may_upload = False
+    def resume(self, method: str, kwargs: Mapping[str, Any], theirs: Callable[[], Any]) -> Any:
+        with replaced(self.operator, upload_etl_script_to_s3=self._upload):
+            return super().resume(method, kwargs, theirs)
 
-    def upload_etl_script_to_s3(self) -> None:
+    def _upload(self) -> None:
         """
         The provider's, which uploads a local script whenever its hook is made: here only where a run is to be started. Where one
         is there already nothing is changed, neither the script nor the job's definition, which holds its place.
         """
-        if self._resumable_may_upload or not self._resumable_is_durable:
-            super().upload_etl_script_to_s3()
+        if self._may_upload:
+            type(self.operator).upload_etl_script_to_s3(self.operator)
         else:
-            self.s3_script_location = self.script_location
+            self.operator.s3_script_location = self.operator.script_location
 
     def before_execute(self, attempt: Attempt) -> None:
-        if attempt.is_first_submit and self.s3_script_location == self.script_location and self._resumable_is_local():
-            self.__dict__.pop("hook", None)  # made to look for a run
-            self.s3_script_location = None
-        self._resumable_may_upload = attempt.is_first_submit
+        operator = self.operator
+        if attempt.is_first_submit and operator.s3_script_location == operator.script_location and self._is_local():
+            vars(operator).pop(self.hook_name, None)  # made to look for a run
+            operator.s3_script_location = None
+        self._may_upload = attempt.is_first_submit
         look = type(self.hook).get_job_state
 
         def state(job_name: str, run_id: str) -> str:
@@ -140,5 +139,18 @@ class ResumableGlueJobOperator(AwsReplay, GlueJobOperator):
 
         vars(self.hook)["get_job_state"] = state
 
-    def _resumable_is_local(self) -> bool:
-        return bool(self.script_location) and not str(self.script_location).startswith(self.s3_protocol)
+    def _is_local(self) -> bool:
+        script = self.operator.script_location
+        return bool(script) and not str(script).startswith(self.operator.s3_protocol)
+
+
+@durable_operator(GlueJobRun)
+class ResumableGlueJobOperator(GlueJobOperator):
+    """
+    `GlueJobOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The run has the job argument ``--resumable_token``, by which a submit whose answer was lost is found again: Glue has no less
+    visible place. ``getResolvedOptions`` does not mind it; a script that refuses arguments it does not know needs
+    ``durable=False``. A user's stop stops the run whatever ``stop_job_run_on_kill`` says, also while the task is deferred. A
+    reattachment changes no job definition. The provider's own ``durable`` and ``resume_glue_job_on_retry`` are not in effect.
+    """

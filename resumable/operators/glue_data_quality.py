@@ -1,4 +1,7 @@
-"""Glue data quality runs that survive their worker: class B. The provider sends no ClientToken, the service takes one.
+"""
+Glue data quality runs that survive their worker.
+
+Recovery: repeat by token. The provider sends no ClientToken, the service takes one.
 
 Facts on the service (botocore's service model): a ClientToken holds 255 characters; for how long it is known is not said. Runs
 are deleted after 90 days.
@@ -7,13 +10,16 @@ are deleted after 90 days.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.helpers import account_of, replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.glue import (
@@ -21,8 +27,7 @@ with provider_import("amazon"):
         GlueDataQualityRuleSetEvaluationRunOperator,
     )
 
-    from resumable.operators._aws import AwsReplay
-    from resumable.operators._aws_names import account_of
+    from resumable.operators._aws import AwsCall
 
 __all__ = [
     "ResumableGlueDataQualityRuleRecommendationRunOperator",
@@ -32,7 +37,7 @@ __all__ = [
 _RULES_FAILED = "SUCCEEDED, and rules failed"
 
 
-class _DataQuality(AwsReplay):
+class _DataQuality(AwsCall):
     service = "glue-data-quality"
     token_member = "ClientToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
@@ -50,14 +55,11 @@ class _DataQuality(AwsReplay):
     look: ClassVar[str]
     stop: ClassVar[str]
 
-    if TYPE_CHECKING:  # of the provider's operators
-        role: Any
-
     def before_execute(self, attempt: Attempt) -> None:  # noqa: ARG002
-        self._resumable_account = account_of(self.role) or self._resumable_account
+        self.known_account = account_of(self.operator.role) or self.known_account
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
-        return {"run": self.wanted(response.get("RunId"), "run's id")}
+        return {"run": self.require_id(response.get("RunId"), "run's id")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"RunId": self.ids(handle, "run")[0]}
@@ -69,7 +71,33 @@ class _DataQuality(AwsReplay):
         return self.stop, {"RunId": self.ids(handle, "run")[0]}
 
 
-class ResumableGlueDataQualityRuleSetEvaluationRunOperator(_DataQuality, GlueDataQualityRuleSetEvaluationRunOperator):
+class RuleSetEvaluationRun(_DataQuality):
+    """One evaluation of rule sets on a table."""
+
+    operation = "StartDataQualityRulesetEvaluationRun"
+    reach_fields = (*AwsCall.reach_fields, "verify_result_status", "wait_for_completion", "deferrable")
+    look, stop = "get_data_quality_ruleset_evaluation_run", "cancel_data_quality_ruleset_evaluation_run"
+
+    @contextmanager
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        with replaced(self.operator, validate_inputs=self._validate), super().intercept(attempt):
+            yield
+
+    def _validate(self) -> None:
+        if not self.attempt.replays:  # a run that exists needs its rule sets no longer
+            type(self.operator).validate_inputs(self.operator)
+
+    def state_of(self, handle: JobHandle) -> str:
+        state = super().state_of(handle)
+        if state != "SUCCEEDED" or not self.operator.verify_result_status or not self.waits():
+            return state
+        results = self.hook.get_evaluation_run_results(self.ids(handle, "run")[0])["Results"]
+        rules = (rule.get("Result") for result in results for rule in result["RuleResults"])
+        return _RULES_FAILED if any(rule in ("FAIL", "ERROR") for rule in rules) else state
+
+
+@durable_operator(RuleSetEvaluationRun)
+class ResumableGlueDataQualityRuleSetEvaluationRunOperator(GlueDataQualityRuleSetEvaluationRunOperator):
     """
     `GlueDataQualityRuleSetEvaluationRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -78,31 +106,19 @@ class ResumableGlueDataQualityRuleSetEvaluationRunOperator(_DataQuality, GlueDat
     the task.
     """
 
-    operation = "StartDataQualityRulesetEvaluationRun"
-    reach_fields = (*AwsReplay.reach_fields, "verify_result_status", "wait_for_completion", "deferrable")
-    look, stop = "get_data_quality_ruleset_evaluation_run", "cancel_data_quality_ruleset_evaluation_run"
 
-    def validate_inputs(self) -> None:
-        attempt = self._resumable_attempt
-        if attempt is None or not attempt.replays:  # a run that exists needs its rule sets no longer
-            super().validate_inputs()
+class RuleRecommendationRun(_DataQuality):
+    """One run that looks at a table and recommends rules for it."""
 
-    def state_of(self, handle: JobHandle) -> str:
-        state = super().state_of(handle)
-        if state != "SUCCEEDED" or not self.verify_result_status or not self._resumable_waits():
-            return state
-        results = self.hook.get_evaluation_run_results(self.ids(handle, "run")[0])["Results"]
-        rules = (rule.get("Result") for result in results for rule in result["RuleResults"])
-        return _RULES_FAILED if any(rule in ("FAIL", "ERROR") for rule in rules) else state
+    operation = "StartDataQualityRuleRecommendationRun"
+    look, stop = "get_data_quality_rule_recommendation_run", "cancel_data_quality_rule_recommendation_run"
 
 
-class ResumableGlueDataQualityRuleRecommendationRunOperator(_DataQuality, GlueDataQualityRuleRecommendationRunOperator):
+@durable_operator(RuleRecommendationRun)
+class ResumableGlueDataQualityRuleRecommendationRunOperator(GlueDataQualityRuleRecommendationRunOperator):
     """
     `GlueDataQualityRuleRecommendationRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
     The start carries a ``ClientToken``; nothing of it is to be seen. Unlike the provider's, it cancels the run when a user stops
     the task.
     """
-
-    operation = "StartDataQualityRuleRecommendationRun"
-    look, stop = "get_data_quality_rule_recommendation_run", "cancel_data_quality_rule_recommendation_run"

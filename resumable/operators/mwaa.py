@@ -1,4 +1,4 @@
-"""DAG runs in Amazon MWAA that survive their worker: class A. A run's id is unique in its DAG.
+"""DAG runs in Amazon MWAA that survive their worker; recovery: repeat by name. A run's id is unique in its DAG.
 
 Facts on the service (botocore's service model, Airflow's REST API): InvokeRestApi passes a request on to the environment's
 Airflow, whose 4xx answers come back as RestApiClientException and 5xx as RestApiServerException, both with HTTP status 400.
@@ -11,22 +11,25 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
 from resumable.errors import chain
-from resumable.limits import Limit
-from resumable.record import JobHandle
-from resumable.rejection import is_refusal, proves_nothing_made
+from resumable.helpers import replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
+from resumable.jobs.rejection import is_refusal, proves_nothing_made
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
     from botocore.exceptions import ClientError
     from requests import RequestException
 
-    from resumable.operators._aws import AwsReplay, SubmitEvents, require_taken
-    from resumable.operators._aws_names import AwsOwnNamedJob, named
+    from resumable.operators._aws import AwsCall, require_taken
+    from resumable.operators._aws.events import SubmitEvents
+    from resumable.operators._aws.names import AwsOwnNamedJob, named
 
 __all__ = ["ResumableMwaaTriggerDagRunOperator"]
 
@@ -35,20 +38,14 @@ _NO_SUCH_RUN = re.compile(r"(?is)dag ?run.*not found")
 _REFUSALS = frozenset({"AccessDeniedException", "ResourceNotFoundException", "RestApiClientException", "ValidationException"})
 
 
-class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperator):
-    """
-    `MwaaTriggerDagRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The first run of a task instance has the ``trigger_run_id`` given, sent as written, with a warning; one that follows it, after
-    a failure or a clear, has 8 hex characters more. Without one the id is ``manual_`` and 24 hex characters. Unlike the
-    provider's, it marks the DAG run failed when a user stops the task that waits for it: that stops the run's tasks.
-    """
+class MwaaDagRun(AwsOwnNamedJob):
+    """A run of a DAG of the environment."""
 
     service = "mwaa"
     asks_account = False  # the seam is its own, and asks
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     operation = "InvokeRestApi"
-    reach_fields = (*AwsReplay.reach_fields, "airflow_version")
+    reach_fields = (*AwsCall.reach_fields, "airflow_version")
     wait_argument = "wait_for_completion"
     goes_on_undeferred = True
     conflicts = frozenset({"RestApiClientException"})
@@ -66,55 +63,48 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
     succeeded = frozenset({"success"})
     failed = frozenset({"failed"})
 
-    if TYPE_CHECKING:  # of the provider's operator
-        trigger_run_id: Any
-
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs, hook, call = self.trigger_run_id, self.hook, self.hook.invoke_rest_api
-        self.trigger_run_id = self.name_for(attempt, theirs)
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        call = self.hook.invoke_rest_api
 
         def trigger_once(*args: Any, **given: Any) -> Any:
             if given.get("method") == "POST":
-                return self._resumable_trigger(attempt, call, args, given)
+                return self._trigger(attempt, call, args, given)
             attempt.flush()
             return call(*args, **given)
 
-        hook.invoke_rest_api = trigger_once
-        try:
+        name = self.name_for(attempt, self.author_name())
+        with replaced(self.operator, trigger_run_id=name), replaced(self.hook, invoke_rest_api=trigger_once):
             yield
-        finally:
-            del hook.invoke_rest_api
-            self.trigger_run_id = theirs
 
     def new_name(self, attempt: Attempt, given: Any) -> str:
         return super().new_name(attempt, given) if given else named("manual_", attempt.token, self.name_length)
 
-    def _resumable_trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
+    def _trigger(self, attempt: Attempt, call: Any, args: Any, given: dict[str, Any]) -> Any:
         if attempt.handle is not None:
-            return self._resumable_described(attempt.handle)
+            return self._described(attempt.handle)
         run = given["body"]["dag_run_id"]
         account = {"account": known} if (known := self.account()) else {}
         token, body = attempt.intend(given["body"], where={"name": run, **account})
-        handle = self.handle({"environment": self.env_name, "dag": self.trigger_dag_id, "run": run})
+        handle = self.handle({"environment": self.operator.env_name, "dag": self.operator.trigger_dag_id, "run": run})
         try:
-            with self._resumable_noting_losses(attempt):
+            with self._noting_losses(attempt):
                 answer = call(*args, **{**given, "body": body})
         except Exception as e:
-            if _remote_status(e) != _CONFLICT or not self._resumable_exists(handle):
+            if _remote_status(e) != _CONFLICT or not self._exists(handle):
                 raise
             told = getattr(e, "response", {})
-            if not self.is_named_by(run, token) and not self.may_be_ours(told, self._resumable_began(handle)):
+            if not self.is_named_by(run, token) and not self.may_be_ours(told, self._began(handle)):
                 if attempt.is_first_submit and not attempt.is_perhaps_made:
                     attempt.rejected()  # it is somebody else's
                 raise
             attempt.submitted(handle)
-            return self._resumable_described(handle)
+            return self._described(handle)
         attempt.submitted(handle)
         return answer
 
     @contextmanager
-    def _resumable_noting_losses(self, attempt: Attempt) -> Iterator[None]:
+    def _noting_losses(self, attempt: Attempt) -> Iterator[None]:
         events, event = self.hook.conn.meta.events, f"needs-retry.{self.service_event}.{self.operation}"
         note = SubmitEvents(self, attempt).note_loss
         events.register_first(event, note)
@@ -123,32 +113,32 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
         finally:
             events.unregister(event, note)
 
-    def _resumable_exists(self, handle: JobHandle) -> bool:
+    def _exists(self, handle: JobHandle) -> bool:
         try:
-            self._resumable_described(handle)
+            self._described(handle)
         except Exception as e:
             if _is_missing(e):
                 return False
             raise
         return True
 
-    def _resumable_began(self, handle: JobHandle) -> datetime | None:
+    def _began(self, handle: JobHandle) -> datetime | None:
         """When the run was made, as far as it tells: Airflow 3 knows when it was queued, Airflow 2 when it was started."""
-        run = self._resumable_described(handle)["RestApiResponse"]
+        run = self._described(handle)["RestApiResponse"]
         at = run.get("queued_at") or run.get("start_date")
         return datetime.fromisoformat(str(at).replace("Z", "+00:00")) if at else None
 
-    def _resumable_described(self, handle: JobHandle) -> dict[str, Any]:
-        answer: dict[str, Any] = self._resumable_asked(handle, "GET")
+    def _described(self, handle: JobHandle) -> dict[str, Any]:
+        answer: dict[str, Any] = self._asked(handle, "GET")
         return answer
 
-    def _resumable_asked(self, handle: JobHandle, method: str, body: dict[str, Any] | None = None) -> Any:
-        environment, path = self._resumable_path(handle)
+    def _asked(self, handle: JobHandle, method: str, body: dict[str, Any] | None = None) -> Any:
+        environment, path = self._path(handle)
         ask = type(self.hook).invoke_rest_api
-        version = self.airflow_version
+        version = self.operator.airflow_version
         return ask(self.hook, env_name=environment, path=path, method=method, body=body, airflow_version=version)
 
-    def _resumable_path(self, handle: JobHandle) -> tuple[str, str]:
+    def _path(self, handle: JobHandle) -> tuple[str, str]:
         environment, dag, run = self.ids(handle, "environment", "dag", "run")
         return environment, f"/dags/{dag}/dagRuns/{run}"
 
@@ -165,31 +155,42 @@ class ResumableMwaaTriggerDagRunOperator(AwsOwnNamedJob, MwaaTriggerDagRunOperat
 
     def state_of(self, handle: JobHandle) -> str | None:
         try:
-            return str(self._resumable_described(handle)["RestApiResponse"]["state"])
+            return str(self._described(handle)["RestApiResponse"]["state"])
         except Exception as e:
             if _is_missing(e):
                 return None
             raise
 
     def send_stop(self, handle: JobHandle) -> None:
-        require_taken("invoke_rest_api", self._resumable_asked(handle, "PATCH", {"state": "failed"}))
+        require_taken("invoke_rest_api", self._asked(handle, "PATCH", {"state": "failed"}))
 
     def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        environment, path = self._resumable_path(handle)
+        environment, path = self._path(handle)
         return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "GET"}
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        environment, path = self._resumable_path(handle)
+        environment, path = self._path(handle)
         return "invoke_rest_api", {"Name": environment, "Path": path, "Method": "PATCH", "Body": {"state": "failed"}}
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         raise NotImplementedError("the run's id is in the request already")
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         raise NotImplementedError("the ids are known before the request")
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
-        return self._resumable_described(handle)
+        return self._described(handle)
+
+
+@durable_operator(MwaaDagRun)
+class ResumableMwaaTriggerDagRunOperator(MwaaTriggerDagRunOperator):
+    """
+    `MwaaTriggerDagRunOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The first run of a task instance has the ``trigger_run_id`` given, sent as written, with a warning; one that follows it, after
+    a failure or a clear, has 8 hex characters more. Without one the id is ``manual_`` and 24 hex characters. Unlike the
+    provider's, it marks the DAG run failed when a user stops the task that waits for it: that stops the run's tasks.
+    """
 
 
 def _is_missing(error: BaseException) -> bool:

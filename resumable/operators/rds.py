@@ -1,4 +1,7 @@
-"""RDS snapshots, copies and exports of them, that survive their worker: class A. The author's identifier is the job's for ever.
+"""
+RDS snapshots, copies and exports of them, that survive their worker.
+
+Recovery: repeat by name. The author's identifier is the job's for ever.
 
 Facts on the service (botocore's service model, API reference): an identifier that was used is answered with "already exists",
 also when that snapshot or export failed; a snapshot's ``SnapshotCreateTime`` is the copy's own where it is a copy; the files of
@@ -11,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.helpers import account_of, replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.rds import (
@@ -27,7 +32,7 @@ with provider_import("amazon"):
     from botocore.exceptions import ClientError
 
     from resumable.operators._aws import TAG
-    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
+    from resumable.operators._aws.names import AwsOwnNamedJob
 
 __all__ = ["ResumableRdsCopyDbSnapshotOperator", "ResumableRdsCreateDbSnapshotOperator", "ResumableRdsStartExportTaskOperator"]
 
@@ -35,14 +40,8 @@ _GONE = frozenset({"ExportTaskNotFound", "ExportTaskNotFoundFault"})
 _ENDED_BADLY = frozenset({"failed", "canceled"})
 
 
-class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOperator):
-    """
-    `RdsStartExportTaskOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The first export of a task instance has the ``export_task_identifier`` given, and its files lie where they are looked for. One
-    that follows it, after a failure or a clear, has 8 hex characters more: the service takes no identifier twice. Unlike the
-    provider's, it cancels the export when a user stops the task, and fails at once when the export has failed.
-    """
+class RdsExport(AwsOwnNamedJob):
+    """One export of a snapshot."""
 
     service = "rds"
     operation = "StartExportTask"
@@ -61,44 +60,44 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
     failed = _ENDED_BADLY
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        hook, look = self.hook, self.hook.get_export_task_state
-        self._resumable_account = account_of(self.source_arn) or self._resumable_account
-        hook.get_export_task_state = lambda name: self._resumable_unless_failed(name, look(name))
-        try:
-            with super().seam(attempt):
-                yield
-        finally:
-            del hook.get_export_task_state
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        look = self.hook.get_export_task_state
+        self.known_account = account_of(self.operator.source_arn) or self.known_account
+
+        def look_for_failure(name: str) -> str:
+            return self._unless_failed(name, look(name))
+
+        with replaced(self.hook, get_export_task_state=look_for_failure), super().intercept(attempt):
+            yield
 
     @staticmethod
-    def _resumable_unless_failed(name: str, state: str) -> str:
+    def _unless_failed(name: str, state: str) -> str:
         if state in _ENDED_BADLY:  # the provider waits for `complete` to the last of its attempts
             raise RuntimeError(f"The export task {name} is {state}.")
         return state
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         """The identifier is in the request already."""
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        return {"export": self.wanted(response.get("ExportTaskIdentifier") or params["ExportTaskIdentifier"], "identifier")}
+        return {"export": self.require_id(response.get("ExportTaskIdentifier") or params["ExportTaskIdentifier"], "identifier")}
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
-        task = self._resumable_described(params["ExportTaskIdentifier"])
+    def ids_after_conflict(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
+        task = self._described(params["ExportTaskIdentifier"])
         if task is None or task.get("SourceArn") != params["SourceArn"]:
             return None
         ours = self.may_be_ours(error, task.get("TaskStartTime"))
         return {"export": params["ExportTaskIdentifier"]} if ours else None
 
-    def _resumable_described(self, name: str) -> dict[str, Any] | None:
+    def _described(self, name: str) -> dict[str, Any] | None:
         tasks = self.hook.conn.describe_export_tasks(ExportTaskIdentifier=name)["ExportTasks"]
         return dict(tasks[0]) if tasks else None
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
-        return self._resumable_described(self.ids(handle, "export")[0]) or {}
+        return self._described(self.ids(handle, "export")[0]) or {}
 
     def state_of(self, handle: JobHandle) -> str | None:
-        task = self._resumable_described(self.ids(handle, "export")[0])
+        task = self._described(self.ids(handle, "export")[0])
         return None if task is None else str(task["Status"]).lower()
 
     def is_missing(self, error: ClientError) -> bool:
@@ -106,6 +105,17 @@ class ResumableRdsStartExportTaskOperator(AwsOwnNamedJob, RdsStartExportTaskOper
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_export_task", {"ExportTaskIdentifier": self.ids(handle, "export")[0]}
+
+
+@durable_operator(RdsExport)
+class ResumableRdsStartExportTaskOperator(RdsStartExportTaskOperator):
+    """
+    `RdsStartExportTaskOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The first export of a task instance has the ``export_task_identifier`` given, and its files lie where they are looked for. One
+    that follows it, after a failure or a clear, has 8 hex characters more: the service takes no identifier twice. Unlike the
+    provider's, it cancels the export when a user stops the task, and fails at once when the export has failed.
+    """
 
 
 class _Snapshot(AwsOwnNamedJob):
@@ -130,30 +140,27 @@ class _Snapshot(AwsOwnNamedJob):
     name_params: ClassVar[Mapping[str, str]]
     """By type of the database, the member of the request that holds the snapshot's identifier."""
 
-    if TYPE_CHECKING:  # of the provider's operators
-        db_type: Any
-
     @property
     def name_param(self) -> str:  # type: ignore[override]
-        return self.name_params[self.db_type.value]
+        return self.name_params[self.operator.db_type.value]
 
     @property
     def name_length(self) -> int:  # type: ignore[override]
-        return 255 if self.db_type.value == "instance" else 63
+        return 255 if self.operator.db_type.value == "instance" else 63
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         if params.get("Tags"):
             params["Tags"] = [*params["Tags"], {"Key": TAG, "Value": token}]
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         snapshot = response.get("DBSnapshot") or response.get("DBClusterSnapshot") or {}
         arn = snapshot.get("DBSnapshotArn") or snapshot.get("DBClusterSnapshotArn")
-        self._resumable_account = account_of(arn) or self._resumable_account
-        return {"snapshot": self.wanted(params[self.name_param], "identifier"), "type": self.db_type.value}
+        self.known_account = account_of(arn) or self.known_account
+        return {"snapshot": self.require_id(params[self.name_param], "identifier"), "type": self.operator.db_type.value}
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
-        ids = {"snapshot": params[self.name_param], "type": self.db_type.value}
-        found = self._resumable_described(self.handle(ids))
+    def ids_after_conflict(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
+        ids = {"snapshot": params[self.name_param], "type": self.operator.db_type.value}
+        found = self._described(self.handle(ids))
         if found is None:
             return None
         if any(tag["Key"] == TAG for tag in params.get("Tags", ())):
@@ -168,7 +175,7 @@ class _Snapshot(AwsOwnNamedJob):
         """Whether it is a snapshot of what ``params`` ask for."""
         raise NotImplementedError
 
-    def _resumable_described(self, handle: JobHandle) -> dict[str, Any] | None:
+    def _described(self, handle: JobHandle) -> dict[str, Any] | None:
         name, kind = self.ids(handle, "snapshot", "type")
         if kind == "instance":
             found = self.hook.conn.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"]
@@ -178,17 +185,37 @@ class _Snapshot(AwsOwnNamedJob):
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         member = "DBSnapshot" if self.ids(handle, "type")[0] == "instance" else "DBClusterSnapshot"
-        return {member: self._resumable_described(handle) or {}}
+        return {member: self._described(handle) or {}}
 
     def state_of(self, handle: JobHandle) -> str | None:
-        snapshot = self._resumable_described(handle)
+        snapshot = self._described(handle)
         return None if snapshot is None else str(snapshot["Status"]).lower()
 
     def is_missing(self, error: ClientError) -> bool:
         return str(error.response["Error"]["Code"]).startswith(("DBSnapshotNotFound", "DBClusterSnapshotNotFound"))
 
 
-class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperator):
+class RdsSnapshot(_Snapshot):
+    """A snapshot that is made of an instance or of a cluster."""
+
+    operation = ("CreateDBSnapshot", "CreateDBClusterSnapshot")
+    name_argument = "db_snapshot_identifier"
+    name_params = {"instance": "DBSnapshotIdentifier", "cluster": "DBClusterSnapshotIdentifier"}
+
+    def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        member = "DBInstanceIdentifier" if self.operator.db_type.value == "instance" else "DBClusterIdentifier"
+        return bool(snapshot.get(member, "").lower() == params[member].lower())
+
+    @classmethod
+    def can_stop(cls, operator: Any) -> bool:  # noqa: ARG003
+        return False
+
+    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
+        raise NotImplementedError(f"RDS cannot stop {handle} while it is being created; it is kept")
+
+
+@durable_operator(RdsSnapshot)
+class ResumableRdsCreateDbSnapshotOperator(RdsCreateDbSnapshotOperator):
     """
     `RdsCreateDbSnapshotOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -198,31 +225,12 @@ class ResumableRdsCreateDbSnapshotOperator(_Snapshot, RdsCreateDbSnapshotOperato
     meanwhile is refused unless ``on_clear="reattach"``, and so is a ``job_timeout``.
     """
 
-    operation = ("CreateDBSnapshot", "CreateDBClusterSnapshot")
-    name_argument = "db_snapshot_identifier"
-    name_params = {"instance": "DBSnapshotIdentifier", "cluster": "DBClusterSnapshotIdentifier"}
 
-    def is_of(self, snapshot: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-        member = "DBInstanceIdentifier" if self.db_type.value == "instance" else "DBClusterIdentifier"
-        return bool(snapshot.get(member, "").lower() == params[member].lower())
-
-    def _resumable_can_stop(self) -> bool:
-        return False
-
-    def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
-        raise NotImplementedError(f"RDS cannot stop {handle} while it is being created; it is kept")
-
-
-class ResumableRdsCopyDbSnapshotOperator(_Snapshot, RdsCopyDbSnapshotOperator):
-    """
-    `RdsCopyDbSnapshotOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    Identifiers and tags as with `ResumableRdsCreateDbSnapshotOperator`. Unlike the provider's, it stops the copy when a user
-    stops the task, by deleting what is there of it; a copy that is seen to be complete is not deleted.
-    """
+class RdsSnapshotCopy(_Snapshot):
+    """A snapshot that is made by copying another one."""
 
     operation = ("CopyDBSnapshot", "CopyDBClusterSnapshot")
-    unkept = frozenset({"PreSignedUrl"})
+    unrecorded_params = frozenset({"PreSignedUrl"})
     name_argument = "target_db_snapshot_identifier"
     name_params = {"instance": "TargetDBSnapshotIdentifier", "cluster": "TargetDBClusterSnapshotIdentifier"}
 
@@ -245,3 +253,13 @@ class ResumableRdsCopyDbSnapshotOperator(_Snapshot, RdsCopyDbSnapshotOperator):
         if kind == "instance":
             return "delete_db_snapshot", {"DBSnapshotIdentifier": name}
         return "delete_db_cluster_snapshot", {"DBClusterSnapshotIdentifier": name}
+
+
+@durable_operator(RdsSnapshotCopy)
+class ResumableRdsCopyDbSnapshotOperator(RdsCopyDbSnapshotOperator):
+    """
+    `RdsCopyDbSnapshotOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    Identifiers and tags as with `ResumableRdsCreateDbSnapshotOperator`. Unlike the provider's, it stops the copy when a user
+    stops the task, by deleting what is there of it; a copy that is seen to be complete is not deleted.
+    """

@@ -1,4 +1,4 @@
-"""Redshift Data API statements that survive their worker: class B, the API's own token.
+"""Redshift Data API statements that survive their worker; recovery: repeat by token, the API's own token.
 
 Facts on the service (management guide and API reference): ``ClientToken`` holds 64 characters and is known for eight hours;
 statements and their results are kept for 24 hours; of an older one DescribeStatement says, as a ValidationException, "Could not
@@ -12,31 +12,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumable._extras import provider_import
-from resumable.record import JobHandle
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.redshift_data import RedshiftDataOperator
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import HOUR, AwsReplay
+    from resumable.operators._aws import HOUR, AwsCall
 
 __all__ = ["ResumableRedshiftDataOperator"]
 
 _EXPIRED = re.compile(r"(?i)\bexpired\b")
 
 
-class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
-    """
-    `RedshiftDataOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    A user's stop cancels the statement whatever ``cancel_on_kill`` says (``durable=False`` has the provider's way). The
-    provider's own ``durable`` is not in effect: this one keeps the statement from the submit on, deferred or not.
-    """
+class RedshiftStatement(AwsCall):
+    """A statement, or a batch of them."""
 
     service = "redshift-data"
     token_member = "ClientToken"
     operation = ("ExecuteStatement", "BatchExecuteStatement")
-    looks = ("DescribeStatement",)
+    status_calls = ("DescribeStatement",)
     wait_argument = "wait_for_completion"
     token_lifetime = 7.5 * HOUR
     active = frozenset({"SUBMITTED", "PICKED", "STARTED"})
@@ -45,13 +41,11 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     doubt = "the statement is submitted again with the same `ClientToken`; the service answers with the one it has"
     window = "none within the eight hours that a token holds; an older doubt (from 7.5 hours on) is refused"
 
-    statement_id: str
-
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
         session = {"session": response["SessionId"]} if response.get("SessionId") else {}
-        return {"statement": self.wanted(response.get("Id"), "Id"), **session}
+        return {"statement": self.require_id(response.get("Id"), "Id"), **session}
 
-    def _resumable_handle_of(self, external_id: Any) -> JobHandle:
+    def handle_of(self, external_id: Any) -> JobHandle:
         self.account()
         return self.handle({"statement": str(external_id)})
 
@@ -69,5 +63,15 @@ class ResumableRedshiftDataOperator(AwsReplay, RedshiftDataOperator):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "cancel_statement", {"Id": self.ids(handle, "statement")[0]}
 
-    def _resumable_waits(self) -> bool:
-        return bool(self.wait_for_completion)
+    def waits(self) -> bool:
+        return bool(self.operator.wait_for_completion)
+
+
+@durable_operator(RedshiftStatement)
+class ResumableRedshiftDataOperator(RedshiftDataOperator):
+    """
+    `RedshiftDataOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    A user's stop cancels the statement whatever ``cancel_on_kill`` says (``durable=False`` has the provider's way). The
+    provider's own ``durable`` is not in effect: this one keeps the statement from the submit on, deferred or not.
+    """

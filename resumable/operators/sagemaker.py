@@ -1,9 +1,14 @@
-"""SageMaker jobs that survive their worker: class A, a job's name is unique in its account and region; pipelines: class B.
+"""
+SageMaker jobs that survive their worker.
+
+Recovery: repeat by name, a job's name is unique in its account and region; pipelines; recovery: repeat by token.
 
 Facts on the service (botocore's service model): names of training, processing and transform jobs hold 63 characters, those of
 tuning and AutoML jobs 32; a name that is taken is answered with ResourceInUse until the job is deleted. A Describe of an unknown
 job is answered with ValidationException or ResourceNotFound. StartPipelineExecution takes a ClientRequestToken of 32 to 128
 characters.
+
+More than 400 lines, because the provider has its six SageMaker operators in one module.
 """
 
 from __future__ import annotations
@@ -12,15 +17,16 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
-from resumable.lifecycle import Deliver
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.helpers import account_of, replaced
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.sagemaker import (
@@ -31,10 +37,11 @@ with provider_import("amazon"):
         SageMakerTransformOperator,
         SageMakerTuningOperator,
     )
+    from botocore import xform_name
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws import AwsReplay
-    from resumable.operators._aws_names import AwsOwnNamedJob, account_of, named
+    from resumable.operators._aws import HOUR, AwsCall
+    from resumable.operators._aws.names import AwsOwnNamedJob, named
 
 __all__ = [
     "ResumableSageMakerAutoMLOperator",
@@ -50,7 +57,7 @@ _SECONDS, _LOOKS = Limit("max_ingestion_time"), Limit("max_attempts", "check_int
 _NOT_THERE = re.compile(r"(?i)not found|(could not|can't|cannot|unable to) find|not exist")
 
 
-class _SageMaker(AwsReplay):
+class _SageMaker(AwsCall):
     """What jobs and pipelines share."""
 
     service = "sagemaker"
@@ -64,31 +71,31 @@ class _SageMaker(AwsReplay):
     """The API call that looks at the job."""
     status_key: ClassVar[str]
 
-    _resumable_last_status: str | None = None
+    _last_status: str | None = None
 
     def is_missing(self, error: ClientError) -> bool:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         return code == "ResourceNotFound" or (code == "ValidationException" and bool(_NOT_THERE.search(message)))
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
         event = f"after-call.{self.service_event}.{self.describe}"
-        with super().seam(attempt):
-            self.hook.conn.meta.events.register(event, self._resumable_note_status)
+        with super().intercept(attempt):
+            self.hook.conn.meta.events.register(event, self._note_status)
             try:
                 yield
             finally:
-                self.hook.conn.meta.events.unregister(event, self._resumable_note_status)
+                self.hook.conn.meta.events.unregister(event, self._note_status)
 
-    def _resumable_note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
-        self._resumable_last_status = parsed.get(self.status_key, self._resumable_last_status)
+    def _note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
+        self._last_status = parsed.get(self.status_key, self._last_status)
 
-    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        self._resumable_last_status = None
-        result = super()._resumable_execute_through_seam(context, attempt)
+    def execute(self, theirs: Callable[[], Any]) -> Any:
+        self._last_status = None
+        result = super().execute(theirs)
         # The provider takes a job that was stopped for a success.
-        if self._resumable_waits() and self._resumable_last_status == "Stopped":
-            raise RuntimeError(f"{attempt.handle} was stopped before it was complete.")
+        if self.waits() and self._last_status == "Stopped":
+            raise RuntimeError(f"{self.attempt.handle} was stopped before it was complete.")
         return result
 
 
@@ -105,22 +112,38 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
     stop: ClassVar[str]
     name_length = LONG_NAME
 
-    if TYPE_CHECKING:  # of the provider's operator
-        config: Any
+    checks_if_job_exists: ClassVar[bool] = False
+    """Whether the operator looks for a job of the name, where it has no ``check_if_job_exists``."""
+
+    _is_taken = False
 
     @contextmanager
-    def seam(self, attempt: Attempt) -> Iterator[None]:
-        theirs, hook, check = self.config, self.hook, self.hook.check_s3_url
-        self.config = copy.deepcopy(theirs)  # what is put into it is this attempt's
-        hook.check_s3_url = lambda url: attempt.replays or check(url)  # a job that exists does not fail because its input is gone
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        theirs, check = self.operator.config, self.hook.check_s3_url
+
+        def check_if_needed(url: str) -> Any:  # a job that exists does not fail because its input is gone
+            return attempt.replays or check(url)
+
+        self.operator.config = copy.deepcopy(theirs)  # what is put into it is this attempt's
         try:
-            with super().seam(attempt):
+            with (
+                replaced(self.hook, check_s3_url=check_if_needed),
+                replaced(self.operator, **self.unique_names()),
+                super().intercept(attempt),
+            ):
                 yield
         except BaseException:
-            self.config = theirs
+            self.operator.config = theirs
             raise
-        finally:
-            del hook.check_s3_url
+
+    def unique_names(self) -> dict[str, Callable[..., Any]]:
+        """The operator's methods that rename or refuse what exists, as they are to be while its ``execute`` runs."""
+        theirs = self.operator._get_unique_job_name
+
+        def unless_taken(proposed_name: str, *args: Any, **kwargs: Any) -> Any:  # they are asked once the service has said so
+            return theirs(proposed_name, *args, **kwargs) if self._is_taken else proposed_name
+
+        return {"_get_unique_job_name": unless_taken}
 
     def author_name(self) -> Any:
         return self.job_config().get(self.name_param)
@@ -130,71 +153,75 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 
     def job_config(self) -> dict[str, Any]:
         """The part of the config that holds the job's name."""
-        config: dict[str, Any] = self.config
+        config: dict[str, Any] = self.operator.config
         return config
 
     def role(self) -> Any:
         """The role of the job, whose ARN names the account."""
-        return self.config.get("RoleArn")
+        return self.operator.config.get("RoleArn")
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._resumable_account = account_of(self.role()) or self._resumable_account
-        if attempt.replays or self._resumable_is_taken:
-            self.config.pop("S3Operations", None)  # uploads that were made before the submit
+        self.known_account = account_of(self.role()) or self.known_account
+        if attempt.replays or self._is_taken:
+            self.operator.config.pop("S3Operations", None)  # uploads that were made before the submit
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         """The name is in the config already."""
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         arn = next((v for k, v in response.items() if k.endswith("Arn")), None)
-        self._resumable_account = account_of(arn) or self._resumable_account
-        return self._resumable_name_of(params)
+        self.known_account = account_of(arn) or self.known_account
+        return self._name_of(params)
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
-        ids = self._resumable_name_of(params)
-        ours = self.may_be_ours(error, self._resumable_described(self.handle(ids)).get("CreationTime"))
+    def ids_after_conflict(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:  # noqa: ARG002
+        ids = self._name_of(params)
+        ours = self.may_be_ours(error, self._described(self.handle(ids)).get("CreationTime"))
         return ids if ours else None
 
-    def _resumable_name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
-        return {"name": self.wanted(params[self.name_param], "job's name")}
+    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        return {"name": self.require_id(params[self.name_param], "job's name")}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:  # noqa: ARG002
         return {}  # the provider reads the job by its name
 
     def state_of(self, handle: JobHandle) -> str:
-        return str(self._resumable_described(handle)[self.status_key])
+        return str(self._described(handle)[self.status_key])
 
-    def _resumable_described(self, handle: JobHandle) -> Mapping[str, Any]:
-        call = getattr(self.hook.conn, _snake(self.describe))
+    def _described(self, handle: JobHandle) -> Mapping[str, Any]:
+        call = getattr(self.hook.conn, xform_name(self.describe))
         described: Mapping[str, Any] = call(**{self.name_param: self.ids(handle, "name")[0]})
         return described
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return self.stop, {self.name_param: self.ids(handle, "name")[0]}
 
-    def _get_unique_job_name(self, proposed_name: str, *args: Any, **kwargs: Any) -> Any:
-        """The provider's, which renames or refuses a job that exists: once the service has said that one does, not ours."""
-        if self._resumable_is_durable and not self._resumable_is_taken:
-            return proposed_name
-        return super()._get_unique_job_name(proposed_name, *args, **kwargs)  # type: ignore[misc]
-
-    check_if_job_exists = False
-    _resumable_is_taken = False
-
-    def _resumable_execute_through_seam(self, context: Any, attempt: Attempt) -> Any:
-        self._resumable_is_taken = False
+    def execute(self, theirs: Callable[[], Any]) -> Any:
+        self._is_taken = False
         try:
-            return super()._resumable_execute_through_seam(context, attempt)
+            return super().execute(theirs)
         except ClientError as e:
-            taken = e.response["Error"]["Code"] in self.conflicts and self._resumable_is_anothers(e.response)
-            if not (taken and self.check_if_job_exists and attempt.in_doubt):
+            taken = e.response["Error"]["Code"] in self.conflicts and self.is_anothers(e.response)
+            checks = getattr(self.operator, "check_if_job_exists", self.checks_if_job_exists)
+            if not (taken and checks and self.attempt.in_doubt):
                 raise
-        attempt.rejected()
-        self._resumable_is_taken = True
-        return super()._resumable_execute_through_seam(context, attempt)
+        self.attempt.rejected()
+        self._is_taken = True
+        return super().execute(theirs)
 
 
-class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
+class TrainingJob(_NamedJob):
+    """One training job."""
+
+    limits = (_SECONDS, _LOOKS)
+    operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
+    name_param, status_key = "TrainingJobName", "TrainingJobStatus"
+
+    def waits(self) -> bool:
+        return bool(self.operator.wait_for_completion)
+
+
+@durable_operator(TrainingJob)
+class ResumableSageMakerTrainingOperator(SageMakerTrainingOperator):
     """
     `SageMakerTrainingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -203,15 +230,26 @@ class ResumableSageMakerTrainingOperator(_NamedJob, SageMakerTrainingOperator):
     job when a user stops the task.
     """
 
+
+class ProcessingJob(_NamedJob):
+    """One processing job."""
+
     limits = (_SECONDS, _LOOKS)
-    operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
-    name_param, status_key = "TrainingJobName", "TrainingJobStatus"
+    checks_if_job_exists = True
+    operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
+    name_param, status_key = "ProcessingJobName", "ProcessingJobStatus"
 
-    def _resumable_waits(self) -> bool:
-        return bool(self.wait_for_completion)
+    def waits(self) -> bool:
+        return bool(self.operator.wait_for_completion)
+
+    @contextmanager
+    def not_waiting(self) -> Iterator[None]:
+        with replaced(self.operator, output_files_to_xcom=None), super().not_waiting():  # no files yet: it asks for a wait
+            yield
 
 
-class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperator):
+@durable_operator(ProcessingJob)
+class ResumableSageMakerProcessingOperator(SageMakerProcessingOperator):
     """
     `SageMakerProcessingOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -219,29 +257,46 @@ class ResumableSageMakerProcessingOperator(_NamedJob, SageMakerProcessingOperato
     the task, and fails when the job was stopped before its end.
     """
 
+
+class TransformJob(_NamedJob):
+    """One batch transform job, and the model that is made for it."""
+
     limits = (_SECONDS, _LOOKS)
-    check_if_job_exists = True  # the provider always does
-    operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
-    name_param, status_key = "ProcessingJobName", "ProcessingJobStatus"
+    operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
+    name_param, status_key = "TransformJobName", "TransformJobStatus"
+    setup_calls = ("CreateModel",)
 
-    if TYPE_CHECKING:  # of the provider's operator
-        output_files_to_xcom: Any
+    def waits(self) -> bool:
+        return bool(self.operator.wait_for_completion)
 
-    def _resumable_waits(self) -> bool:
-        return bool(self.wait_for_completion)
+    def job_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.operator.config.get("Transform", self.operator.config)
+        return config
 
-    @contextmanager
-    def _resumable_not_waiting(self) -> Iterator[None]:
-        files = self.output_files_to_xcom
-        self.output_files_to_xcom = None  # there are none yet, and the provider asks for a wait
-        try:
-            with super()._resumable_not_waiting():
-                yield
-        finally:
-            self.output_files_to_xcom = files
+    def role(self) -> Any:
+        return self.operator.config.get("Model", {}).get("ExecutionRoleArn")
+
+    def before_execute(self, attempt: Attempt) -> None:
+        super().before_execute(attempt)
+        if model := self.operator.config.get("Model"):
+            made = attempt.handle.ids.get("model") if attempt.handle is not None else None
+            model["ModelName"] = made or named(model["ModelName"], _digest(attempt.token, model), LONG_NAME)
+            self.operator.config["Transform"]["ModelName"] = model["ModelName"]
+
+    def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        return {**super()._name_of(params), "model": str(params["ModelName"])}
+
+    def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """The model's name holds a digest of what it is made of: one that exists is the one wanted."""
+        answer = error.get("Error", {})
+        return answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
+
+    def unique_names(self) -> dict[str, Callable[..., Any]]:
+        return {**super().unique_names(), "_get_unique_model_name": lambda proposed_name, *_, **__: proposed_name}
 
 
-class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator):
+@durable_operator(TransformJob)
+class ResumableSageMakerTransformOperator(SageMakerTransformOperator):
     """
     `SageMakerTransformOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -251,48 +306,9 @@ class ResumableSageMakerTransformOperator(_NamedJob, SageMakerTransformOperator)
     stops the task, and fails when the job was stopped before its end.
     """
 
-    limits = (_SECONDS, _LOOKS)
-    operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
-    name_param, status_key = "TransformJobName", "TransformJobStatus"
-    setup = ("CreateModel",)
 
-    def _resumable_waits(self) -> bool:
-        return bool(self.wait_for_completion)
-
-    def job_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.config.get("Transform", self.config)
-        return config
-
-    def role(self) -> Any:
-        return self.config.get("Model", {}).get("ExecutionRoleArn")
-
-    def before_execute(self, attempt: Attempt) -> None:
-        super().before_execute(attempt)
-        if model := self.config.get("Model"):
-            made = attempt.handle.ids.get("model") if attempt.handle is not None else None
-            model["ModelName"] = made or named(model["ModelName"], _digest(attempt.token, model), LONG_NAME)
-            self.config["Transform"]["ModelName"] = model["ModelName"]
-
-    def _resumable_name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
-        return {**super()._resumable_name_of(params), "model": str(params["ModelName"])}
-
-    def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """The model's name holds a digest of what it is made of: one that exists is the one wanted."""
-        answer = error.get("Error", {})
-        return answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
-
-    def _get_unique_model_name(self, proposed_name: str, *_: Any, **__: Any) -> str:
-        return proposed_name if self._resumable_attempt is not None else super()._get_unique_model_name(proposed_name, *_, **__)
-
-
-class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
-    """
-    `SageMakerTuningOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The first job of a task instance has the ``HyperParameterTuningJobName`` given, one that follows it 8 hex characters more, so
-    a retry does not fail because the name is taken. Unlike the provider's, it stops the job when a user stops the task, and
-    fails when the job was stopped before its end.
-    """
+class TuningJob(_NamedJob):
+    """One hyperparameter tuning job."""
 
     limits = (_SECONDS,)
     operation, describe = "CreateHyperParameterTuningJob", "DescribeHyperParameterTuningJob"
@@ -301,10 +317,39 @@ class ResumableSageMakerTuningOperator(_NamedJob, SageMakerTuningOperator):
     name_length = SHORT_NAME
 
     def role(self) -> Any:
-        return self.config.get("TrainingJobDefinition", {}).get("RoleArn")
+        return self.operator.config.get("TrainingJobDefinition", {}).get("RoleArn")
 
 
-class ResumableSageMakerAutoMLOperator(_NamedJob, SageMakerAutoMLOperator):
+@durable_operator(TuningJob)
+class ResumableSageMakerTuningOperator(SageMakerTuningOperator):
+    """
+    `SageMakerTuningOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The first job of a task instance has the ``HyperParameterTuningJobName`` given, one that follows it 8 hex characters more, so
+    a retry does not fail because the name is taken. Unlike the provider's, it stops the job when a user stops the task, and
+    fails when the job was stopped before its end.
+    """
+
+
+class AutoMLJob(_NamedJob):
+    """One AutoML job."""
+
+    operation, describe, stop = "CreateAutoMLJob", "DescribeAutoMLJob", "stop_auto_ml_job"
+    name_param, status_key = "AutoMLJobName", "AutoMLJobStatus"
+    name_length = SHORT_NAME
+
+    def role(self) -> Any:
+        return self.operator.role_arn
+
+    def author_name(self) -> Any:
+        return self.operator.job_name
+
+    def use_name(self, name: Any) -> None:
+        self.operator.job_name = name
+
+
+@durable_operator(AutoMLJob)
+class ResumableSageMakerAutoMLOperator(SageMakerAutoMLOperator):
     """
     `SageMakerAutoMLOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
@@ -312,35 +357,15 @@ class ResumableSageMakerAutoMLOperator(_NamedJob, SageMakerAutoMLOperator):
     it stops the job when a user stops the task, and fails when the job was stopped before its end.
     """
 
-    operation, describe, stop = "CreateAutoMLJob", "DescribeAutoMLJob", "stop_auto_ml_job"
-    name_param, status_key = "AutoMLJobName", "AutoMLJobStatus"
-    name_length = SHORT_NAME
 
-    if TYPE_CHECKING:  # of the provider's operator
-        job_name: Any
-
-    def role(self) -> Any:
-        return self.role_arn
-
-    def author_name(self) -> Any:
-        return self.job_name
-
-    def use_name(self, name: Any) -> None:
-        self.job_name = name
-
-
-class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipelineOperator):
-    """
-    `SageMakerStartPipelineOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The start carries a ``ClientRequestToken``; nothing of it is to be seen. Unlike the provider's, it stops the execution when a
-    user stops the task that waits for it, and fails when the execution was stopped before its end.
-    """
+class PipelineExecution(_SageMaker):
+    """One execution of a pipeline."""
 
     operation, describe = "StartPipelineExecution", "DescribePipelineExecution"
     token_member = "ClientRequestToken"
     limits = (Limit("waiter_max_attempts", "check_interval"),)
-    token_lifetime = 3600.0
+    token_lifetime = HOUR
+    goes_on_undeferred = True
     doubt = "the start is repeated with the same `ClientRequestToken`; SageMaker answers with the execution it has"
     window = "none known within an hour; an older doubt is refused (SageMaker does not say for how long it knows a token)"
     status_key = "PipelineExecutionStatus"
@@ -352,8 +377,8 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
         return super().is_missing(error) and "execution" in error.response["Error"].get("Message", "").lower()  # not the pipeline
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002
-        arn = self.wanted(response.get("PipelineExecutionArn"), "execution's ARN")
-        self._resumable_account = account_of(arn) or self._resumable_account
+        arn = self.require_id(response.get("PipelineExecutionArn"), "execution's ARN")
+        self.known_account = account_of(arn) or self.known_account
         return {"execution": arn}
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
@@ -368,17 +393,16 @@ class ResumableSageMakerStartPipelineOperator(_SageMaker, SageMakerStartPipeline
         token = hashlib.sha256(arn.encode()).hexdigest()  # of 32 to 128 characters; one stop of one execution
         return "stop_pipeline_execution", {"PipelineExecutionArn": arn, "ClientRequestToken": token}
 
-    def defer(self, **kwargs: Any) -> Any:
-        if self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
-            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
-        return super().defer(**kwargs)
+
+@durable_operator(PipelineExecution)
+class ResumableSageMakerStartPipelineOperator(SageMakerStartPipelineOperator):
+    """
+    `SageMakerStartPipelineOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The start carries a ``ClientRequestToken``; nothing of it is to be seen. Unlike the provider's, it stops the execution when a
+    user stops the task that waits for it, and fails when the execution was stopped before its end.
+    """
 
 
 def _digest(token: str, model: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{token}{json.dumps(model, sort_keys=True, default=str)}".encode()).hexdigest()
-
-
-def _snake(operation: str) -> str:
-    from botocore import xform_name
-
-    return str(xform_name(operation))

@@ -1,4 +1,7 @@
-"""Step Functions executions that survive their worker: class A. An execution's name is unique in its state machine.
+"""
+Step Functions executions that survive their worker.
+
+Recovery: repeat by name. An execution's name is unique in its state machine.
 
 Facts on the service (API reference, botocore's service model): StartExecution of a STANDARD state machine with the name and
 input of a running execution is answered with that execution, with the name of any other of the last 90 days with
@@ -13,18 +16,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumable._extras import provider_import
-from resumable.attempt import Attempt
 from resumable.errors import RefusedError
-from resumable.lifecycle import Deliver, Submit
-from resumable.limits import Limit
-from resumable.record import JobHandle
+from resumable.helpers import account_of
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Submit
+from resumable.jobs.limits import Limit
+from resumable.jobs.operator import durable_operator
+from resumable.jobs.record import JobHandle
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.step_function import StepFunctionStartExecutionOperator
     from airflow.providers.amazon.aws.triggers.step_function import StepFunctionsExecutionCompleteTrigger
     from botocore.exceptions import ClientError
 
-    from resumable.operators._aws_names import AwsOwnNamedJob, account_of
+    from resumable.operators._aws.names import AwsOwnNamedJob
 
 __all__ = ["ResumableStepFunctionStartExecutionOperator", "ResumableStepFunctionsExecutionCompleteTrigger"]
 
@@ -42,22 +47,8 @@ class ResumableStepFunctionsExecutionCompleteTrigger(StepFunctionsExecutionCompl
         self.waiter_config_overrides = {"acceptors": acceptors}
 
 
-class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionStartExecutionOperator):
-    """
-    `StepFunctionStartExecutionOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
-
-    The first execution of a task instance has the ``name`` given, sent as written, with a warning; one that follows it, after a
-    failure or a clear, has 8 hex characters more: Step Functions keeps a name for 90 days. Without a ``name`` the execution is
-    named by its token. With ``deferrable=True`` it stops the execution when a user stops the task, unlike the provider's.
-    Without, the task ends with the start, as the provider's does, and nobody watches the execution.
-
-    Only STANDARD state machines: an EXPRESS one starts a second execution for every repeated request, and none of them can be
-    looked up. It is refused before anything is started; ``durable=False`` runs it as the provider does. This takes one
-    DescribeStateMachine request per start; without the permission for it, the state machine is taken for a STANDARD one.
-
-    With ``is_redrive_execution=True`` an unanswered redrive is repeated: under its token for 15 minutes; after that the execution
-    is redriven once more only if it failed again meanwhile.
-    """
+class StateMachineExecution(AwsOwnNamedJob):
+    """One execution of a state machine."""
 
     service = "sfn"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
@@ -72,25 +63,26 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
     )
     name_argument, name_param, name_length, warns_of_name = "name", "name", 80, True
     operation = ("StartExecution", _REDRIVE)
-    looks = ("DescribeExecution",)
+    status_calls = ("DescribeExecution",)
     conflicts = frozenset({"ExecutionAlreadyExists"})
     wait_argument = "deferrable"
+    goes_on_undeferred = True
     active = frozenset(_ACTIVE)
     succeeded = frozenset({"SUCCEEDED"})
     failed = frozenset(_FAILED)
     missing_codes = frozenset({"ExecutionDoesNotExist"})
 
     def before_execute(self, attempt: Attempt) -> None:
-        self._resumable_account = account_of(self.state_machine_arn)
-        if self.is_redrive_execution:
+        self.known_account = account_of(self.operator.state_machine_arn)
+        if self.operator.is_redrive_execution:
             in_doubt = isinstance(attempt.plan, Submit) and attempt.plan.in_doubt
             # In doubt, "not redrivable" means that it runs, or ran well, since then; else it is the service's no.
-            self.__dict__["conflicts"] = frozenset({"ExecutionNotRedrivable"} if in_doubt else ())
+            vars(self)["conflicts"] = frozenset({"ExecutionNotRedrivable"} if in_doubt else ())
         elif not attempt.replays:
-            self._resumable_refuse_express()
+            self._refuse_express()
 
-    def _resumable_refuse_express(self) -> None:
-        machine = self.state_machine_arn
+    def _refuse_express(self) -> None:
+        machine = self.operator.state_machine_arn
         try:
             kind = self.hook.conn.describe_state_machine(stateMachineArn=machine).get("type")
         except ClientError as e:
@@ -106,22 +98,22 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
             )
 
     def name_for(self, attempt: Attempt, given: Any) -> str:
-        return str(given) if self.is_redrive_execution else super().name_for(attempt, given)
+        return str(given) if self.operator.is_redrive_execution else super().name_for(attempt, given)
 
     def name_in(self, handle: JobHandle) -> str:
         return self.ids(handle, "execution")[0].rpartition(":")[2]
 
-    def where(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        return {} if "executionArn" in params else super().where(params)
+    def lookup_hints(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        return {} if "executionArn" in params else super().lookup_hints(params)
 
-    def stamp(self, params: dict[str, Any], token: str) -> None:
+    def add_token(self, params: dict[str, Any], token: str) -> None:
         if "executionArn" in params:
             params["clientToken"] = token
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
-        return {"execution": self.wanted(params.get("executionArn") or response.get("executionArn"), "execution's ARN")}
+        return {"execution": self.require_id(params.get("executionArn") or response.get("executionArn"), "execution's ARN")}
 
-    def adopted(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
+    def ids_after_conflict(self, error: Mapping[str, Any], params: Mapping[str, Any], token: str) -> dict[str, str] | None:
         if "executionArn" in params:
             return {"execution": params["executionArn"]}
         head, _, machine = params["stateMachineArn"].partition(":stateMachine:")
@@ -143,7 +135,21 @@ class ResumableStepFunctionStartExecutionOperator(AwsOwnNamedJob, StepFunctionSt
     def trigger(self, theirs: Any) -> Any:
         return super().trigger(ResumableStepFunctionsExecutionCompleteTrigger(**theirs.serialize()[1]))
 
-    def defer(self, **kwargs: Any) -> Any:
-        if self._resumable_attempt is not None and isinstance(self._resumable_attempt.plan, Deliver):
-            return None  # nothing to wait for: the provider's execute goes on and returns the ARN
-        return super().defer(**kwargs)
+
+@durable_operator(StateMachineExecution)
+class ResumableStepFunctionStartExecutionOperator(StepFunctionStartExecutionOperator):
+    """
+    `StepFunctionStartExecutionOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The first execution of a task instance has the ``name`` given, sent as written, with a warning; one that follows it, after a
+    failure or a clear, has 8 hex characters more: Step Functions keeps a name for 90 days. Without a ``name`` the execution is
+    named by its token. With ``deferrable=True`` it stops the execution when a user stops the task, unlike the provider's.
+    Without, the task ends with the start, as the provider's does, and nobody watches the execution.
+
+    Only STANDARD state machines: an EXPRESS one starts a second execution for every repeated request, and none of them can be
+    looked up. It is refused before anything is started; ``durable=False`` runs it as the provider does. This takes one
+    DescribeStateMachine request per start; without the permission for it, the state machine is taken for a STANDARD one.
+
+    With ``is_redrive_execution=True`` an unanswered redrive is repeated: under its token for 15 minutes; after that the execution
+    is redriven once more only if it failed again meanwhile.
+    """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resumable.errors import StateStoreError
-from resumable.stores.base import SupersededError
+from resumable.errors import StateStoreError, SupersededError
 from resumable.stores.slots import Slots
 
 
@@ -24,10 +23,10 @@ class AssetStateStore:
     outlives_success = True
 
     def __init__(self, accessor: Any) -> None:
-        from resumable import compat
+        from resumable import host
 
         self._accessor = accessor
-        rows = compat.asset_state_rows(accessor)
+        rows = host.asset_state_rows(accessor)
         self._slots = None if rows is None else Slots(accessor, rows)
 
     def get(self, key: str) -> Any:

@@ -8,18 +8,14 @@ from typing import Any, Protocol, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from resumable.errors import RefusedError, ResumableError, StateStoreError
+from resumable.errors import RefusedError, StateStoreError, SupersededError
 from resumable.identity import TaskIdentity
-from resumable.record import KEY, JobRecord
+from resumable.jobs.record import KEY, JobRecord
 
 T = TypeVar("T")
 
 STORE_TRIES = 6
 """Tries of one store operation. With the waits between them about 20 s; Airflow's own client retries inside each."""
-
-
-class SupersededError(ResumableError):
-    """Another attempt of this task instance owns the record now. This one must submit, cancel and write nothing."""
 
 
 class StateStore(Protocol):

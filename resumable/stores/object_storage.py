@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.errors import ConfigurationError
 from resumable.identity import TaskIdentity
 
@@ -44,7 +44,7 @@ class ObjectStorageStore:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         run, name = _readable(task.run_id), _readable(task.task_id)
         mapped = "".join(f".{part}" for part in [*(f"loop{i}" for i in looped), task.map_index] if part != -1)
-        self._base = compat.object_storage_path()(_base())
+        self._base = host.object_storage_path()(_base())
         self._folder = self._base / _readable(task.dag_id) / run / f"{name}{mapped}.{digest}"
 
     @classmethod
@@ -54,7 +54,7 @@ class ObjectStorageStore:
             ConfigurationError: ``[resumable] store_path`` is missing, no URL, or no provider here opens such URLs.
         """
         path = _base()
-        if not compat.has_object_storage(path.partition("://")[0]):
+        if not host.has_object_storage(path.partition("://")[0]):
             raise ConfigurationError(
                 f"airflow.cfg [resumable]: store_path={path!r} cannot be opened: no provider here knows such URLs. Nothing was "
                 "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
@@ -124,9 +124,9 @@ class Folder:
 
 def folders() -> Iterator[Folder]:
     """Those of this deployment's namespace that say whose they are; none without ``[resumable] store_path``."""
-    if not compat.setting("store_path"):
+    if not host.setting("store_path"):
         return
-    base, namespace = compat.object_storage_path()(_base()), compat.setting("namespace") or ""
+    base, namespace = host.object_storage_path()(_base()), host.setting("namespace") or ""
     see_folder(base)
     for whose in base.glob(f"**/{WHOSE}"):
         ids = dict(json.loads(whose.read_bytes()))
@@ -176,7 +176,7 @@ def tidy(folder: Any) -> None:
 
 def require_owner(base: Any, namespace: str, deployment: str) -> None:
     """
-    Claim ``base`` for a deployment, or make sure that it is its own.
+    AttemptFacts ``base`` for a deployment, or make sure that it is its own.
 
     Raises:
         ConfigurationError: it is another's.
@@ -221,7 +221,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _base() -> str:
-    path = compat.setting("store_path")
+    path = host.setting("store_path")
     if not path or "://" not in path:
         raise ConfigurationError(
             f"airflow.cfg [resumable]: store_path={path!r} is no URL, and ObjectStorageStore needs one. Nothing was submitted. "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resumable.errors import RecordError
-from resumable.stores.base import STORE_TRIES, StateStore, SupersededError, retried
+from resumable.errors import RecordError, SupersededError
+from resumable.stores.base import STORE_TRIES, StateStore, retried
 
 
 class OwnedValue:

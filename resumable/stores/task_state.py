@@ -7,10 +7,10 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from resumable.errors import RefusedError
+from resumable.errors import RefusedError, SupersededError
 from resumable.identity import Generation, Relation
-from resumable.record import KEY
-from resumable.stores.base import StateStore, SupersededError
+from resumable.jobs.record import KEY
+from resumable.stores.base import StateStore
 from resumable.stores.slots import Slots
 
 _log = logging.getLogger("resumable")
@@ -53,10 +53,10 @@ class TaskStateStore:
     outlives_success = True
 
     def __init__(self, accessor: Any, forever: timedelta) -> None:
-        from resumable import compat
+        from resumable import host
 
         self._accessor, self._forever = accessor, forever
-        rows = compat.task_state_rows(accessor)
+        rows = host.task_state_rows(accessor)
         self._slots = None if rows is None else Slots(accessor, rows)
 
     def get(self, key: str) -> Any:

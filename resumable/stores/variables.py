@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumable.identity import TaskIdentity
-from resumable.record import KEY
+from resumable.jobs.record import KEY
 from resumable.stores.base import Variables
 
 PREFIX = "resumable."

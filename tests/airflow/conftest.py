@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from tests.airflow.harness import Airflow
 from tests.airflow.harness2 import Airflow2
 
@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def start_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Airflow]]:
     """Return a function like `Airflow` without `home`; what it starts is kept for the session."""
-    kind = Airflow if compat.has_sdk() else Airflow2
+    kind = Airflow if host.has_sdk() else Airflow2
     with ExitStack() as stack:
         started: dict[str, Airflow] = {}
 

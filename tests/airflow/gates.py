@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from resumable.identity import TaskIdentity
 from resumable.stores.variables import VariableStore
 
@@ -18,7 +18,7 @@ class GatedStore(VariableStore):
     """`VariableStore`, waiting before a write for which somebody has closed a gate. Give it as ``[resumable] store``."""
 
     def __init__(self, task: TaskIdentity) -> None:
-        super().__init__(task, compat.variables(task))
+        super().__init__(task, host.variables(task))
         self._run_id = task.run_id
 
     def set(self, key: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 import psutil
 
-from resumable import compat
+from resumable import host
 from resumable.stores.variables import PREFIX, opened
 from tests.airflow.attempts import read_attempts
 from tests.airflow.processes import Services, airflow_environment, free_port, kill, task_process, write_ahead
@@ -197,7 +197,7 @@ class Airflow:
 
     def state_store(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """Return the task's state, key to value, wherever this Airflow keeps it."""
-        if not compat.has_task_state():
+        if not host.has_task_state():
             ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
             kept = [value for of, value in map(opened, self.variables().values()) if of == ids]
             return {"resumable": kept[0]} if kept else {}
@@ -212,7 +212,7 @@ class Airflow:
 
     def hold_record(self, run_id: str, state: str) -> Any:
         """Hold the next write of a record in this state: an object with `wait_reached` and `refuse`."""
-        if compat.has_task_state():
+        if host.has_task_state():
 
             def is_record(_: str, body: Any) -> bool:
                 value = body["value"]  # the provider's own operators keep a bare id
@@ -258,6 +258,7 @@ class Airflow:
 
     def wait_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
         """Wait for the end of a DAG run and return "success" or "failed"."""
+
         def ended() -> str | None:
             state = self.run_state(dag_id, run_id)
             return state if state in ("success", "failed") else None

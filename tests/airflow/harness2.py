@@ -117,4 +117,3 @@ class Airflow2(Airflow):
 
     def hold_record(self, run_id: str, state: str) -> Any:
         return Gate(self._gates, run_id, state).close()
-

@@ -28,10 +28,10 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=10_000)
     count = parser.parse_args().records
 
-    from resumable import compat
+    from resumable import host
     from resumable.cli.main import main as command
 
-    put = _rows if compat.has_task_state() else _variables
+    put = _rows if host.has_task_state() else _variables
     put(count)
     for arguments in (["jobs", "--limit", "1"], ["jobs"], ["jobs", "--json"], ["jobs", "--orphans", "--json"]):
         before, cpu, began = _peak(), time.process_time(), time.monotonic()
@@ -50,8 +50,8 @@ def _peak() -> float:
 
 def _record(number: int) -> dict[str, object]:
     from resumable.identity import Generation
-    from resumable.record import JobHandle, JobRecord
-    from resumable.spec import Spec
+    from resumable.jobs.record import JobHandle, JobRecord
+    from resumable.jobs.spec import Spec
 
     spec = Spec("0" * 16, {f"field_{n}": "0123456789" for n in range(6)})
     reach = {"operator": "resumable.operators.databricks:ResumableDatabricksOperator", "databricks_conn_id": "databricks_default"}

@@ -88,7 +88,7 @@ def swept(ended: list[tuple[str, str, str, int]], records: int) -> dict[str, Any
 
 def processes(runs: int) -> dict[str, int]:
     """How many processes the ends of DAG runs start, by what their tasks have left."""
-    from resumable import listener
+    from resumable.cleanup import listener
     from tests.support import database
 
     started: list[Any] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from tests.canary.names import SDK, Name, _has, _says, _takes, wanted
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="older Airflows do not change any more")
+pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="older Airflows do not change any more")
 
 
-@pytest.mark.parametrize("name", wanted() if compat.has_task_state() else [], ids=lambda name: f"{name.path} {name.breaks}")
+@pytest.mark.parametrize("name", wanted() if host.has_task_state() else [], ids=lambda name: f"{name.path} {name.breaks}")
 def test_it_is_there(name: Name) -> None:
     assert name.problem() is None, f"what breaks: {name.breaks}"
 

@@ -1,4 +1,4 @@
-"""The AWS operators of classes A and B under contract: one bench for all, a service and a set of arguments for each."""
+"""The AWS operators that are repeated by name or by token: one bench for all, a service and a set of arguments for each."""
 
 from __future__ import annotations
 
@@ -156,9 +156,7 @@ def _execution(word: str) -> dict[str, Any]:
     }
 
 
-STEP_FUNCTIONS = bench(
-    services.StepFunctions, "StartExecution", "DescribeExecution", "StopExecution", _execution
-)
+STEP_FUNCTIONS = bench(services.StepFunctions, "StartExecution", "DescribeExecution", "StopExecution", _execution)
 
 ROLE = f"arn:aws:iam::{services.ACCOUNT}:role/me"
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from resumable.lifecycle import Certainty
+from resumable.jobs.decision import Recovery
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
 BEGIN, END = "<!-- the matrix begins -->", "<!-- the matrix ends -->"
 
 _COLUMNS = (
     "operator",
-    "class",
+    "recovery",
     "how doubt is cleared up",
     "the window that is left",
     "deaths / second jobs",
@@ -44,14 +44,15 @@ def operators() -> list[type[Any]]:
 
 
 def claims(operator: type[Any]) -> list[str]:
-    """What the class says of itself: name, class of certainty, how doubt is cleared up, the window."""
-    if operator.certainty is Certainty.FIND:
-        letter = "C"
-    elif getattr(operator, "conflicts", None) and getattr(operator, "token_lifetime", None) is None:
-        letter = "A"
+    """What the class says of itself: name, recovery, how doubt is cleared up, the window."""
+    service = operator._resumable.service
+    if service.recovery is Recovery.LOOK_UP:
+        word = "look up"
+    elif getattr(service, "conflicts", None) and service.token_lifetime is None:
+        word = "repeat by name"
     else:
-        letter = "B"
-    return [f"`{operator.__name__}`", letter, getattr(operator, "doubt", ""), getattr(operator, "window", "")]
+        word = "repeat by token"
+    return [f"`{operator.__name__}`", word, service.doubt, service.window]
 
 
 def lost_answer(case: Any, environ: pytest.MonkeyPatch, fault: str, make: Any) -> int:

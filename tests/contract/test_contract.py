@@ -17,11 +17,11 @@ import urllib3.util.connection
 
 import resumable.operators
 from resumable import JobGoneError, LostSightError, StateStoreError
-from resumable.lifecycle import JobState
-from resumable.mixin import DurableBase
-from resumable.record import JobRecord
+from resumable.cleanup.reach import adapter_of
+from resumable.jobs.decision import JobState
+from resumable.jobs.operator import is_durable_class
+from resumable.jobs.record import JobRecord
 from resumable.stores.base import STORE_TRIES
-from resumable.sweep import adapter_of
 from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout, BaseOperator
@@ -41,7 +41,7 @@ def test_every_ready_made_operator_is_under_contract() -> None:
     for module in pkgutil.iter_modules(resumable.operators.__path__):
         if not module.name.startswith("_"):
             home = importlib.import_module(f"resumable.operators.{module.name}")
-            durable = {n: o for n, o in vars(home).items() if isinstance(o, type) and issubclass(o, DurableBase)}
+            durable = {n: o for n, o in vars(home).items() if is_durable_class(o)}
             named = {n for n in durable if n.startswith("Resumable") and n != "ResumableMixin"}
             assert named <= set(home.__all__)
             found |= {o for n, o in durable.items() if n in home.__all__}
@@ -520,7 +520,8 @@ def test_a_job_that_has_ended_is_seen_by_its_record_alone_as_at_its_task_and_a_c
     assert record.handle is not None
     seen = adapter.observe(record.handle)
     assert seen.state is (JobState.SUCCEEDED if ok else JobState.FAILED)
-    assert seen == instance.make()._resumable_job_adapter({}).observe(record.handle)
+    operator = instance.make()
+    assert seen == type(operator)._resumable.service(operator).observe(record.handle)
     if can_stop(bench):
         adapter.cancel(record.handle)
 

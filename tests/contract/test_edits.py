@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 
-from resumable.compat import _written
-from resumable.spec import edited_fields, is_of_the_job
+from resumable.host import written
+from resumable.jobs.spec import edited_fields, is_of_the_job
 from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, undisturbed
 from tests.contract.cases import CASES, Bench, Case
 from tests.support.dag_file import in_file, new_path, text_of
@@ -103,11 +103,11 @@ def die_in_a_look(instance: TaskInstance, bench: Bench) -> None:
 
 def test_a_provider_that_has_gained_a_field_changes_no_job(case: Case, bench: Bench) -> None:
     """A rolling deploy of a newer provider: every task starts again under it, and its file is edited elsewhere meanwhile."""
-    fields = case.ours.spec_fields or case.ours.template_fields
+    fields = getattr(case.ours, "spec_fields", None) or case.ours.template_fields
     at_default = [name for name in fields if name not in bench.arguments() and is_of_the_job(name)]
     if not at_default:
         pytest.skip("each field is given")
-    attribute = "spec_fields" if case.ours.spec_fields else "template_fields"
+    attribute = "spec_fields" if hasattr(case.ours, "spec_fields") else "template_fields"
     make = lambda: case.ours(task_id="task", **{**bench.arguments(), **case.extra})
     for newer in (True, False):
         fewer = tuple(name for name in fields if name not in at_default)
@@ -123,7 +123,7 @@ def spec_of(operator: Any, more: str = "") -> Any:
     path = new_path()
     in_file(operator, path, None)
     path.write_text(f"{more}\n{text_of(operator)}")
-    spec = operator._resumable_spec({"ti": mock.Mock(dag_id="dag", run_id="run", task_id="task", map_index=-1)})
+    spec = operator._resumable.spec({"ti": mock.Mock(dag_id="dag", run_id="run", task_id="task", map_index=-1)})
     assert spec.text, "the file was not read"
     return spec
 
@@ -136,7 +136,7 @@ def test_an_edit_of_how_it_is_reached_waited_for_or_logged_is_no_change(operator
     case = next(case for case in CASES if case.ours is operator)
     with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
         arguments = bench.arguments()
-    defaults = _written.defaults(operator)
+    defaults = written.defaults(operator)
     others = {name: other(default) for name, default in defaults.items() if not is_of_the_job(name)}
     others = {name: value for name, value in others.items() if value is not None and name not in KEPT}
     assert others
@@ -177,7 +177,7 @@ def test_a_task_that_is_not_durable_reads_no_dag_file(operator: type[Any], monke
     case = next(case for case in CASES if case.ours is operator)
     with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
         plain = operator(task_id="task", durable=False, **bench.arguments())
-    monkeypatch.setattr(plain, "_resumable_spec_values", lambda: pytest.fail("asked for the spec"))
-    monkeypatch.setattr("resumable.compat._written.dag_text", lambda _: pytest.fail("read the file"))
+    monkeypatch.setattr(operator._resumable.service, "spec_values", lambda _: pytest.fail("asked for the spec"))
+    monkeypatch.setattr("resumable.host.written.dag_text", lambda _: pytest.fail("read the file"))
     monkeypatch.setattr(operator, "template_fields", ())
     plain._do_render_template_fields(plain, (), {}, None, set())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resumable import WaitLimitError
-from resumable.limits import Limit, tells_of_limit
+from resumable.jobs.limits import Limit, tells_of_limit
 from tests.contract.cases import CASES, Bench, Case
 from tests.support import runner
 from tests.support.names import AirflowException, AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
@@ -19,7 +19,9 @@ from tests.support.runner import TaskInstance
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
-WITH_LIMITS = [(case, limit) for case in CASES for limit in case.ours.limits if case.deferrable or not limit.deferred_only]
+WITH_LIMITS = [
+    (case, limit) for case in CASES for limit in case.ours._resumable.service.limits if case.deferrable or not limit.deferred_only
+]
 OPERATORS = {case.ours: case for case in CASES}
 DOCS = Path(__file__).parents[2] / "docs" / "operators.md"
 
@@ -114,7 +116,7 @@ def test_every_argument_that_limits_a_wait_is_known_and_documented(operator: Any
     of_the_run = {"max_retries"} if "databricks" in operator.__module__ else set()
     known = {name for cls in operator.__mro__ if "__init__" in vars(cls) for name in inspect.signature(cls.__init__).parameters}
     wanted = {name for name in known if words.match(name)} - of_the_run
-    assert wanted == {limit.argument for limit in operator.limits}
+    assert wanted == {limit.argument for limit in operator._resumable.service.limits}
     documented = DOCS.read_text().partition("## Limits of the wait")[2].partition("\n## ")[0]
     assert all(f"`{limit}`" in documented for limit in wanted)
 

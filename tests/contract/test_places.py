@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from resumable import ForeignJobError
-from resumable.lifecycle import Certainty
+from resumable.jobs.decision import Recovery
+from resumable.operators._aws import AwsCall
 from tests.contract.attempts import die_in_the_wait, task
 from tests.contract.cases import CASES, Bench, Case
 from tests.support.runner import WorkerDied
@@ -15,7 +16,7 @@ from tests.support.runner import WorkerDied
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 ELSEWHERE = "999999999999"
-AWS = [case for case in CASES if hasattr(case.ours, "asks_account")]
+AWS = [case for case in CASES if issubclass(case.ours._resumable.service, AwsCall)]
 
 
 @pytest.mark.parametrize("case", AWS, ids=str)
@@ -60,7 +61,7 @@ def test_a_doubt_of_another_account_submits_nothing_here(case: Case, bench: Benc
     with pytest.raises(WorkerDied):
         instance.attempt(listener=listen)
     instance.record["place"]["account"] = ELSEWHERE
-    if case.ours.certainty is Certainty.FIND:
+    if case.ours._resumable.service.recovery is Recovery.LOOK_UP:
         bench.forget()
     with pytest.raises(ForeignJobError, match=ELSEWHERE):
         instance.attempt()

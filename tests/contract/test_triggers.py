@@ -10,9 +10,9 @@ from unittest import mock
 
 import pytest
 
-from resumable.lifecycle import JobState
-from resumable.record import JobRecord
-from resumable.triggers import MARKED
+from resumable.jobs.decision import JobState
+from resumable.jobs.record import JobRecord
+from resumable.stop.triggers import MARKED
 from tests.contract.attempts import can_stop, task
 from tests.contract.cases import CASES, Bench, Case
 
@@ -60,7 +60,7 @@ def told(monkeypatch: pytest.MonkeyPatch, state: str | Exception | None) -> None
             raise state
         return state
 
-    monkeypatch.setattr("resumable.compat.state_seen_by_trigger", state_seen)
+    monkeypatch.setattr("resumable.host.state_seen_by_trigger", state_seen)
 
 
 def test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it(
@@ -122,4 +122,5 @@ def test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing(
     bench.finish()
     told(monkeypatch, "success")
     asyncio.run(trigger.on_kill())
-    assert instance.make().observe(record.handle).state is JobState.SUCCEEDED
+    operator = instance.make()
+    assert type(operator)._resumable.service(operator).observe(record.handle).state is JobState.SUCCEEDED

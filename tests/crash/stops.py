@@ -322,7 +322,7 @@ def a_worker_that_lost_the_api_server_leaves_the_job_to_the_retry(t: Task) -> No
 
 @scenario("emr")
 def a_sweep_leaves_the_steps_of_a_task_that_does_not_wait(t: Task) -> None:
-    t.start("_resumable_not_waiting")
+    t.start("_not_waiting")
     assert t.airflow.wait_run(t.dag_id, t.run_id) == "success"
     t.airflow.mark(t.dag_id, t.run_id, "job", "failed")
     t.airflow.run("resumable.sweep")

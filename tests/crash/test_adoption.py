@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from tests.airflow.harness import Airflow
 from tests.airflow.harness2 import Airflow2
 from tests.crash.scenarios import PLAN, Outcome, Remote, run_all
@@ -50,7 +50,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, remote: Remote) -> Iterato
         "AIRFLOW__CORE__PARALLELISM": "24",
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
     }
-    kind = Airflow if compat.has_sdk() else Airflow2
+    kind = Airflow if host.has_sdk() else Airflow2
     made = kind(tmp_path_factory.mktemp("adopted"), Path(__file__).parent / "dags_adopted", env=env, triggerer=True)
     configure(made, adopt="databricks, emr")
     with made:
@@ -100,7 +100,7 @@ def test_one_job_and_success_when_the_worker_is_killed(outcomes: dict[Key, Outco
 
 
 def test_a_lost_worker_stands_in_the_records_history(outcomes: dict[Key, Outcome]) -> None:
-    if not compat.has_task_state():
+    if not host.has_task_state():
         pytest.skip("before 3.3 the record goes with the task's success")
     past = [event[1] for event in outcomes["ours", "databricks", "in the wait"].record["history"]]
     assert past == ["submitted", "worker lost", "reattached", "succeeded"]
@@ -133,7 +133,7 @@ def test_a_live_job_is_listed_shown_and_cancelled_through_its_task(airflow: Airf
     assert remote.active(kind, run_id) == 0
     assert remote.cancels(kind, run_id) >= 1
     assert state(airflow, kind, run_id) == "failed"
-    if compat.has_task_state():
+    if host.has_task_state():
         last = record(airflow, kind, run_id)["history"][-1]
         assert (last[1].startswith("cancelled"), "@" in last[3]) == (True, True)
     assert all(one["run_id"] != run_id for one in live(airflow))

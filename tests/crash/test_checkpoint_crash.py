@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from tests.airflow.conftest import start_airflow  # noqa: F401
 from tests.airflow.harness import Airflow
 from tests.services import EmrService
@@ -110,7 +110,7 @@ def test_a_resource_is_made_once_for_all_tries_and_removed_at_the_end(airflow, t
     seen = effects(target, "resource", run_id)
     assert seen.count("made") == 1
     assert {what.partition("@")[0] for what in seen if what.startswith("file")} == ITEMS
-    if compat.has_task_state():
+    if host.has_task_state():
         assert airflow.state_store("resource", run_id, "job")["resumable.once.cluster"]["state"] == "cleaned up"
 
 
@@ -133,7 +133,7 @@ def test_a_user_who_ends_the_task_ends_it(airflow, target):
     assert len(effects(target, "resource", run_id)) < COUNT
 
 
-@pytest.mark.skipif(not compat.has_task_state(), reason="the sweep needs a task state store")
+@pytest.mark.skipif(not host.has_task_state(), reason="the sweep needs a task state store")
 def test_what_a_killed_last_try_made_is_cleaned_up_by_the_sweep(airflow, target):
     run_id = airflow.trigger("resource_r0", run_id="killed")
     attempt = airflow.wait_attempt("resource_r0", run_id, "job", 1, 120)
@@ -148,7 +148,7 @@ def test_what_a_killed_last_try_made_is_cleaned_up_by_the_sweep(airflow, target)
 
 # -- the examples as they are -----------------------------------------------------------------------------------------
 
-needs_airflow_3 = pytest.mark.skipif(not compat.has_task_state(), reason="the examples are written for Airflow 3.3")
+needs_airflow_3 = pytest.mark.skipif(not host.has_task_state(), reason="the examples are written for Airflow 3.3")
 
 
 @needs_airflow_3

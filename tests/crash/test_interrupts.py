@@ -34,7 +34,7 @@ from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -45,8 +45,12 @@ from airflow.sdk.execution_time import comms, supervisor, task_runner  # noqa: F
 from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 from pydantic import TypeAdapter
 
-from resumable import ResumableMixin, compat, interruption
-from resumable.interruption import Interrupted, Interruption, Stop
+from resumable import ResumableMixin, host
+from resumable.jobs import ending
+from resumable.jobs.operator import DurableTask
+from resumable.jobs.run import JobRun
+from resumable.stop import sigterm as interruption
+from resumable.stop.sigterm import Interrupted, Interruption, Stop
 
 SEED = int(os.environ.get("INTERRUPT_SEED", "20260"))  # every draw comes from it; when a thread runs does not
 CASES = int(os.environ.get("INTERRUPT_CASES", "240"))
@@ -125,6 +129,21 @@ class JobEndedError(Exception):
     """What the operator raises for a job that did not succeed."""
 
 
+def tell_of_the_library(tell: Callable[..., None]) -> None:
+    """When a stop becomes the library's business, and when it leaves for one."""
+    begin_work, leave = DurableTask.begin_work, ending.leave
+
+    def begin(self: DurableTask) -> None:
+        begin_work(self)
+        tell("begins")
+
+    def told(run: JobRun, stop: Stop) -> NoReturn:
+        tell("leaving", stop=stop.name)
+        leave(run, stop)
+
+    DurableTask.begin_work, ending.leave = begin, told  # type: ignore[method-assign]
+
+
 class TrainOperator(ResumableMixin, BaseOperator):
     """Does what operators do while they submit and wait: a bit of everything, with handlers of all kinds."""
 
@@ -140,14 +159,6 @@ class TrainOperator(ResumableMixin, BaseOperator):
 
     def execute(self, context: Any) -> Any:
         return self.execute_resumable(context)
-
-    def _resumable_take_over_on_kill(self) -> None:
-        super()._resumable_take_over_on_kill()
-        self.tell("begins")  # from here on a stop is the library's business
-
-    def _resumable_leave(self, attempt: Any, stop: Stop) -> Any:
-        self.tell("leaving", stop=stop.name)
-        super()._resumable_leave(attempt, stop)
 
     # the six methods and the optional ones
 
@@ -288,6 +299,7 @@ def task(case: Case, url: str, wire: socket.socket, report: socket.socket, log: 
     )
     if case.flaw:
         FLAWS[case.flaw]()
+    tell_of_the_library(tell)
     operator = TrainOperator(task_id=TASK, spec="s", case=case, url=url, tell=tell)
     context = context_of(operator)
     landed = []
@@ -295,7 +307,7 @@ def task(case: Case, url: str, wire: socket.socket, report: socket.socket, log: 
     def on_term(signum: int, frame: Any) -> None:
         if not landed:
             landed.append(1)
-            early = operator._resumable_interruption is None
+            early = operator._resumable.run is None or operator._resumable.run.watch is None
             tell("landed", phase=operator.phase, doing=doing(operator, frame), early=early)
         operator.on_kill()
 
@@ -367,7 +379,7 @@ def raises_in_the_handler() -> None:
 
 
 def raises_without_the_lock() -> None:
-    compat.request_lock = nullcontext
+    host.request_lock = nullcontext
 
 
 def raises_once() -> None:
@@ -382,7 +394,7 @@ def raises_once() -> None:
 
 
 def waits_for_an_answer_as_if_nobody_wanted_to_cancel() -> None:
-    interruption.CANCEL_PATIENCE = interruption.HANDLE_PATIENCE
+    interruption.CANCEL_GRACE_SECONDS = interruption.HANDLE_GRACE_SECONDS
 
 
 def takes_every_stop_for_an_eviction() -> None:

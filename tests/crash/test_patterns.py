@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from tests.airflow.conftest import start_airflow  # noqa: F401
 from tests.airflow.harness import Airflow
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.airflow,
     pytest.mark.stops,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not compat.has_task_state(), reason="these DAGs are written for Airflow 3.3"),
+    pytest.mark.skipif(not host.has_task_state(), reason="these DAGs are written for Airflow 3.3"),
 ]
 
 STATE = r"/store/ti/"

@@ -13,7 +13,7 @@ from airflow.providers.amazon.aws.operators.glue import GlueDataQualityRuleSetEv
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 from werkzeug import Request, Response
 
-from resumable.mixin import DurableBase
+from resumable.jobs.operator import is_durable_class
 from tests.services.faults import Drop
 from tests.services.server import ServiceServer, json_response
 from tests.support.names import AirflowFailException, AirflowRescheduleException, BaseOperator
@@ -124,7 +124,7 @@ def made_by(block):
     """The class that a block of the page defines."""
     names = {"__name__": f"page_{block}"}
     exec(compile(BLOCKS[block], f"{PAGE.name} block {block}", "exec"), names)
-    made = [v for v in names.values() if isinstance(v, type) and issubclass(v, DurableBase) and v.__module__ == names["__name__"]]
+    made = [v for v in names.values() if is_durable_class(v) and v.__module__ == names["__name__"]]
     return made[-1]
 
 

@@ -14,7 +14,7 @@ import requests
 from werkzeug import Request, Response
 
 from resumable import OnClear, OnTimeout, ResumePolicy
-from resumable.mixin import DurableBase
+from resumable.jobs.operator import is_durable_class
 from tests.services import Drop, ServiceServer
 from tests.services.server import json_response
 from tests.support.names import DagBag, DagSerialization
@@ -24,8 +24,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted((EXAMPLES / "dags").glob("*.py"))
 EXPECTED = {
     "custom_operator": {"train": "TrainOperator"},
-    "mapped": {"load": "ResumableDatabricksOperator"},
-    "nightly": {"load": "ResumableDatabricksOperator", "report": "ResumableEmrAddStepsOperator"},
+    "mapped": {"load": "ResumableDatabricksSubmitRunOperator"},
+    "nightly": {"load": "ResumableDatabricksSubmitRunOperator", "report": "ResumableEmrAddStepsOperator"},
 }
 
 
@@ -43,7 +43,7 @@ def test_every_example_parses(bag: DagBag) -> None:
 def test_an_example_holds_the_tasks_it_shows(bag: DagBag, dag_id: str) -> None:
     tasks = bag.dags[dag_id].tasks
     assert {task.task_id: task.task_type for task in tasks} == EXPECTED[dag_id]
-    assert all(issubclass(getattr(task, "operator_class", type(task)), DurableBase) for task in tasks)
+    assert all(is_durable_class(getattr(task, "operator_class", type(task))) for task in tasks)
     assert all(task.retries == 3 for task in tasks)
 
 

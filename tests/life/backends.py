@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 from unittest import mock
 
-from resumable import compat
+from resumable import host
 from resumable.identity import TaskIdentity
 from resumable.stores.base import StateStore
 from resumable.stores.object_storage import ObjectStorageStore
@@ -89,7 +89,7 @@ class Backend:
         elif self.kind == "Variables":
             inner = VariableStore(task, _Names(self.names))
         else:
-            with mock.patch.object(compat, "setting", lambda name: self.folder.as_uri() if name == "store_path" else None):
+            with mock.patch.object(host, "setting", lambda name: self.folder.as_uri() if name == "store_path" else None):
                 inner = ObjectStorageStore(task)
         return _Asked(self, inner, asks)
 

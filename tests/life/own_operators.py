@@ -17,7 +17,7 @@ import requests
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import JobNotFound, ResumableMixin
-from resumable.adapt import make_resumable
+from resumable.jobs.make_resumable import make_resumable
 from tests.life.invariants import RESULT_STRANGE
 from tests.services import Drop, Refuse
 from tests.support.names import AirflowSkipException, BaseOperator

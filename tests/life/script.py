@@ -269,6 +269,7 @@ def keep(file: str | Path, name: str | None = None, folder: Path = REGRESSIONS) 
 
 
 _TEST = '''\
+# ruff: noqa: E501 - a step is a line
 """
 {why}
 

@@ -30,7 +30,8 @@ from unittest import mock
 import pytest
 from hypothesis import strategies as st
 
-from resumable import ResumableError, compat
+from resumable import ResumableError
+from resumable.host import versions
 from tests.life import invariants
 from tests.life.script import Told, step
 from tests.services import Drop, Refuse
@@ -495,7 +496,7 @@ class OperatorLife(Told):
         async def seen(_: Any) -> str:
             return state
 
-        with mock.patch("resumable.compat.state_seen_by_trigger", seen):
+        with mock.patch("resumable.host.state_seen_by_trigger", seen):
             asyncio.run(again.on_kill())
         self._look()
 
@@ -614,7 +615,7 @@ def _is_heard() -> bool:
 
 def compat_stopped() -> tuple[type[BaseException], ...]:
     """What ends a process that Airflow 2 has told to stop."""
-    found = compat._exception("AirflowTaskTerminated")
+    found = versions.exception("AirflowTaskTerminated")
     return (found,) if isinstance(found, type) else ()
 
 

@@ -28,9 +28,7 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "node_modul
 FORKED = ("core", "lives", "operators", "once", "checkpoint", "watermark")
 """Generators that keep nothing outside of their process: they are run in forks of one that has Airflow."""
 
-_AWS = (
-    "appflow athena batch bedrock comprehend datasync ecs emr glue mwaa quicksight rds redshift_data sagemaker step_function"
-)
+_AWS = "appflow athena batch bedrock comprehend datasync ecs emr glue mwaa quicksight rds redshift_data sagemaker step_function"
 WARM = (
     *("pytest", "hypothesis.stateful", "requests", "moto.emr.models", "moto.moto_server.werkzeug_app", "aiobotocore.session"),
     *("airflow.sdk", "airflow.providers.common.compat.sdk", "airflow.providers.databricks.operators.databricks"),
@@ -170,9 +168,7 @@ def generate(copy: Path, generator: str, seed: int) -> Found:
     return Found(generator, told["broken"], before + told["cases"], seconds)
 
 
-def _pytest(
-    copy: Path, asked: list[str], environment: dict[str, str], *, output: Path, is_warm: bool
-) -> tuple[int | None, str]:
+def _pytest(copy: Path, asked: list[str], environment: dict[str, str], *, output: Path, is_warm: bool) -> tuple[int | None, str]:
     """Exit code and output of pytest in the copy, None if it does not end. Warm: in a fork of a process that has Airflow."""
     os.environ.pop("AIRFLOW_HOME", None)
     if is_warm:

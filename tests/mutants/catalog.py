@@ -40,7 +40,10 @@ class Mutant:
     by: tuple[str, ...]
 
 
-LIFECYCLE, MIXIN, ATTEMPT = "resumable/lifecycle.py", "resumable/mixin.py", "resumable/attempt.py"
+LIFECYCLE, RUN, MIXIN = "resumable/jobs/decision.py", "resumable/jobs/run.py", "resumable/jobs/mixin.py"
+SUBMISSION, WATCHING = "resumable/jobs/submission.py", "resumable/jobs/watching.py"
+ATTEMPT = "resumable/jobs/attempt.py"
+ENDING, WAITING = "resumable/jobs/ending.py", "resumable/jobs/waiting.py"
 
 CORE: list[Mutant] = [
     # -- what users and reviewers had found
@@ -71,7 +74,7 @@ CORE: list[Mutant] = [
     Mutant(
         "values-that-move-are-edits",
         "a value that is computed when the DAG file is parsed, or a field that a provider gained, counts as the author's edit",
-        "resumable/spec.py",
+        "resumable/jobs/spec/comparison.py",
         "    if earlier is None or now is None:\n        return ()\n    replaced = frozenset(replaced)",
         "    if earlier and now:\n        return moved_fields(earlier, now)\n    replaced = frozenset(replaced)",
         ("core", "lives"),
@@ -79,7 +82,7 @@ CORE: list[Mutant] = [
     Mutant(
         "one-absent-answer-is-believed",
         "one answer that there is no such job is enough for a second one",
-        "resumable/remote.py",
+        "resumable/jobs/remote.py",
         "return self._answers >= ABSENT_ANSWERS and self._span >= ABSENT_SECONDS and self._lag <= 0",
         "return True",
         ("core", "lives"),
@@ -87,7 +90,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-lag-is-not-waited-for",
         "a job that its service does not show yet is taken for none",
-        "resumable/remote.py",
+        "resumable/jobs/remote.py",
         " and self._span >= ABSENT_SECONDS and self._lag <= 0",
         "",
         ("core", "lives:find"),
@@ -103,7 +106,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-second-job-in-one-start",
         "a second execute in one start of a task is given the first one's job",
-        MIXIN,
+        RUN,
         "if _begun is not None and _begun[0] is mine[0] and _begun[1] == mine[1]:",
         "if False:",
         ("lives:wrapped",),
@@ -111,7 +114,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-retry-policy-is-not-asked",
         "the last try of a task whose retry_policy ends it is not known for the last",
-        "resumable/compat/__init__.py",
+        "resumable/host/ending.py",
         """return "the task's retry_policy allows no other try" if says == "fail" else \"\"""",
         'return ""',
         ("lives",),
@@ -119,23 +122,23 @@ CORE: list[Mutant] = [
     Mutant(
         "a-limit-of-the-author-is-ignored",
         "a limit of the wait that the author gave ends nothing",
-        MIXIN,
-        "        return found is not None\n",
-        "        return False\n",
+        WAITING,
+        "    return found is not None\n",
+        "    return False\n",
         ("operators:athena-sync",),
     ),
     Mutant(
         "the-request-is-not-kept",
         "the request of an unanswered submit is not kept, and one that has moved is refused until its token is forgotten",
-        MIXIN,
-        "may_record=lambda params: not compat.holds_secret(params),",
+        RUN,
+        "may_record=lambda params: not host.holds_secret(params),",
         "may_record=lambda params: False,",
         ("operators:athena",),
     ),
     Mutant(
         "stale-after-a-clear",
         "the answer to a repeated submit from before a clear counts as a job of after it",
-        ATTEMPT,
+        SUBMISSION,
         "        record = self._owned(record)\n        if is_mended:",
         "        record = replace(self._owned(record), generation=self.claim.generation)\n        if is_mended:",
         ("core",),
@@ -151,7 +154,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-reassigned-trigger-cancels",
         "a trigger that is given to another triggerer cancels its healthy job",
-        "resumable/triggers.py",
+        "resumable/stop/triggers.py",
         "        if state not in MARKED:",
         "        if state is None:",
         ("operators:databricks-submit-run-deferrable",),
@@ -159,7 +162,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-cancel-that-was-not-done-counts",
         "a cancel that was answered counts as done, and the record is closed while the job runs",
-        ATTEMPT,
+        WATCHING,
         "            if not self._stops(record.handle):",
         "            if False:",
         ("operators:emr-steps", "lives"),
@@ -167,15 +170,15 @@ CORE: list[Mutant] = [
     Mutant(
         "a-final-failure-says-nothing",
         "the task ends while its job runs, and the record does not say why",
-        MIXIN,
-        "        if record is None or record.outcome is not None or record.left or isinstance(error, SupersededError):",
-        "        if True:",
+        ENDING,
+        "    if record is None or record.outcome is not None or record.left or isinstance(error, SupersededError):",
+        "    if True:",
         ("lives",),
     ),
     Mutant(
         "a-failed-look-is-the-verdict",
         "a look that fails while the job ends stands for the operator's own verdict on it",
-        MIXIN,
+        RUN,
         "and trouble.owes_a_verdict(error):",
         "and False:",
         ("lives",),
@@ -208,7 +211,7 @@ CORE: list[Mutant] = [
     Mutant(
         "no-intent",
         "nothing is written before the submit goes out",
-        ATTEMPT,
+        SUBMISSION,
         "        self._records.save(record)\n        if self.record is None or self.record.token != record.token:",
         "        if self.record is None or self.record.token != record.token:",
         ("core", "lives"),
@@ -264,7 +267,7 @@ CORE: list[Mutant] = [
     Mutant(
         "an-eviction-cancels",
         "a worker that goes away takes its job with it",
-        "resumable/interruption.py",
+        "resumable/stop/sigterm.py",
         "    return stop is Stop.BY_USER or is_restarted or is_timed_out",
         "    return stop in (Stop.BY_USER, Stop.EVICTION) or is_restarted or is_timed_out",
         ("lives",),
@@ -272,15 +275,15 @@ CORE: list[Mutant] = [
     Mutant(
         "an-eviction-costs-a-try",
         "an evicted task is not handed back, its try fails",
-        MIXIN,
-        "            raise compat.hand_back(seconds)\n        if stop is Stop.JOB_TIMEOUT:",
-        '            raise LostSightError("evicted")\n        if stop is Stop.JOB_TIMEOUT:',
+        ENDING,
+        "        raise host.hand_back(seconds)\n    if stop is Stop.JOB_TIMEOUT:",
+        '        raise LostSightError("evicted")\n    if stop is Stop.JOB_TIMEOUT:',
         ("lives",),
     ),
     Mutant(
         "a-users-stop-cancels-nothing",
         "who stops a task leaves its job running",
-        "resumable/interruption.py",
+        "resumable/stop/sigterm.py",
         "    return stop is Stop.BY_USER or is_restarted or is_timed_out",
         "    return is_restarted or is_timed_out",
         ("lives",),
@@ -288,7 +291,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-mark-of-a-deferred-task-cancels-nothing",
         "who marks a deferred task leaves its job running",
-        "resumable/triggers.py",
+        "resumable/stop/triggers.py",
         "        if state not in MARKED:",
         "        if state != 'removed':",
         ("operators:databricks-submit-run-deferrable",),
@@ -297,7 +300,7 @@ CORE: list[Mutant] = [
         "trouble-of-a-look-costs-a-try",
         "a status that cannot be had for a moment fails the try",
         MIXIN,
-        "        return is_trouble and super().is_wait_trouble(error)",
+        "        return is_trouble and not host.is_final(error)",
         "        return False",
         ("lives",),
     ),
@@ -312,7 +315,7 @@ CORE: list[Mutant] = [
     Mutant(
         "what-is-failing-is-not-noted",
         "no try ever stops what still runs of a failed job",
-        ATTEMPT,
+        WATCHING,
         "        if record is not None and record.outcome is None and record.failing_try != self._try:",
         "        if False:",
         ("core", "operators:emr-steps"),
@@ -323,7 +326,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-stops-for-nobody",
         "the sweep takes every task that has ended for one that a user ended",
-        "resumable/ended.py",
+        "resumable/cleanup/ended.py",
         "    if not by_user and not (is_lost and record.cancel_if_lost):",
         "    if False:",
         ("sweep",),
@@ -331,7 +334,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-stops-what-was-left",
         "the sweep stops a job that its task left running on purpose",
-        "resumable/ended.py",
+        "resumable/cleanup/ended.py",
         "    if record.left:\n",
         "    if record.left and not by_user:\n",
         ("sweep",),
@@ -339,7 +342,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-mark-outlives-a-clear",
         "a user's mark counts for a later start of the task too",
-        "resumable/ended.py",
+        "resumable/cleanup/ended.py",
         "return is_of_run or (*row.task, row.ti_id) in self.tasks or row.task in self.tasks",
         "return is_of_run or any(row.task == task[:4] for task in self.tasks)",
         ("sweep",),
@@ -347,7 +350,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-run-ends-all-of-it",
         "the end of a run by a user counts for tasks that had ended before",
-        "resumable/ended.py",
+        "resumable/cleanup/ended.py",
         'is_of_run = row.run in self.runs and row.state == "skipped"',
         "is_of_run = row.run in self.runs",
         ("sweep",),
@@ -355,7 +358,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-imports-what-it-is-told",
         "the sweep imports the module that a record names, whatever the deployment says",
-        "resumable/sweep.py",
+        "resumable/cleanup/reach.py",
         'not isinstance(path, str) or not _is_of(path, (OURS, *_modules("sweep_modules"))):',
         "not isinstance(path, str):",
         ("sweep",),
@@ -363,7 +366,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-calls-what-a-module-imported",
         "the sweep calls what an allowed module has imported itself",
-        "resumable/sweep.py",
+        "resumable/cleanup/reach.py",
         "return found if callable(found) and _is_its_own(found, path) else None",
         "return found if callable(found) else None",
         ("sweep",),
@@ -371,7 +374,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-one-odd-row-ends-it",
         "what a task has nested too deep ends the sweep of all others",
-        "resumable/stores/table.py",
+        "resumable/cleanup/table.py",
         "except (ValueError, RecursionError) as e:",
         "except ValueError as e:",
         ("sweep",),
@@ -379,7 +382,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-dry-run-stops",
         "a dry run stops jobs",
-        "resumable/sweep.py",
+        "resumable/cleanup/sweep.py",
         "if self._dry_run or not self._table.is_unchanged(row):  # a user",
         "if not self._table.is_unchanged(row):  # a user",
         ("sweep",),
@@ -387,7 +390,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-forgets-unanswered-submits",
         "the job of a submit that was not answered is not looked for when a user ends the task",
-        "resumable/sweep.py",
+        "resumable/cleanup/sweep.py",
         "if found is Verdict.IN_DOUBT and (known :=",
         "if found is Verdict.CLOSED and (known :=",
         ("sweep",),
@@ -395,7 +398,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "listener-forgets-unanswered-submits",
         "the listener starts no sweep for a submit that was not answered",
-        "resumable/listener.py",
+        "resumable/cleanup/listener.py",
         "return found in (Verdict.STOP, Verdict.IN_DOUBT, Verdict.CLEAN_UP)",
         "return found in (Verdict.STOP, Verdict.CLEAN_UP)",
         ("sweep",),
@@ -403,7 +406,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "listener-forgets-deleted-runs",
         "the jobs of a deleted run run on",
-        "resumable/listener.py",
+        "resumable/cleanup/listener.py",
         "if found not in (Verdict.LEFT, Verdict.CLOSED, Verdict.ELSEWHERE):",
         "if found is Verdict.CLEAN_UP:",
         ("sweep",),
@@ -411,7 +414,7 @@ SWEEP: list[Mutant] = [
     Mutant(
         "sweep-touches-tasks-that-run",
         "the sweep takes up records of tasks that have not ended",
-        "resumable/stores/table.py",
+        "resumable/cleanup/table.py",
         "    if is_ended:\n",
         "    if not is_ended:\n",
         ("sweep",),
@@ -430,7 +433,7 @@ PATTERNS: list[Mutant] = [
     Mutant(
         "checkpoint-reads-ahead",
         "who takes the next item before the last is worked is not told",
-        "resumable/checkpoint/checkpoint.py",
+        "resumable/checkpoint/loops.py",
         "        found = watch.asked(item, frame)\n",
         "        found = None\n",
         ("checkpoint",),
@@ -438,15 +441,15 @@ PATTERNS: list[Mutant] = [
     Mutant(
         "checkpoint-given-is-done",
         "an item given out with ack=manual that is neither done nor failed is passed over",
-        "resumable/checkpoint/checkpoint.py",
-        "        if self._given:\n",
-        "        if self._given and progress.failed:\n",
+        "resumable/checkpoint/work.py",
+        "        if self.given:\n",
+        "        if self.given and progress.failed:\n",
         ("checkpoint",),
     ),
     Mutant(
         "checkpoint-floods-a-slow-store",
         "a slow store is written to after every item",
-        "resumable/checkpoint/progress.py",
+        "resumable/checkpoint/pace.py",
         "SHARE = 30.0",
         "SHARE = 0.0",
         ("checkpoint",),
@@ -462,7 +465,7 @@ PATTERNS: list[Mutant] = [
     Mutant(
         "checkpoint-siblings-clear",
         "a sibling's clear lets a finished checkpoint start over",
-        "resumable/checkpoint/progress.py",
+        "resumable/checkpoint/earlier.py",
         'relation_to(Generation.from_json(self._kept["generation"])) is Relation.CLEARED',
         'clear_number != Generation.from_json(self._kept["generation"]).clear_number',
         ("checkpoint",),
@@ -470,15 +473,15 @@ PATTERNS: list[Mutant] = [
     Mutant(
         "watermark-moves-without-the-work",
         "the mark moves for a run that has not succeeded",
-        "resumable/watermark.py",
-        "lambda: compat.succeeded(self._task.context, waiting),",
+        "resumable/watermark/shared.py",
+        "lambda: host.succeeded(self._task.context, waiting),",
         "lambda: set(waiting),",
         ("watermark",),
     ),
     Mutant(
         "watermark-skips-a-gap",
         "the mark moves across what a failed run was given",
-        "resumable/intervals.py",
+        "resumable/watermark/intervals.py",
         "bool(self.mark <= mark < self.until)",
         "bool(mark < self.until)",
         ("watermark",),
@@ -486,9 +489,41 @@ PATTERNS: list[Mutant] = [
     Mutant(
         "watermark-retry-reads-anew",
         "a retry is not given the interval of the first try",
-        "resumable/watermark.py",
+        "resumable/watermark/run.py",
         '        self._save_own(given)\n        return self._opened(given, "begins at the mark", is_repeat=False)',
         '        return self._opened(given, "begins at the mark", is_repeat=False)',
+        ("watermark",),
+    ),
+    Mutant(
+        "watermark-two-tasks-one-mark",
+        "two tasks move one mark that neither shares, and each skips what the other has read",
+        "resumable/watermark/intervals.py",
+        "return next((one for one in known if one is not None and one != (task.dag_id, task.task_id)), None)",
+        "return next((one for one in known if one is None), None)",
+        ("watermark",),
+    ),
+    Mutant(
+        "watermark-backfill-a-day-late",
+        "a backfill reads the day after its own",
+        "resumable/watermark/intervals.py",
+        "return first.date() - timedelta(days=1), last.date() - timedelta(days=1)",
+        "return first.date(), last.date()",
+        ("watermark",),
+    ),
+    Mutant(
+        "watermark-backfill-moves-the-mark",
+        "a backfill moves the mark to its end",
+        "resumable/watermark/run.py",
+        "given = Interval(outside[0], *outside, moves=False, generation=self._task.generation)",
+        "given = Interval(outside[0], *outside, generation=self._task.generation)",
+        ("watermark",),
+    ),
+    Mutant(
+        "watermark-by-the-place-of-a-mapped-task",
+        "the mark of a mapped task hangs on its place in the list",
+        "resumable/stores/task_variables.py",
+        "self._variables.set(self._named(key), json.dumps(value), DESCRIPTION)",
+        "self._variables.set(self._named(key, self._task.map_index), json.dumps(value), DESCRIPTION)",
         ("watermark",),
     ),
 ]
@@ -499,11 +534,11 @@ ONCE: list[Mutant] = [
         "a try that is given up while it creates cleans up what its successor was given by the token",
         "resumable/setup_once.py",
         """        except SupersededError:
-            self._say_left(value)
+            self._cleanup.say_left(value)
             raise
 """,
         """        except SupersededError:
-            self._clean_up(value)
+            self._cleanup.clean_up(value)
             raise
 """,
         ("once",),
@@ -563,7 +598,7 @@ ONCE: list[Mutant] = [
         "once-keeps-secrets",
         "what Airflow masks is kept in plain text",
         "resumable/setup_once.py",
-        "if compat.holds_secret(value):",
+        "if host.holds_secret(value):",
         "if False:",
         ("once",),
     ),

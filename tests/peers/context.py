@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
-from resumable.record import KEY
-from resumable.replay import ReplayMixin
+from resumable.jobs.operator import DurableTask
+from resumable.jobs.record import KEY
+from resumable.jobs.run import JobRun
 
 
 class MemoryTaskState:
@@ -55,26 +56,28 @@ def completed(context: Any, operator: Any) -> dict[str, Any]:
 @contextmanager
 def contexts_completed() -> Iterator[None]:
     """While it is open, an operator's own part runs on a completed context."""
-    execute, execute_theirs = ReplayMixin.execute, ReplayMixin._resumable_execute_theirs
+    execute, call_theirs = DurableTask.execute, JobRun.call_theirs
     given: dict[int, Any] = {}
 
-    def execute_completed(self: Any, context: Any = None, **kwargs: Any) -> Any:
-        if not self.durable or id(self) in given:
-            return execute(self, context, **kwargs)
-        given[id(self)] = context
+    def execute_completed(self: Any, context: Any, theirs: Any) -> Any:
+        operator = self.operator
+        if not self.is_durable or id(operator) in given:
+            return execute(self, context, theirs)
+        given[id(operator)] = context
         try:
-            return execute(self, completed(context, self), **kwargs)
+            return execute(self, completed(context, operator), theirs)
         finally:
-            del given[id(self)]
+            del given[id(operator)]
 
-    def execute_theirs_as_given(self: Any, context: Any) -> Any:
-        return execute_theirs(self, given.get(id(self), context))
+    def call_theirs_as_given(self: Any, theirs: Any) -> Any:
+        self.given_context = given.get(id(self.operator), self.given_context)
+        return call_theirs(self, theirs)
 
-    ReplayMixin.execute, ReplayMixin._resumable_execute_theirs = execute_completed, execute_theirs_as_given
+    DurableTask.execute, JobRun.call_theirs = execute_completed, call_theirs_as_given  # type: ignore[method-assign]
     try:
         yield
     finally:
-        ReplayMixin.execute, ReplayMixin._resumable_execute_theirs = execute, execute_theirs
+        DurableTask.execute, JobRun.call_theirs = execute, call_theirs  # type: ignore[method-assign]
 
 
 @contextmanager

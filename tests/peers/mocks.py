@@ -23,14 +23,14 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.hooks import HierarchicalEmitter
 
-from resumable.adapters import HookReplay
-from resumable.operators._aws import AwsReplay
+from resumable.adapters import HookCall
+from resumable.operators._aws import AwsCall
 from tests.peers.stamp import only_stamped
 
 
 @contextmanager
 def events_around_mocked_clients() -> Iterator[None]:
-    seam, call = AwsReplay.seam, mock.CallableMixin.__call__
+    seam, call = AwsCall.intercept, mock.CallableMixin.__call__
     clients: dict[int, Any] = {}
 
     @contextmanager
@@ -40,7 +40,7 @@ def events_around_mocked_clients() -> Iterator[None]:
             with seam(self, attempt):
                 yield
             return
-        meta = _with_events(client.meta, _service(_client_type(self.aws_hook_class)))
+        meta = _with_events(client.meta, _service(_client_type(type(self.operator).aws_hook_class)))
         clients[id(client)] = meta
         try:
             with seam(self, attempt):
@@ -54,21 +54,21 @@ def events_around_mocked_clients() -> Iterator[None]:
         answer = functools.partial(call, self)
         return _call(meta, operation, answer, kwargs) if operation and not args else answer(*args, **kwargs)
 
-    AwsReplay.seam, mock.CallableMixin.__call__ = seam_with_events, call_with_events
+    AwsCall.intercept, mock.CallableMixin.__call__ = seam_with_events, call_with_events
     try:
         yield
     finally:
-        AwsReplay.seam, mock.CallableMixin.__call__ = seam, call
+        AwsCall.intercept, mock.CallableMixin.__call__ = seam, call
 
 
 @contextmanager
 def signatures_of_mocked_hooks() -> Iterator[None]:
     """While it is open, the method of a mocked hook that an operator submits by has the real one's signature."""
-    seam = HookReplay.seam
+    seam = HookCall.intercept
 
     @contextmanager
     def seam_with_signature(self: Any, attempt: Any) -> Iterator[None]:
-        hook = getattr(self, self.hook_name)
+        hook = self.hook
         if isinstance(hook, mock.NonCallableMock):
             real = functools.partial(getattr(DatabricksHook, self.submit_method), hook)
             getattr(hook, self.submit_method).__signature__ = inspect.signature(real)
@@ -76,16 +76,16 @@ def signatures_of_mocked_hooks() -> Iterator[None]:
         with seam(self, attempt):
             yield
 
-    HookReplay.seam = seam_with_signature
+    HookCall.intercept = seam_with_signature
     try:
         yield
     finally:
-        HookReplay.seam = seam
+        HookCall.intercept = seam
 
 
-def _mocked_client(operator: Any) -> Any:
-    client = operator.hook.conn
-    return client if isinstance(client, mock.NonCallableMock) and not isinstance(operator.hook, mock.NonCallableMock) else None
+def _mocked_client(job: Any) -> Any:
+    client = job.hook.conn
+    return client if isinstance(client, mock.NonCallableMock) and not isinstance(job.hook, mock.NonCallableMock) else None
 
 
 def _with_events(meta: Any, service: Any) -> Any:

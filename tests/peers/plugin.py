@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from resumable.mixin import DurableBase
 from tests.peers.classify import category
 from tests.peers.context import contexts_completed, without_pauses
 from tests.peers.mocks import events_around_mocked_clients, signatures_of_mocked_hooks
@@ -33,7 +32,8 @@ def pytest_addoption(parser: Any) -> None:
 def pytest_configure(config: Any) -> None:
     on, to = config.getoption("--peers-on"), config.getoption("--peers-to")
     if on != PROVIDER:
-        inspect.unwrap(DurableBase.__init__).__kwdefaults__["durable"] = DURABLE[on]
+        for ours in ours_of_theirs().values():
+            inspect.unwrap(ours.__init__).__kwdefaults__["durable"] = DURABLE[on]
     if to and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(to))
 

@@ -33,8 +33,8 @@ from unittest import mock
 import pytest
 from hypothesis import strategies as st
 
-from resumable import Checkpoint, ItemsFailedError, compat
-from resumable.checkpoint.progress import HEADER, Setting
+from resumable import Checkpoint, ItemsFailedError, host
+from resumable.checkpoint.setting import HEADER, Setting
 from resumable.errors import ConfigurationError, StateStoreError
 from resumable.identity import TaskIdentity
 from resumable.stores import SupersededError
@@ -108,8 +108,8 @@ TRY = st.fixed_dictionaries(
     {
         "how": st.sampled_from(["for", *WAYS]),
         "bad": BAD,
-        "dies": st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, 8]),
-        "stops": st.sampled_from([None, None, 0, 1, 3, 6, 11]),
+        "dies": st.sampled_from([0] * 8 + [1, 2, 3, 4, 5, 6, 8]),
+        "stops": st.sampled_from([None] * 6 + [0, 1, 3, 6, 11]),
         "fails": st.booleans(),
         "seed": SEED,
         "given_up_at": st.one_of(st.none(), st.none(), st.tuples(st.sampled_from(["call", "item"]), st.integers(1, 9))),
@@ -188,10 +188,10 @@ class CheckpointOfUsers(Told):
         self._stack = ExitStack()
         self._stack.enter_context(mock.patch("resumable.stores.base.time.sleep"))
         self._stack.enter_context(mock.patch("resumable.stores.object_storage.os.fsync"))
-        self._stack.enter_context(mock.patch.object(compat, "value_limit", return_value=LIMIT))
-        self._stack.enter_context(mock.patch.object(compat, "own_state", return_value="success"))
+        self._stack.enter_context(mock.patch.object(host, "value_limit", return_value=LIMIT))
+        self._stack.enter_context(mock.patch.object(host, "own_state", return_value="success"))
         store = lambda context: self.backend.store(TASK, context["attempt"])
-        self._stack.enter_context(mock.patch.object(compat, "state_store", store))
+        self._stack.enter_context(mock.patch.object(host, "state_store", store))
 
     def clean_up(self) -> None:
         self._stack.close()
@@ -248,6 +248,8 @@ class CheckpointOfUsers(Told):
 
     def give_up(self, attempt: Attempt) -> None:
         """Airflow takes the attempt for dead. Others work while it stands still; then it goes on."""
+        if self.has_succeeded:  # it only tidies up: no store but Airflow's own can keep that from a record of a later clear
+            return
         self.cover("given up")
         attempt.is_given_up = True
         self.ti_id = 0
@@ -300,7 +302,7 @@ class CheckpointOfUsers(Told):
         if error is None and not fails:
             self.has_succeeded = True
             with suppress(WorkerDied, StateStoreError):
-                for callback in getattr(context["task"], "on_success_callback", ()) if compat.has_sdk() else ():
+                for callback in getattr(context["task"], "on_success_callback", ()) if host.has_sdk() else ():
                     callback(context)
 
     def _judge(self, attempt: Attempt, how: str, listed: list[int], error: BaseException | None) -> None:
@@ -369,7 +371,9 @@ class CheckpointOfUsers(Told):
     def _map(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         on_error = draw.choice(["fail", "collect"])
         with checkpoint:
-            checkpoint.map(lambda key: self._work(attempt, by_key[key], bad), self._keys(listed), concurrency=1, on_error=on_error)  # noqa: E501
+            checkpoint.map(
+                lambda key: self._work(attempt, by_key[key], bad), self._keys(listed), concurrency=1, on_error=on_error
+            )
 
     def _async_map(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         async def work(key: Any) -> None:

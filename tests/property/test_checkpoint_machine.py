@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from resumable.checkpoint import done
-from resumable.checkpoint.progress import Progress, Setting
+from resumable.checkpoint.progress import Progress
+from resumable.checkpoint.setting import Setting
 from resumable.identity import Generation, TaskIdentity
 from resumable.policy import ResumePolicy
 from resumable.stores import MemoryStore

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from resumable.attempt import Attempt
 from resumable.identity import Generation, TaskIdentity
-from resumable.lifecycle import JobState, Submit, decide
-from resumable.remote import Remote
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import JobState, Submit, decide
+from resumable.jobs.remote import Remote
 from resumable.stores.base import RecordStore
 from tests.life.script import budget
 from tests.property.test_state_machine import TaskLife, TaskLifeFind, TaskLifeFindUnfenced
@@ -57,7 +57,7 @@ def unknown_is_failed(patch):
             return Submit(record.submission + 1, "it looks dead")
         return decide(record, observation, policy, claim)
 
-    patch.setattr("resumable.attempt.decide", mutant)
+    patch.setattr("resumable.jobs.attempt.decide", mutant)
 
 
 def unanswered_is_failed(patch):
@@ -68,7 +68,7 @@ def unanswered_is_failed(patch):
             return Submit(record.submission + 1, "no answer, no job")
         return decide(record, observation, policy, claim)
 
-    patch.setattr("resumable.attempt.decide", mutant)
+    patch.setattr("resumable.jobs.attempt.decide", mutant)
 
 
 def success_is_not_noticed(patch):
@@ -79,13 +79,13 @@ def success_is_not_noticed(patch):
             return Submit(record.submission + 1, "it has ended")
         return decide(record, observation, policy, claim)
 
-    patch.setattr("resumable.attempt.decide", mutant)
+    patch.setattr("resumable.jobs.attempt.decide", mutant)
 
 
 def edits_are_not_noticed(patch):
     """Reattach whatever the author changed."""
     patch.setattr(
-        "resumable.attempt.decide",
+        "resumable.jobs.attempt.decide",
         lambda record, seen, policy, claim: decide(record, seen, policy, replace(claim, spec=None)),
     )
 
@@ -96,7 +96,7 @@ def clears_are_not_noticed(patch):
     def mutant(record, observation, policy, claim):
         return decide(record, observation, policy, replace(claim, generation=record.generation) if record else claim)
 
-    patch.setattr("resumable.attempt.decide", mutant)
+    patch.setattr("resumable.jobs.attempt.decide", mutant)
 
 
 def restart_does_not_wait(patch):

@@ -35,10 +35,10 @@ from unittest import mock
 import pytest
 from hypothesis import strategies as st
 
-from resumable import RecordError, StateStoreError, compat, once, setup_once
+from resumable import RecordError, StateStoreError, host, once, setup_once
 from resumable.identity import TaskIdentity
-from resumable.interruption import Stop
-from resumable.stopping import StopGuard
+from resumable.stop.sigterm import Stop
+from resumable.stop.watch import StopGuard
 from resumable.stores import SupersededError
 from tests.life import invariants as inv
 from tests.life.backends import TROUBLES, Backend
@@ -46,7 +46,7 @@ from tests.life.script import Told, as_test, step
 from tests.support.names import AirflowFailException, mask_secret
 
 pytestmark = [
-    pytest.mark.skipif(not compat.has_sdk(), reason="Airflow 2 tells a listener of the end of a task"),
+    pytest.mark.skipif(not host.has_sdk(), reason="Airflow 2 tells a listener of the end of a task"),
     pytest.mark.timeout(1200),
 ]
 
@@ -358,12 +358,12 @@ class OnceLife(Told):
         self._stack.enter_context(mock.patch("resumable.stores.base.time.sleep"))
         self._stack.enter_context(mock.patch("resumable.stores.object_storage.os.fsync"))
         self._stack.enter_context(patch(setup_once, "_locks", Locks()))
-        self._stack.enter_context(patch(compat, "value_limit", return_value=LIMIT))
-        self._stack.enter_context(patch(compat, "own_state", lambda context: context["attempt"].task.state))
+        self._stack.enter_context(patch(host, "value_limit", return_value=LIMIT))
+        self._stack.enter_context(patch(host, "own_state", lambda context: context["attempt"].task.state))
         is_last = lambda context: context["ti"].try_number > context["ti"].max_tries
-        self._stack.enter_context(patch(compat, "is_last_try", is_last))
-        self._stack.enter_context(patch(compat, "state_store", lambda context: self._store(context["attempt"])))
-        self._stack.enter_context(patch(compat, "_first_of", self._first_of(compat._first_of)))
+        self._stack.enter_context(patch(host, "is_last_try", is_last))
+        self._stack.enter_context(patch(host, "state_store", lambda context: self._store(context["attempt"])))
+        self._stack.enter_context(patch(host.ending, "first_of", self._first_of(host.ending.first_of)))
         mask_secret(SECRET)
         self._hear()
 
@@ -527,9 +527,7 @@ class OnceLife(Told):
         alive=st.booleans(),
         is_async=st.sampled_from([False, False, True]),
     )
-    def begin(
-        self, names: str, siblings: str, values: str, token: bool, cleanup: bool, alive: bool, is_async: bool
-    ) -> None:
+    def begin(self, names: str, siblings: str, values: str, token: bool, cleanup: bool, alive: bool, is_async: bool) -> None:
         self.backend = Backend(self.store, self._on_write)
         self.names, self.values = NAMES[names], values
         self.tasks = [Task(identity) for identity in SIBLINGS[siblings]]

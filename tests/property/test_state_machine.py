@@ -42,14 +42,13 @@ from unittest import mock
 from hypothesis import strategies as st
 
 from resumable import errors
-from resumable.attempt import Attempt
-from resumable.errors import JobGoneError, LostSightError, StateStoreError
+from resumable.errors import JobGoneError, LostSightError, StateStoreError, SupersededError
 from resumable.identity import Generation
-from resumable.lifecycle import Certainty, JobState
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import JobState, Recovery
+from resumable.jobs.record import KEY, JobRecord
+from resumable.jobs.spec import Spec
 from resumable.policy import OnChange, OnClear, OnFailed
-from resumable.record import KEY, JobRecord
-from resumable.spec import Spec
-from resumable.stores import SupersededError
 from resumable.stores.object_storage import ObjectStorageStore
 from resumable.stores.variables import VariableStore
 from tests.life import invariants
@@ -177,7 +176,7 @@ class ServiceOf:
 
     def __init__(self, process: Process) -> None:
         self._process, self._service = process, process.world.service
-        self.certainty, self.clock = self._service.certainty, self._service.clock
+        self.recovery, self.clock = self._service.recovery, self._service.clock
         self.token_lifetime = self._service.token_lifetime
 
     def submit(self, token: str, params: Any) -> int:
@@ -188,7 +187,7 @@ class ServiceOf:
         late = world.clock.now + self._service.lag >= intent.intended_at + SETTLE
         lifetime = self.token_lifetime
         too_late = lifetime is not None and world.clock.now >= intent.intended_at + lifetime
-        if (self.certainty is Certainty.FIND and late) or too_late:
+        if (self.recovery is Recovery.LOOK_UP and late) or too_late:
             process.dead = True  # the window that is left out, see above
             raise DiedError
         known = len(self._service.jobs)
@@ -291,7 +290,7 @@ class World:
 
     def __init__(
         self,
-        certainty: Certainty,
+        recovery: Recovery,
         *,
         fenced: bool,
         policy: dict[str, str],
@@ -302,9 +301,7 @@ class World:
         token_lifetime: float | None = None,
     ) -> None:
         self.clock = Clock()
-        self.service = FakeService(
-            certainty, self.clock, lag=lag, looks_to_stop=looks_to_stop, token_lifetime=token_lifetime
-        )
+        self.service = FakeService(recovery, self.clock, lag=lag, looks_to_stop=looks_to_stop, token_lifetime=token_lifetime)
         self.store = FaultyStore()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if kept_in == "variables":
@@ -599,7 +596,7 @@ WHICH = st.integers(0, 5)
 class TaskLife(Told):
     """One task instance through crashes, retries, clears and zombies."""
 
-    certainty = Certainty.RESEND
+    recovery = Recovery.REPEAT
     fenced = True
     token_lifetime: float | None = None
     world: World = None  # type: ignore[assignment]
@@ -634,7 +631,7 @@ class TaskLife(Told):
         setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves, "token_lifetime": self.token_lifetime}
         if not self.fenced:
             setting["kept_in"] = kept_in
-        self.world = World(self.certainty, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
+        self.world = World(self.recovery, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
         if broken is not None:
             self.break_now(*broken)
 
@@ -662,7 +659,7 @@ class TaskLife(Told):
 
     @step(
         lambda self: (
-            self.certainty is Certainty.RESEND
+            self.recovery is Recovery.REPEAT
             and self.token_lifetime is None
             and self.world.wants_run
             and not self.world.alive
@@ -787,7 +784,7 @@ class TaskLifeUnfenced(TaskLife):
 class TaskLifeFind(TaskLife):
     """The same with a service that knows no tokens, and lists its jobs."""
 
-    certainty = Certainty.FIND
+    recovery = Recovery.LOOK_UP
 
 
 class TaskLifeExpiring(TaskLife):

@@ -27,17 +27,18 @@ from unittest import mock
 import pytest
 from hypothesis import strategies as st
 
-from resumable import JobNotFound, ResumableMixin, compat, listener, sweep
-from resumable.ended import Asked
+from resumable import JobNotFound, ResumableMixin, host
+from resumable.cleanup import listener, sweep
+from resumable.cleanup.ended import Asked
+from resumable.cleanup.sweep import Sweep
+from resumable.cleanup.table import ONCE, Row, TaskStateTable
 from resumable.identity import Generation
-from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.stores.table import ONCE, Row, TaskStateTable
-from resumable.sweep import Sweep
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from tests.life import invariants as inv
 from tests.life.script import Told, as_test, step
 
 pytestmark = [
-    pytest.mark.skipif(not compat.has_task_state(), reason="there is no task state table to sweep"),
+    pytest.mark.skipif(not host.has_task_state(), reason="there is no task state table to sweep"),
     pytest.mark.timeout(1200),
 ]
 
@@ -60,7 +61,7 @@ class Service:
     trouble: list[str] = []
 
 
-class TrainJob(ResumableMixin, compat.base_operator()):
+class TrainJob(ResumableMixin, host.base_operator()):
     """A custom operator of a package that ``[resumable] sweep_modules`` names."""
 
     reach_fields = ("conn_id",)

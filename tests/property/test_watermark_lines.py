@@ -23,11 +23,15 @@ from typing import Any
 import pytest
 
 import examples.dags.incremental_load as example
-import resumable.intervals
-import resumable.watermark
+import resumable.watermark.intervals
+import resumable.watermark.mark
+import resumable.watermark.run
+import resumable.watermark.shared
+import resumable.watermark.values
 from tests.support.incremental import DAY, Deployment, Run
 
-FILES = {module.__file__ for module in (example, resumable.watermark, resumable.intervals)}
+PARTS = ("mark", "run", "shared", "intervals", "values")
+FILES = {example.__file__, *(vars(resumable.watermark)[part].__file__ for part in PARTS)}
 SEED = 7
 LAG = timedelta(seconds=60)
 DIED, ENDED = 9, 0
@@ -84,14 +88,14 @@ class Disk:
     def _child(self, run: Run, die_before: Callable[[str], bool], kept: Path) -> None:
         code = 1
         try:
-            resumable.watermark._now = lambda: self.now
+            resumable.watermark.run._now = lambda: self.now
             example.LAG = LAG
             context = self.airflow.context(run, at=lambda call: None)
             for accessor in (context["task_state_store"], context["asset_state_store"]["orders"]):
                 accessor.set = _written_through(accessor.set, lambda: kept.write_text(json.dumps([self.airflow.asset, run.data])))
             context["task"].inlets = [example.ORDERS]
             context["asset_state_store"] = {example.ORDERS: context["asset_state_store"]["orders"]}
-            resumable.compat.current_context = lambda: context
+            resumable.host.current_context = lambda: context
             sys.settrace(_dying_before(die_before, self.folder / "line"))
             load()
             sys.settrace(None)
@@ -165,7 +169,7 @@ def test_no_row_is_lost_and_none_loaded_by_two_runs_whatever_line_a_try_died_bef
         run.state = "success"
         disk.time_passes()
     assert len(died_before) > 100
-    assert {line.split(":")[0] for line in died_before} == {"incremental_load.py", "watermark.py", "intervals.py"}
+    assert {line.split(":")[0] for line in died_before} == {"incremental_load.py", *(f"{part}.py" for part in PARTS)}
     given = [json.loads(run.data["resumable.watermark.orders"]) for run in disk.airflow.runs.values()]
     assert [one["since"] for one in given[1:]] == [one["proposed"] or one["mark"] for one in given[:-1]]
     end = example.text(datetime.fromisoformat(given[-1]["until"]))

@@ -195,9 +195,7 @@ class EmrServerless(TokenJobs):
         arn = f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/{body['applicationId']}"
         times = {"createdAt": 1.0, "updatedAt": 1.0}
         labels = {"releaseLabel": "emr-7.0.0", "type": "SPARK"}
-        return {
-            "application": {"applicationId": body["applicationId"], "arn": arn, "state": self.application, **labels, **times}
-        }
+        return {"application": {"applicationId": body["applicationId"], "arn": arn, "state": self.application, **labels, **times}}
 
     def start_application(self, body: dict[str, Any]) -> dict[str, Any]:
         self.application = "STARTED"

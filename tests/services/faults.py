@@ -7,6 +7,7 @@ A fault acts on one call (or on ``times`` of them); the service behind it stays 
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,15 @@ class Hold:
 
     Args:
         before_effect: True waits before the work is done; False (default) waits with the work done.
+
+    Attributes:
+        reached_at: time.monotonic() of the first call that was held.
     """
 
     def __init__(self, *, before_effect: bool = False) -> None:
         self.before_effect = before_effect
         self._is_dropped = False
+        self.reached_at = 0.0
         self._reached = threading.Event()
         self._released = threading.Event()
 
@@ -80,6 +85,7 @@ class Hold:
 
     def let_go_dropped(self) -> bool:
         """Wait for the release (called by the server) and return whether the connection is to be closed."""
+        self.reached_at = self.reached_at or time.monotonic()
         self._reached.set()
         self._released.wait(HOLD_CAP)
         return self._is_dropped

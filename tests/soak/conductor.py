@@ -25,6 +25,8 @@ TICK = 0.2
 SUBMIT = {"databricks": "runs/submit", "emr": "AddJobFlowSteps"}
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 QUEUEING = ("None", "scheduled", "queued")
+LATEST = 12.0
+"""Seconds for which a submit may be held and still reach EMR: its operator looks for the job for 20 s after its intent."""
 GRACE = 10.0
 """Seconds from SIGTERM to SIGKILL in an eviction; Kubernetes gives 30."""
 ORPHAN_SECONDS = 60.0
@@ -262,12 +264,13 @@ class Conductor:
 
     def _in_the_submit(self, task: Task, disruption: Disruption, hold: Hold) -> Script:
         yield from self._until_held(task, "its submit", hold)
-        # one that died in a restart was held for long: if it came now, it would be later than EMR's lookup waits for
+        # of one that died in a restart the request may have been held for long
         is_late = disruption.when == "late" and task.process is not None
         try:
             yield from self._strike(task, disruption)
         finally:
-            hold.release(drop=not is_late)
+            # on a busy machine this may come later than EMR's lookup waits for, which is the window that it has
+            hold.release(drop=not is_late or time.monotonic() - hold.reached_at > LATEST)
         yield from self._next_attempt(task)
 
     def _in_the_wait(self, task: Task, disruption: Disruption) -> Script:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resumable.lifecycle import Certainty, JobState
-from resumable.record import KEY, JobRecord
+from resumable.jobs.decision import JobState, Recovery
+from resumable.jobs.record import KEY, JobRecord
 from tests.support.fake_service import (
     Clock,
     FakeService,
@@ -21,9 +21,9 @@ from tests.support.fake_service import (
 class Bench:
     """A service, a store, and attempts at them, one after the other."""
 
-    def __init__(self, certainty=Certainty.RESEND, **service):
+    def __init__(self, recovery=Recovery.REPEAT, **service):
         self.clock = Clock()
-        self.service = FakeService(certainty, self.clock, **service)
+        self.service = FakeService(recovery, self.clock, **service)
         self.store = FaultyStore()
         self.log = Lines()
         self.tries = 0

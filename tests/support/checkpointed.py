@@ -11,10 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resumable import (
-    Checkpoint,
-    compat,
-)
+from resumable import Checkpoint, host
 from resumable.stores.variables import VariableStore
 from tests.support.runner import Effects, StateStoreDouble
 
@@ -109,7 +106,7 @@ class Cloud:
 @pytest.fixture
 def variables(task, monkeypatch):
     """The task's state in Airflow Variables, on an Airflow 3 that has taken note of its success; `state` says otherwise."""
-    if not compat.has_sdk():
+    if not host.has_sdk():
         pytest.skip("Airflow 2 tells a listener of the success: tests/versions")
 
     class Names(dict):
@@ -122,8 +119,8 @@ def variables(task, monkeypatch):
             self.pop(name, None)
 
     names = Names()
-    monkeypatch.setattr(compat, "state_store", lambda context: VariableStore(compat.task_identity(context), names))
-    monkeypatch.setattr(compat, "own_state", lambda context: names.state)
+    monkeypatch.setattr(host, "state_store", lambda context: VariableStore(host.task_identity(context), names))
+    monkeypatch.setattr(host, "own_state", lambda context: names.state)
     return names
 
 
@@ -133,11 +130,11 @@ def stopped_task(task, monkeypatch):
     task.state = "running"
     task.own_on_kill = []
     lock = threading.Lock()
-    monkeypatch.setattr("resumable.compat.own_state", lambda context: task.state)
-    monkeypatch.setattr("resumable.compat.request_lock", lambda: lock)
-    monkeypatch.setattr("resumable.compat.SIGKILL_PATIENCE", 0)
+    monkeypatch.setattr("resumable.host.own_state", lambda context: task.state)
+    monkeypatch.setattr("resumable.host.request_lock", lambda: lock)
+    monkeypatch.setattr("resumable.host.signals.SIGKILL_GRACE_SECONDS", 0)
     monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "0")
-    monkeypatch.setattr("resumable.stopping.ITEM_PATIENCE", 0.2)
+    monkeypatch.setattr("resumable.stop.watch.ITEM_GRACE_SECONDS", 0.2)
     context_of = task.context
 
     def context():

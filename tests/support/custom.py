@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from resumable import (
-    JobNotFound,
-    ResumableMixin,
-)
+from resumable import JobNotFound, ResumableMixin
 from tests.support.names import AirflowFailException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
-from resumable.record import KEY
+from resumable.jobs.record import KEY
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -267,9 +267,10 @@ def put_dag(dag: Any) -> None:
     from airflow.utils.session import create_session
     from sqlalchemy import insert
 
-    from resumable import compat
+    from resumable import host
+    from resumable.host import versions
 
-    if not compat.has_sdk():
+    if not host.has_sdk():
         dag.sync_to_db()
         SerializedDagModel.write_dag(dag)
         return
@@ -282,9 +283,9 @@ def put_dag(dag: Any) -> None:
     if is_lazy:
         written = LazyDeserializedDAG.from_dag(dag)
     else:
-        serialized = compat._first_of("SerializedDAG", *places)
+        serialized = versions.first_of("SerializedDAG", *places)
         written = serialized.from_dict(serialized.to_dict(dag))
-    writer = compat._first_of("SerializedDAG", *places) if is_lazy else compat._first_of("DAG", "airflow.models.dag")
+    writer = versions.first_of("SerializedDAG", *places) if is_lazy else versions.first_of("DAG", "airflow.models.dag")
     with create_session() as session:
         session.execute(insert(DagBundleModel).values(name="bundle"))
         writer.bulk_write_to_db("bundle", None, [written], session=session)

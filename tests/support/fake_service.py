@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from resumable.attempt import Again, Attempt
-from resumable.errors import ResumableError
+from resumable.errors import ResumableError, SupersededError
 from resumable.identity import Generation, TaskIdentity
-from resumable.lifecycle import Certainty, Claim, Conclude, JobState, Observation, Reattach
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import AttemptFacts, Conclude, JobState, Observation, Reattach, Recovery
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
+from resumable.jobs.remote import ABSENT_ANSWERS
+from resumable.jobs.spec import Spec
+from resumable.jobs.submission import Again
 from resumable.policy import ResumePolicy
-from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.remote import ABSENT_ANSWERS
-from resumable.spec import Spec
-from resumable.stores import MemoryStore, RecordStore, SupersededError
+from resumable.stores import MemoryStore, RecordStore
 from tests.support.specs import written
 
 TASK = TaskIdentity("etl", "manual__1", "train")
@@ -141,7 +142,7 @@ class FakeService:
     A job service.
 
     Args:
-        certainty: RESEND answers a known token with its job; FIND makes a job of each submit, finds tokens;
+        recovery: RESEND answers a known token with its job; FIND makes a job of each submit, finds tokens;
             NONE knows no tokens.
         lag: seconds until a new job shows in lookups.
         token_lifetime: seconds for which RESEND knows a token; None: for good.
@@ -150,7 +151,7 @@ class FakeService:
 
     def __init__(
         self,
-        certainty: Certainty,
+        recovery: Recovery,
         clock: Clock,
         *,
         lag: float = 0.0,
@@ -158,7 +159,7 @@ class FakeService:
         token_lifetime: float | None = None,
     ) -> None:
         self.token_lifetime = token_lifetime
-        self.certainty, self.clock, self.lag, self.looks_to_stop = certainty, clock, lag, looks_to_stop
+        self.recovery, self.clock, self.lag, self.looks_to_stop = recovery, clock, lag, looks_to_stop
         self.jobs: list[Job] = []
         self.calls: list[str] = []
         self.faults = Faults()
@@ -193,7 +194,7 @@ class FakeService:
     def _start(self, token: str, params: Any) -> Job:
         self.clock.now += self.slow_submit
         known = [job for job in self.jobs if job.token == token and not self.has_forgotten_token_of(job)]
-        if known and self.certainty is Certainty.RESEND:
+        if known and self.recovery is Recovery.REPEAT:
             return known[0]
         job = Job(len(self.jobs), token, params, self.clock.now + self.lag, self.clock.now)
         self.jobs.append(job)
@@ -234,7 +235,7 @@ class FakeAdapter:
 
     def __init__(self, service: FakeService, *, settle: float = 20.0, place: Mapping[str, str] | None = None) -> None:
         self._service, self.settle, self._place = service, settle, dict(place or {"region": "eu"})
-        self.certainty = service.certainty
+        self.recovery = service.recovery
         self.token_lifetime = service.token_lifetime
 
     def place(self) -> Mapping[str, str]:
@@ -325,7 +326,7 @@ def new_attempt(
     pause = sleep or service.clock.sleep
     return Attempt(
         task=TASK,
-        claim=Claim(generation, spec, service.certainty, waits),
+        claim=AttemptFacts(generation, spec, service.recovery, waits),
         policy=ResumePolicy(**policy).resolved(),
         records=RecordStore(store, sleep=pause),
         adapter=adapter or FakeAdapter(service),

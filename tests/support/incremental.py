@@ -18,21 +18,33 @@ DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 class Accessor:
     """``context["task_state_store"]`` or one asset's: data that outlives the process; every call passes ``at`` first."""
 
-    def __init__(self, data: dict[str, str], at: Callable[[str], None]) -> None:
+    def __init__(self, data: dict[str, str], at: Callable[[str], None], trouble: list[str] | None = None) -> None:
         self._data, self._at = data, at
+        self._trouble = [] if trouble is None else trouble
 
     def get(self, key: str, default: Any = None) -> Any:
         self._at("get")
+        self._meet_trouble("get")
         return json.loads(self._data[key]) if key in self._data else default
 
     def set(self, key: str, value: Any) -> None:
         text = json.dumps(value)
         self._at("set")
+        late = self._meet_trouble("set")
         self._data[key] = text
+        if late:
+            raise StoreDown("set: no answer in time")
 
     def delete(self, key: str) -> None:
         self._at("delete")
         self._data.pop(key, None)
+
+    def _meet_trouble(self, call: str) -> bool:
+        """Whether the answer to this call comes too late; what does not answer at all raises."""
+        what = self._trouble.pop() if self._trouble else ""
+        if what == "down":
+            raise StoreDown(call)
+        return what == "late"
 
 
 @dataclass
@@ -48,6 +60,8 @@ class Run:
     interval: tuple[datetime | None, datetime | None] = (None, None)
     data: dict[str, str] = field(default_factory=dict)
     started: datetime = DAY
+    map_index: int = -1
+    task_id: str = "task"
 
     def clear(self) -> None:
         self.max_tries = self.try_number + 3
@@ -70,6 +84,8 @@ class Deployment:
         self.runs: dict[str, Run] = {}
         self.at: Callable[[str], None] = lambda call: None
         self.is_down = False
+        self.trouble: list[str] = []
+        """What the next calls of the stores meet, the first of them last: ``down``, ``late``."""
         self.max_active_runs = 1
         self.assets: tuple[str, ...] = (ASSET,)
         self.inlets: tuple[str, ...] = (ASSET,)
@@ -87,8 +103,8 @@ class Deployment:
         ti = SimpleNamespace(
             dag_id="dag",
             run_id=run.run_id,
-            task_id="task",
-            map_index=-1,
+            task_id=run.task_id,
+            map_index=run.map_index,
             try_number=run.try_number,
             max_tries=run.max_tries,
             task=task,
@@ -105,15 +121,20 @@ class Deployment:
             "ti": ti,
             "task": task,
             "dag_run": dag_run,
-            "task_state_store": Accessor(run.data, called),
-            "asset_state_store": {name: Accessor(self.asset, called) for name in self.assets},
-            "variables": Accessor(self.variables, called),
+            "task_state_store": Accessor(run.data, called, self.trouble),
+            "asset_state_store": {name: Accessor(self.asset, called, self.trouble) for name in self.assets},
+            "variables": Accessor(self.variables, called, self.trouble),
         }
 
     def _states(self, called: Callable[[str], None], dag_id: str, task_ids: list[str], run_ids: list[str], map_index: Any) -> Any:
         called("states")
-        assert (dag_id, task_ids, map_index) == ("dag", ["task"], None)
-        return {run_id: {"task": self.runs[run_id].state} for run_id in run_ids if run_id in self.runs}
+        assert dag_id == "dag"
+        (task_id,) = task_ids
+        name = task_id if map_index is None else f"{task_id}_{map_index}"
+        asked = (run_id for run_id in run_ids if run_id in self.runs)
+        own = -1 if map_index is None else map_index
+        runs = [run for run_id in asked if (run := self.runs[run_id]).task_id == task_id and run.map_index == own]
+        return {run.run_id: {name: run.state} for run in runs}
 
     @property
     def record(self) -> dict[str, Any]:

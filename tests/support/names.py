@@ -17,17 +17,17 @@ from airflow.providers.common.compat.sdk import (
     task,
 )
 
-from resumable import compat
+from resumable.host import versions
 
-AirflowNotFoundException = compat._exception("AirflowNotFoundException")
-AirflowRescheduleException = compat._exception("AirflowRescheduleException")
-AirflowTaskTerminated = compat._exception("AirflowTaskTerminated")
-ExecutorSafeguard: Any = compat._first_of("ExecutorSafeguard", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
-DagBag: Any = compat._first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
+AirflowNotFoundException = versions.exception("AirflowNotFoundException")
+AirflowRescheduleException = versions.exception("AirflowRescheduleException")
+AirflowTaskTerminated = versions.exception("AirflowTaskTerminated")
+ExecutorSafeguard: Any = versions.first_of("ExecutorSafeguard", "airflow.sdk.bases.operator", "airflow.models.baseoperator")
+DagBag: Any = versions.first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
 _SERIALIZED = "airflow.serialization.serialized_objects"
-_SERIALIZER = "DagSerialization" if compat._has(_SERIALIZED, "DagSerialization") else "SerializedDAG"
-DagSerialization: Any = compat._first_of(_SERIALIZER, _SERIALIZED)
-mask_secret: Any = compat._first_of(
+_SERIALIZER = "DagSerialization" if versions.has(_SERIALIZED, "DagSerialization") else "SerializedDAG"
+DagSerialization: Any = versions.first_of(_SERIALIZER, _SERIALIZED)
+mask_secret: Any = versions.first_of(
     "mask_secret", "airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resumable.spec import Spec
+from resumable.jobs.spec import Spec
 
 
 def written(word: str) -> Spec:

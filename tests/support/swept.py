@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from resumable import JobNotFound, ResumableMixin, compat, sweep
+from resumable import JobNotFound, ResumableMixin, host
+from resumable.cleanup import sweep
 from resumable.identity import Generation
-from resumable.record import JobHandle, JobRecord
+from resumable.jobs.record import JobHandle, JobRecord
 
 
 class Cloud:
@@ -21,7 +22,7 @@ class Cloud:
     after_a_cancel = "FAILED"
 
 
-class Train(ResumableMixin, compat.base_operator()):
+class Train(ResumableMixin, host.base_operator()):
     """A custom operator of a package, which other processes can import."""
 
     reach_fields = ("conn_id",)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from resumable import Watermark, watermark
+from resumable import Watermark
+from resumable.watermark import run as watermark
 from tests.support.incremental import ASSET, Accessor, Deployment, Run
 from tests.support.refusals import answer_of_server  # noqa: F401
 

@@ -57,7 +57,6 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
     instance = _task_instance(request)
     instance.effects = effects = Effects()
     if request.get("dies"):
-
         before = instance.data.get("resumable", {}).get("owner")
 
         def listen(effect: str) -> None:
@@ -89,7 +88,10 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
 
 def trigger(request: dict[str, Any]) -> dict[str, Any]:
     """The triggerer: runs a trigger to its first event, or stops it while Airflow says that its task is in a state."""
-    from resumable import compat
+    try:
+        from resumable import host
+    except ImportError:  # its name before
+        from resumable import compat as host  # type: ignore[attr-defined, no-redef]
 
     path, kwargs = request["trigger"]
     module, _, name = path.rpartition(".")
@@ -104,10 +106,10 @@ def trigger(request: dict[str, Any]) -> dict[str, Any]:
     async def state_seen(_: Any) -> Any:
         return request["state"]
 
-    if hasattr(compat, "state_seen_by_trigger"):
-        compat.state_seen_by_trigger = state_seen
+    if hasattr(host, "state_seen_by_trigger"):
+        host.state_seen_by_trigger = state_seen
     else:
-        compat._state_of = lambda _: request["state"]  # type: ignore[attr-defined]
+        host._state_of = lambda _: request["state"]  # type: ignore[attr-defined]
     asyncio.run(made.on_kill())
     return {}
 

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator, DatabricksSubmitRunOperator
 
 from resumable import ConfigurationError, ResumableMixin, make_resumable
+from resumable.jobs.methods import recovery_of
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.services import DatabricksSimulator, Drop
 from tests.support.names import DAG, STOPPED, AirflowFailException, AirflowRescheduleException, BaseOperator, DagSerialization
@@ -241,7 +242,7 @@ def test_a_subclass_that_sends_the_token_may_repeat_a_submit(farm):
             self.scene = f"{self.scene}#{self.idempotency_token}"
             return super().submit_job(context)
 
-    assert Sending._resumable_certainty() is not ResumableRenderOperator._resumable_certainty()
+    assert recovery_of(Sending) is not recovery_of(ResumableRenderOperator)
     farm.on_look = farm.finish
     assert render(Sending).attempt() == {"job": "r-0"}
 

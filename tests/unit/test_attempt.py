@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import pytest
 
 from resumable import errors
-from resumable.attempt import RECOVERIES
 from resumable.errors import (
     ForeignJobError,
     InvalidHandleError,
@@ -26,14 +25,16 @@ from resumable.errors import (
     ResumableError,
     StateStoreError,
     StopNotTaken,
+    SupersededError,
 )
 from resumable.identity import Generation
-from resumable.interruption import HANDLE_PATIENCE, Interrupted, Interruption, Stop, cancels, why
-from resumable.lifecycle import Certainty, Conclude, Deliver, JobState, Observation, Reattach
+from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Reattach, Recovery
+from resumable.jobs.record import KEY, JobHandle, JobRecord, Outcome
+from resumable.jobs.remote import ABSENT_ANSWERS, ABSENT_SECONDS, MAX_LOOKS, MAX_STOP_LOOKS
+from resumable.jobs.submission import RECOVERIES
 from resumable.policy import OnClear, OnTimeout, ResumePolicy
-from resumable.record import KEY, JobHandle, JobRecord, Outcome
-from resumable.remote import ABSENT_ANSWERS, ABSENT_SECONDS, LOOKS, STOP_LOOKS
-from resumable.stores import MemoryStore, SupersededError
+from resumable.stop.sigterm import HANDLE_GRACE_SECONDS, Interrupted, Interruption, Stop, cancels, why
+from resumable.stores import MemoryStore
 from resumable.stores.base import STORE_TRIES
 from tests.support.attempts import Bench
 from tests.support.fake_service import (
@@ -54,7 +55,7 @@ from tests.support.specs import written
 MISSED = (AssertionError, pytest.fail.Exception)
 """How a test fails that shows a gap, as opposed to one that is out of date."""
 
-KNOWS_TOKENS = [Certainty.RESEND, Certainty.FIND]
+KNOWS_TOKENS = [Recovery.REPEAT, Recovery.LOOK_UP]
 
 
 @pytest.fixture
@@ -65,9 +66,9 @@ def bench():
 # -- the ways of an attempt ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_the_intent_is_kept_before_the_submit_and_the_handle_right_after(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", Recovery)
+def test_the_intent_is_kept_before_the_submit_and_the_handle_right_after(recovery):
+    bench = Bench(recovery)
     attempt = bench.attempt()
     attempt.begin()
     assert bench.store.memory.get(KEY) is None
@@ -87,9 +88,9 @@ def watch_finished(bench, attempt, verdict=JobState.SUCCEEDED):
     return watch(attempt, bench.service)
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_a_retry_reattaches_to_the_active_job(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", Recovery)
+def test_a_retry_reattaches_to_the_active_job(recovery):
+    bench = Bench(recovery)
     bench.start()
     retry = bench.start()
     assert isinstance(retry.plan, Reattach)
@@ -99,9 +100,9 @@ def test_a_retry_reattaches_to_the_active_job(certainty):
     assert bench.record.attempt == 2
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_a_retry_delivers_a_job_that_ended_while_nobody_watched(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", Recovery)
+def test_a_retry_delivers_a_job_that_ended_while_nobody_watched(recovery):
+    bench = Bench(recovery)
     bench.service.finish(bench.start().handle.ids)
     retry = bench.start()
     assert isinstance(retry.plan, Deliver)
@@ -244,10 +245,10 @@ def test_a_task_that_does_not_wait_submits_once_and_asks_nothing(bench):
 # -- in doubt ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
 @pytest.mark.parametrize("lag", [0.0, 15.0])
-def test_a_job_whose_answer_was_never_kept_is_found_by_its_token(certainty, lag):
-    bench = Bench(certainty, lag=lag)
+def test_a_job_whose_answer_was_never_kept_is_found_by_its_token(recovery, lag):
+    bench = Bench(recovery, lag=lag)
     bench.die_in_submit()
     retry = bench.start()
     assert isinstance(retry.plan, Reattach)
@@ -255,16 +256,16 @@ def test_a_job_whose_answer_was_never_kept_is_found_by_its_token(certainty, lag)
     assert bench.record.handle == retry.handle
 
 
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
-def test_an_intent_that_made_no_job_is_submitted_under_the_same_token(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
+def test_an_intent_that_made_no_job_is_submitted_under_the_same_token(recovery):
+    bench = Bench(recovery)
     bench.die_before_submit()
     bench.start()
     assert [job.token for job in bench.service.jobs] == [TASK.token(FIRST, 0)]
 
 
 def test_no_job_is_believed_only_once_the_time_to_settle_is_over():
-    bench = Bench(Certainty.FIND)
+    bench = Bench(Recovery.LOOK_UP)
     bench.die_before_submit()
     died = bench.clock.now
     bench.clock.now += 5
@@ -274,7 +275,7 @@ def test_no_job_is_believed_only_once_the_time_to_settle_is_over():
 
 
 def test_a_single_lookup_that_finds_nothing_is_not_believed_even_long_after_the_submit():
-    bench = Bench(Certainty.FIND)
+    bench = Bench(Recovery.LOOK_UP)
     bench.die_in_submit()
     bench.clock.now += 3600
     adapter = FakeAdapter(bench.service)
@@ -285,9 +286,9 @@ def test_a_single_lookup_that_finds_nothing_is_not_believed_even_long_after_the_
 
 
 @pytest.mark.parametrize("verdict", [JobState.FAILED, JobState.SUCCEEDED, JobState.ACTIVE])
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
-def test_a_job_that_answers_an_in_doubt_submit_is_looked_at_before_it_is_trusted(certainty, verdict):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
+def test_a_job_that_answers_an_in_doubt_submit_is_looked_at_before_it_is_trusted(recovery, verdict):
+    bench = Bench(recovery)
     bench.die_in_submit()
     bench.service.finish(0, verdict)
     retry = bench.start()
@@ -308,10 +309,10 @@ def test_parameters_that_hold_a_secret_are_not_kept(bench):
     assert [job.params for job in bench.service.jobs] == [{"password": "y"}]
 
 
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_cleared_task_stops_the_job_of_an_unanswered_submit(certainty, taken):
-    bench = Bench(certainty)
+def test_a_cleared_task_stops_the_job_of_an_unanswered_submit(recovery, taken):
+    bench = Bench(recovery)
     (bench.die_in_submit if taken else bench.die_before_submit)()
     cleared = bench.start(generation=CLEARED)
     assert [job.id for job in bench.service.active()] == [cleared.handle.ids]
@@ -319,7 +320,7 @@ def test_a_cleared_task_stops_the_job_of_an_unanswered_submit(certainty, taken):
 
 
 def test_a_submit_that_nothing_can_clear_up_is_not_repeated():
-    bench = Bench(Certainty.NONE)
+    bench = Bench(Recovery.MANUAL)
     bench.die_in_submit()
     with pytest.raises(RefusedError, match="died while it submitted"):
         bench.start()
@@ -327,16 +328,16 @@ def test_a_submit_that_nothing_can_clear_up_is_not_repeated():
 
 
 def test_a_clear_repeats_a_submit_that_nothing_can_clear_up_and_warns():
-    bench = Bench(Certainty.NONE)
+    bench = Bench(Recovery.MANUAL)
     bench.die_in_submit()
     bench.start(generation=CLEARED)
     assert bench.service.count("submit") == 2
     assert "may still run" in "".join(bench.log.at("warning"))
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_a_refused_submit_leaves_no_doubt_and_keeps_its_token(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", Recovery)
+def test_a_refused_submit_leaves_no_doubt_and_keeps_its_token(recovery):
+    bench = Bench(recovery)
     bench.service.faults.arm("submit", Fault.REFUSED)
     with pytest.raises(RefusedSubmitError):
         bench.start()
@@ -360,7 +361,7 @@ def test_a_refused_repetition_does_not_prove_that_the_first_submit_made_no_job(b
 
 @pytest.mark.parametrize("fault", [Fault.LOST_ANSWER, Fault.UNREACHABLE])
 def test_a_lost_answer_is_cleared_up_by_a_look_where_the_job_can_be_looked_up(fault):
-    bench = Bench(Certainty.FIND, lag=15.0)
+    bench = Bench(Recovery.LOOK_UP, lag=15.0)
     bench.service.faults.arm("submit", fault)
     attempt = bench.start()
     assert len(bench.service.jobs) == 1
@@ -369,7 +370,7 @@ def test_a_lost_answer_is_cleared_up_by_a_look_where_the_job_can_be_looked_up(fa
 
 
 def test_a_service_that_loses_every_answer_is_left_to_the_next_try_in_the_end():
-    bench = Bench(Certainty.FIND)
+    bench = Bench(Recovery.LOOK_UP)
     bench.service.faults.arm("submit", Fault.UNREACHABLE, times=99)
     with pytest.raises(LostAnswerError):
         bench.start()
@@ -390,7 +391,7 @@ def test_a_lost_answer_is_left_to_the_next_try_where_the_token_can_be_sent_again
 
 
 def test_the_time_to_settle_begins_when_the_answer_was_lost():
-    bench = Bench(Certainty.FIND, lag=5.0)
+    bench = Bench(Recovery.LOOK_UP, lag=5.0)
     bench.service.slow_submit = 60.0
     bench.service.faults.arm("submit", Fault.LOST_ANSWER)
     bench.start()
@@ -436,7 +437,7 @@ def test_a_job_that_cannot_be_seen_is_looked_at_for_half_an_hour_and_then_left_t
     bench.service.faults.arm("observe", times=99)
     with pytest.raises(LostSightError) as caught:
         bench.start()
-    assert bench.service.count("observe") == LOOKS
+    assert bench.service.count("observe") == MAX_LOOKS
     assert 1500 < sum(bench.clock.slept) < 2400
     assert caught.value.retryable
     assert len(bench.service.active()) == 1
@@ -445,7 +446,7 @@ def test_a_job_that_cannot_be_seen_is_looked_at_for_half_an_hour_and_then_left_t
 
 def test_a_job_that_can_be_seen_again_is_reattached_to(bench):
     bench.start()
-    bench.service.faults.arm("observe", times=LOOKS - 1)
+    bench.service.faults.arm("observe", times=MAX_LOOKS - 1)
     assert isinstance(bench.start().plan, Reattach)
 
 
@@ -458,7 +459,7 @@ def test_a_state_that_the_adapter_cannot_place_is_never_taken_for_a_failure(benc
 
 
 def test_a_lookup_that_cannot_be_made_is_left_to_the_next_try():
-    bench = Bench(Certainty.FIND)
+    bench = Bench(Recovery.LOOK_UP)
     bench.die_in_submit()
     bench.service.faults.arm("find", times=99)
     with pytest.raises(LostSightError):
@@ -574,7 +575,7 @@ def _die(_seconds):
 
 @pytest.mark.parametrize("restart", RESTARTS, ids=["changed", "cleared"])
 def test_a_job_that_does_not_stop_is_not_followed_by_another(restart):
-    bench = Bench(looks_to_stop=STOP_LOOKS + 20)
+    bench = Bench(looks_to_stop=MAX_STOP_LOOKS + 20)
     bench.start()
     with pytest.raises(LostSightError, match="has not stopped yet"):
         bench.start(**restart)
@@ -624,7 +625,7 @@ def cannot_cancel(handle):
 def test_a_job_that_was_told_to_stop_is_seen_to_have_stopped_before_another_is_submitted(then):
     bench = Bench(looks_to_stop=3)
     attempt = bench.start()
-    # execution_timeout, on_timeout=cancel, as `DurableBase._timed_out` does it; a user's stop does the same
+    # execution_timeout, on_timeout=cancel, as `ending.timed_out` does it; a user's stop does the same
     assert attempt.cancel("execution_timeout, on_timeout=cancel")
     attempt.close(Outcome.CANCELLED)
     at_once = []
@@ -677,11 +678,11 @@ def test_a_used_up_token_is_an_error_also_after_a_crash_in_between(bench):
         bench.start(token="mine", generation=CLEARED)
 
 
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
 @pytest.mark.parametrize("evicted", [False, True], ids=["at once", "evicted in between"])
-def test_an_edit_made_while_a_submit_was_in_doubt_restarts_the_job_that_answers(certainty, evicted):
+def test_an_edit_made_while_a_submit_was_in_doubt_restarts_the_job_that_answers(recovery, evicted):
     """Also where the try that finds the job has taken the record up, and is started again before it could decide."""
-    bench = Bench(certainty)
+    bench = Bench(recovery)
     bench.die_in_submit(spec=written("spec-a"))
     if evicted:
         attempt = bench.attempt(spec=written("spec-b"))
@@ -722,9 +723,9 @@ def test_a_store_that_comes_back_in_time_is_waited_for(bench, call, fault):
     assert bench.record.handle.ids == 0
 
 
-@pytest.mark.parametrize("certainty", KNOWS_TOKENS)
-def test_a_handle_that_cannot_be_written_loses_no_job(certainty):
-    bench = Bench(certainty)
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
+def test_a_handle_that_cannot_be_written_loses_no_job(recovery):
+    bench = Bench(recovery)
     attempt = bench.attempt()
     attempt.begin()
     token, _ = attempt.intend()
@@ -875,12 +876,12 @@ def test_a_zombies_outcome_is_not_noted(pair):
 
 
 def test_a_zombie_whose_time_is_up_leaves_the_job_to_its_owner(pair):
-    from resumable.mixin import DurableBase
+    from resumable.jobs import ending
 
     zombie = pair.start(store=pair.old)
     pair.hand_over()
     pair.start(store=pair.new)
-    DurableBase._resumable_timed_out(SimpleNamespace(log=pair.log), {}, zombie)
+    ending.timed_out(SimpleNamespace(attempt=zombie, context={}, log=pair.log))
     assert len(pair.service.active()) == 1
 
 
@@ -968,7 +969,7 @@ def test_the_age_is_that_of_the_job_and_not_of_the_attempt(bench):
 
 
 def test_the_age_of_a_job_that_was_looked_up_counts_from_its_intent():
-    bench = Bench(Certainty.FIND)
+    bench = Bench(Recovery.LOOK_UP)
     bench.die_in_submit()
     bench.clock.now += 3725
     bench.start()
@@ -982,7 +983,7 @@ def lost_sight(bench):
 
 
 def lost_sight_of_token(bench):
-    bench.service.certainty = Certainty.FIND
+    bench.service.recovery = Recovery.LOOK_UP
     bench.die_in_submit()
     bench.service.faults.arm("find", times=99)
     bench.start()
@@ -1023,7 +1024,7 @@ def foreign(bench):
 
 
 def died_in_submit(bench):
-    bench.service.certainty = Certainty.NONE
+    bench.service.recovery = Recovery.MANUAL
     bench.die_in_submit()
     bench.start()
 
@@ -1308,7 +1309,7 @@ def terminate_and_wait():
 @pytest.fixture
 def pauses(bench, monkeypatch):
     pauses = Pauses(bench.clock)
-    monkeypatch.setattr("resumable.interruption.time", pauses)
+    monkeypatch.setattr("resumable.stop.sigterm.time", pauses)
     return pauses
 
 
@@ -1397,7 +1398,7 @@ def test_a_users_stop_is_not_lost_because_the_store_does_not_answer(bench, termi
 
 
 def test_a_job_that_takes_too_long_is_cancelled_and_the_wait_left(bench, pauses, on_sigterm, monkeypatch):
-    monkeypatch.setattr("resumable.interruption._DEADLINE_PAUSE", 0.01)
+    monkeypatch.setattr("resumable.stop.sigterm._DEADLINE_PAUSE", 0.01)
     attempt = bench.start(job_timeout=100)
     bench.clock.now += 101
     with Interruption(attempt, pytest.fail, request_lock=threading.Lock(), log=bench.log) as interruption:
@@ -1497,7 +1498,7 @@ def test_a_signal_that_the_main_thread_slept_through_is_sent_again(bench, pauses
             os.kill(pid, signum)
 
     double = SimpleNamespace(pipe=os.pipe, read=os.read, write=os.write, close=os.close, getpid=os.getpid, kill=kill)
-    monkeypatch.setattr("resumable.interruption.os", double)
+    monkeypatch.setattr("resumable.stop.sigterm.os", double)
     with Interruption(bench.start(), lambda: "running", request_lock=threading.Lock(), log=bench.log) as interruption:
         on_sigterm(interruption.notice)
         try:
@@ -1513,7 +1514,7 @@ def test_a_signal_that_the_main_thread_slept_through_is_sent_again(bench, pauses
 
 
 def test_an_answer_that_is_still_waited_for_is_still_followed_by_the_cancel(bench, no_answer, pauses, terminate):
-    late = bench.clock.now + HANDLE_PATIENCE + 1
+    late = bench.clock.now + HANDLE_GRACE_SECONDS + 1
     answer = JobHandle("fake", 0, {"region": "eu"})
     pauses.at_each = lambda: bench.clock.now > late and no_answer.in_doubt and no_answer.submitted(answer)
     terminate(no_answer, lambda: "failed")
@@ -1540,7 +1541,7 @@ def no_answer(bench):
 
 
 def test_a_users_stop_waits_for_an_answer_within_the_seconds_that_are_left_and_warns(bench, no_answer, terminate):
-    assert HANDLE_PATIENCE < 5
+    assert HANDLE_GRACE_SECONDS < 5
     assert terminate(no_answer, lambda: "failed") is Stop.BY_USER
     assert bench.record.in_doubt
     assert "its submit was not answered" in "".join(bench.log.at("warning"))

@@ -6,9 +6,9 @@ import pytest
 from botocore import xform_name
 
 from resumable import ConfigurationError
-from resumable.operators.rds import ResumableRdsCreateDbSnapshotOperator
-from resumable.record import JobHandle
-from resumable.sweep import adapter_of
+from resumable.cleanup.reach import adapter_of
+from resumable.jobs.record import JobHandle
+from resumable.operators.rds import RdsSnapshotCopy, ResumableRdsCreateDbSnapshotOperator
 from tests.contract import aws_jobs
 from tests.services import Refuse
 from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
@@ -87,7 +87,7 @@ def test_a_refused_request_uses_up_no_name(run, name):
     server.duration = 0
     instance.attempt()
     operator = instance.make()
-    assert names(server, name) == [getattr(operator, operator.name_argument)]
+    assert names(server, name) == [getattr(operator, type(operator)._resumable.service.name_argument)]
 
 
 def test_long_names_leave_room_for_what_tells_them_apart(run):
@@ -183,8 +183,8 @@ def test_a_copy_that_is_complete_is_never_deleted(run, name):
     server, instance = run(name)
     server.duration = 0
     instance.attempt()
-    operator = instance.make()
-    operator.cancel(operator.handle(instance.record["job"]))
+    copy = RdsSnapshotCopy(instance.make())
+    copy.cancel(copy.handle(instance.record["job"]))
     assert server.count("DeleteDBSnapshot") + server.count("DeleteDBClusterSnapshot") == 0
     assert instance.record["job"]["snapshot"] in server._known
 
@@ -193,9 +193,9 @@ def test_a_copy_in_a_state_that_nobody_knows_is_not_deleted(run):
     server, instance = run("rds-copy")
     die_after(instance, "http DescribeDBSnapshots")
     server.finish(server.all[0], "A_STATE_OF_NEXT_YEAR")
-    operator = instance.make()
+    copy = RdsSnapshotCopy(instance.make())
     with pytest.raises(RuntimeError, match="only a job that is under way may be stopped"):
-        operator.cancel(operator.handle(instance.record["job"]))
+        copy.cancel(copy.handle(instance.record["job"]))
     assert server.count("DeleteDBSnapshot") == 0
 
 

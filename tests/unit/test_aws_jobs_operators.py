@@ -20,6 +20,10 @@ def run(monkeypatch):
         yield make
 
 
+def service_of(operator):
+    return type(operator)._resumable.service(operator)
+
+
 SUBMITS = {"bedrock-batch-inference": "CreateModelInvocationJob", "bedrock-customize-model": "CreateModelCustomizationJob"}
 
 
@@ -60,8 +64,8 @@ def test_bedrock_a_cancel_of_a_job_that_has_ended_is_no_error(run):
     server, instance = run("bedrock-batch-inference")
     server.duration = 0
     instance.attempt()
-    operator = instance.make()
-    operator.cancel(operator.handle(instance.record["job"]))
+    job = service_of(instance.make())
+    job.cancel(job.handle(instance.record["job"]))
     assert server.count("StopModelInvocationJob") == 1
 
 
@@ -200,5 +204,5 @@ def test_appflow_a_run_on_a_later_page_is_found(run):
     server.finish(server.all[0])
     for number in range(5):
         server.finish(server.add(f"other-{number}", {}))
-    operator = instance.make()
-    assert operator.state_of(operator.handle(instance.record["job"])) == "Successful"
+    job = service_of(instance.make())
+    assert job.state_of(job.handle(instance.record["job"])) == "Successful"

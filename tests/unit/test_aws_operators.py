@@ -209,7 +209,7 @@ def test_strict_refuses_a_doubt_that_is_older_than_the_token_and_finds_nothing(t
 # -- all: another account, a stop ------------------------------------------------------------------------------------
 
 
-ASKED = [(name, ours) for name, ours in OPERATORS if ours.asks_account]
+ASKED = [(name, ours) for name, ours in OPERATORS if ours._resumable.service.asks_account]
 
 
 @pytest.mark.parametrize(("name", "operator"), ASKED)
@@ -217,7 +217,7 @@ def test_a_doubt_of_another_account_submits_nothing_here(task, name, operator):
     one = task(name, operator)
     one.die_in_doubt()
     one.record["place"]["account"] = "999999999999"
-    if operator.certainty.value == "find":
+    if operator._resumable.service.recovery.value == "find":
         one.server.forget()
     with pytest.raises(ForeignJobError, match="999999999999"):
         one.attempt()
@@ -316,7 +316,7 @@ def answers(state, monkeypatch):
             raise OSError(state)
         return state
 
-    monkeypatch.setattr("resumable.compat.state_seen_by_trigger", state_seen)
+    monkeypatch.setattr("resumable.host.state_seen_by_trigger", state_seen)
 
 
 @pytest.mark.parametrize(("name", "operator"), OPERATORS)
@@ -338,8 +338,8 @@ def cancels_of_a_cancelled_trigger(one, state, is_told, monkeypatch):
     trigger = trigger_of(one)
 
     answers(state, monkeypatch)
-    monkeypatch.setattr("resumable.compat.tells_triggers", lambda: is_told)
-    monkeypatch.setattr("resumable.compat.cancelled_triggers_may_ask", lambda: True)
+    monkeypatch.setattr("resumable.host.tells_triggers", lambda: is_told)
+    monkeypatch.setattr("resumable.host.cancelled_triggers_may_ask", lambda: True)
 
     async def wait():
         looked = asyncio.Event()

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from resumable.lifecycle import JobState
-from resumable.operators._aws import StopNotTaken
-from resumable.record import JobRecord
-from resumable.sweep import Verdict, adapter_of, verdict
+from resumable.cleanup.ended import Verdict, verdict
+from resumable.cleanup.reach import adapter_of
+from resumable.errors import StopNotTaken
+from resumable.jobs.decision import JobState
+from resumable.jobs.record import JobRecord
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Refuse
 from tests.support.aws_tasks import models_are_read_once  # noqa: F401

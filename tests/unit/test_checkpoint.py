@@ -12,14 +12,7 @@ from collections import Counter
 
 import pytest
 
-from resumable import (
-    Checkpoint,
-    ItemsFailedError,
-    RecordError,
-    StateStoreError,
-    compat,
-    once,
-)
+from resumable import Checkpoint, ItemsFailedError, RecordError, StateStoreError, host, once
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
 from resumable.stores.task_state import AfterUpgrade
@@ -412,9 +405,9 @@ def test_after_an_upgrade_checkpoints_and_once_go_on_where_the_older_airflow_lef
     once("c", lambda: "x", context=task.context())
     monkeypatch.undo()
     upgraded = lambda context: AfterUpgrade(
-        StateStoreDouble(task.data, Effects(), lambda verb: False), VariableStore(compat.task_identity(context), variables)
+        StateStoreDouble(task.data, Effects(), lambda verb: False), VariableStore(host.task_identity(context), variables)
     )
-    monkeypatch.setattr(compat, "state_store", upgraded)
+    monkeypatch.setattr(host, "state_store", upgraded)
     assert task.run(range(30)) == list(range(12, 30))
     assert once("c", lambda: "y", context=task.context()) == "x"
     assert len(variables) <= 1  # the list of the keys, which nobody had to read
@@ -436,7 +429,7 @@ def test_an_eviction_lets_the_item_end_writes_and_hands_the_task_back(stopped_ta
             if item == "f030":
                 signal.raise_signal(signal.SIGTERM)
                 until(lambda: task.data[KEY]["done"] == 30)  # written at once, not at the end of the item
-                until(lambda: checkpoint._is_stopping)
+                until(lambda: checkpoint._block.is_stopping)
             worked.append(item)
     assert worked == ITEMS[:31]
     assert task.own_on_kill == []

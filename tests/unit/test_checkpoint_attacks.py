@@ -11,7 +11,7 @@ import time
 import pytest
 
 from resumable import Checkpoint, ItemsFailedError, RecordError, once
-from resumable.stores import SupersededError
+from resumable.errors import SupersededError
 from tests.support.checkpointed import ITEMS, KEY, Cloud, WorkError, amap, stopped_task, task, until  # noqa: F401
 from tests.support.names import STOPPED, AirflowFailException, AirflowRescheduleException
 
@@ -151,7 +151,7 @@ def objects(monkeypatch):
     objects = Objects()
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("resumable.checkpoint.objects.ObjectFolder.configured", lambda identity: objects)
-    monkeypatch.setattr("resumable.compat.value_limit", lambda: 2000)
+    monkeypatch.setattr("resumable.host.value_limit", lambda: 2000)
     return objects
 
 
@@ -308,7 +308,7 @@ def test_an_item_that_fails_while_the_worker_goes_away_uses_up_no_try(stopped_ta
         for item in checkpoint.items(ITEMS):
             if item == "f030":
                 signal.raise_signal(signal.SIGTERM)
-                until(lambda: checkpoint._is_stopping)
+                until(lambda: checkpoint._block.is_stopping)
                 raise WorkError
     assert task.run(ITEMS) == ITEMS[30:]
 

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resumable import Checkpoint, ConfigurationError, ItemsFailedError, compat, once
+from resumable import Checkpoint, ConfigurationError, ItemsFailedError, once
 from resumable.checkpoint.done import KeyList
 from tests.support.checkpointed import ITEMS, KEY, Task, WorkError, amap, stopped_task, task, until  # noqa: F401
 from tests.support.names import AirflowFailException, AirflowRescheduleException
@@ -364,7 +364,7 @@ def test_map_in_threads_stops_at_a_failure_or_tries_again(task):
         if item == "f020":
             raise WorkError
         if item > "f020":  # by the other thread, which may be much quicker than the note of the failure
-            until(lambda: checkpoint._progress.failed)
+            until(lambda: checkpoint._block.progress.failed)
 
     with pytest.raises(ItemsFailedError), task.checkpoint() as checkpoint:
         checkpoint.map(load, ITEMS, concurrency=2)
@@ -491,7 +491,7 @@ def test_an_eviction_within_map_in_threads_hands_back_and_loses_nothing(stopped_
         if item == "f030" and task.try_number == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         if item >= "f030" and task.try_number == 1:
-            until(lambda: opened[0]._is_stopping)
+            until(lambda: opened[0]._block.is_stopping)
             hold.wait(20 if slow and item == "f030" else 0)
         worked.append(item)
 
@@ -562,7 +562,7 @@ def test_a_change_that_is_refused_starts_over_once_the_task_is_cleared_as_the_er
 def test_the_airflow_cfg_that_airflow_writes_itself_chooses_nothing(task, monkeypatch):
     """It holds every option with its default."""
     options = {"on_clear": "restart", "on_change": "restart"}
-    monkeypatch.setattr(compat, "setting", options.get)
+    monkeypatch.setattr("resumable.host.config.setting", options.get)
     task.stopped(ITEMS, 42)
     task.clear()
     assert task.run(ITEMS[:50]) == ITEMS[42:50]

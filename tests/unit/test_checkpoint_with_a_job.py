@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resumable import Checkpoint, ResumableMixin, compat
+from resumable import Checkpoint, ResumableMixin, host
 from tests.support.checkpointed import until
 from tests.support.names import AirflowRescheduleException
 from tests.support.runner import TaskInstance
@@ -15,7 +15,7 @@ from tests.support.runner import TaskInstance
 JOBS: list[str] = []
 
 
-class LoadThenTrain(ResumableMixin, compat.base_operator()):  # type: ignore[misc]
+class LoadThenTrain(ResumableMixin, host.base_operator()):  # type: ignore[misc]
     """Prepares items, trains on the first half of them, prepares the rest."""
 
     stop_at: str | None = None
@@ -29,7 +29,7 @@ class LoadThenTrain(ResumableMixin, compat.base_operator()):  # type: ignore[mis
                 if item == type(self).stop_at:
                     type(self).stop_at = None
                     signal.raise_signal(signal.SIGTERM)
-                    until(lambda: checkpoint._is_stopping)
+                    until(lambda: checkpoint._block.is_stopping)
                 self.worked.append(item)
 
     def submit_job(self, context: Any) -> Any:

@@ -12,14 +12,15 @@ from uuid import UUID
 
 import pytest
 
-from resumable import compat, listener
-from resumable.ended import Ended, Verdict, judged
-from resumable.sweep import Sweep
+from resumable import host
+from resumable.cleanup import listener
+from resumable.cleanup.ended import Ended, Verdict, judged
+from resumable.cleanup.sweep import Sweep
 from tests.support.custom import Plain, Service, die_in_the_wait, task
 from tests.support.runner import TaskInstanceDouble
 from tests.support.swept import REACH, Cloud, database, record  # noqa: F401
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
+pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
 
 OURS = ("resumable", "resumable.checkpoint.rows", "resumable.once.cluster", "resumable.0123456789ab")
 THEIRS = ("resumable_of_somebody_else", "job_id", "resumablexcheckpoint")
@@ -101,13 +102,13 @@ def _first_try_after_a_clear(**of_ti: Any) -> dict[str, Any]:
 
 
 def test_the_first_try_after_a_clear_that_finds_no_record_knows_that_there_may_have_been_one() -> None:
-    assert compat.may_have_lost_its_record(_first_try_after_a_clear())
-    assert not compat.may_have_lost_its_record(_first_try_after_a_clear(try_number=3))  # it had its own chance to write one
-    assert not compat.may_have_lost_its_record(_first_try_after_a_clear(max_tries=3, try_number=1))  # never ran before
-    assert not compat.may_have_lost_its_record({**_first_try_after_a_clear(), "task_state_store": None})
+    assert host.may_have_lost_its_record(_first_try_after_a_clear())
+    assert not host.may_have_lost_its_record(_first_try_after_a_clear(try_number=3))  # it had its own chance to write one
+    assert not host.may_have_lost_its_record(_first_try_after_a_clear(max_tries=3, try_number=1))  # never ran before
+    assert not host.may_have_lost_its_record({**_first_try_after_a_clear(), "task_state_store": None})
     before_3_4 = _first_try_after_a_clear()
     del before_3_4["ti"].region_id
-    assert not compat.may_have_lost_its_record(before_3_4)
+    assert not host.may_have_lost_its_record(before_3_4)
 
 
 def test_where_a_clear_takes_the_record_away_the_next_try_says_that_a_job_may_run(
@@ -148,7 +149,7 @@ def test_the_job_of_an_iteration_that_a_clear_took_out_of_its_loop_is_stopped(da
 
 @pytest.mark.parametrize("state", [None, "up_for_retry", "up_for_reschedule", "queued"])
 def test_whatever_state_it_was_in(database: Any, noted: Any, supersede: Any, state: Any) -> None:  # noqa: F811
-    from resumable.stores.table import SUPERSEDED, TaskStateTable
+    from resumable.cleanup.table import SUPERSEDED, TaskStateTable
 
     database.put("etl", "one", "job", state, record(reach=REACH).to_json())
     supersede("job")
@@ -165,7 +166,7 @@ def test_a_clear_of_a_loop_has_no_other_job_of_the_run_looked_at(database: Any, 
 def test_an_earlier_try_of_a_task_that_lives_is_no_task_of_its_own(database: Any, noted: Any, supersede: Any) -> None:  # noqa: F811
     from airflow.utils.session import create_session
 
-    from resumable.stores.table import TaskStateTable
+    from resumable.cleanup.table import TaskStateTable
 
     database.put("etl", "one", "job", "failed", record(reach=REACH).to_json())
     with create_session() as session:

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from resumable import compat, sweep
+from resumable import host
+from resumable.cleanup import sweep
 from resumable.cli import cancel
 from resumable.cli.main import COMMANDS, main
 from resumable.identity import Generation
-from resumable.lifecycle import Claim, Submit, decide
+from resumable.jobs.decision import AttemptFacts, Submit, decide
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from resumable.policy import ResumePolicy
-from resumable.record import JobHandle, JobRecord, Outcome
 from tests.support import database
 from tests.support.swept import Cloud, Findable
 
@@ -23,7 +24,7 @@ INTENT = JobRecord("Train", "t" * 48, Generation(3, 0, database.NOW.isoformat())
 RECORD = replace(INTENT, try_number=1).submitted(JobHandle("Train", 7), time.time() - 7200)
 
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="the tables are those of Airflow 3.3")
+pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="the tables are those of Airflow 3.3")
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +202,7 @@ def test_a_job_that_nobody_watches_is_cancelled_directly_and_who_did_it_is_kept(
     code, _ = told(capsys, "cancel", "etl.train", "--yes")
     assert (code, Cloud.cancelled) == (0, [(7, "lab")])
     assert kept().outcome is Outcome.CANCELLED
-    assert compat.beside().user() in kept().history[-1].note
+    assert host.beside().user() in kept().history[-1].note
 
 
 def test_a_watched_job_is_stopped_by_its_task(capsys, monkeypatch):
@@ -210,10 +211,10 @@ def test_a_watched_job_is_stopped_by_its_task(capsys, monkeypatch):
 
     def mark(task):
         marked.append(task)
-        (found,) = compat.beside().records()
-        return compat.beside().write(found, RECORD.ended(Outcome.CANCELLED, time.time(), "a user stopped the task").to_json())
+        (found,) = host.beside().records()
+        return host.beside().write(found, RECORD.ended(Outcome.CANCELLED, time.time(), "a user stopped the task").to_json())
 
-    monkeypatch.setattr(compat.beside(), "mark_failed", mark)
+    monkeypatch.setattr(host.beside(), "mark_failed", mark)
     code, _ = told(capsys, "cancel", "etl.train", "--yes")
     assert (code, marked, Cloud.cancelled) == (0, [("etl", "r1", "train", -1)], [])
     assert [event.what for event in kept().history][-2:] == ["cancelled", "cancelled by"]
@@ -221,25 +222,25 @@ def test_a_watched_job_is_stopped_by_its_task(capsys, monkeypatch):
 
 def test_a_task_that_does_not_stop_its_job_in_time_has_it_cancelled(capsys, monkeypatch):
     put("deferred")
-    monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
     code, _ = told(capsys, "cancel", "etl.train", "--yes", "--wait", "0")
     assert (code, Cloud.cancelled) == (0, [(7, "lab")])
 
 
 def test_a_job_that_a_trigger_has_stopped_is_closed_and_not_cancelled_again(capsys, monkeypatch):
     put("deferred")
-    monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: Cloud.states.update({7: "FAILED"}))
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: Cloud.states.update({7: "FAILED"}))
     monkeypatch.setattr(cancel, "LOOK", 0.0)
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert Cloud.cancelled == []
     assert kept().outcome is Outcome.CANCELLED
-    assert compat.beside().user() in kept().history[-1].note
+    assert host.beside().user() in kept().history[-1].note
 
 
 @pytest.mark.parametrize("state", ["up_for_retry", "up_for_reschedule", "scheduled"])
 def test_a_task_that_nothing_holds_is_not_waited_for(capsys, monkeypatch, state):
     put(state)
-    monkeypatch.setattr(compat.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
     monkeypatch.setattr(cancel, "_sleep", lambda _: pytest.fail("waited"))
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert Cloud.cancelled == [(7, "lab")]
@@ -292,7 +293,7 @@ def test_what_was_forgotten_is_followed_by_another_job_under_another_token():
     assert main(["forget", "etl.train", "--yes"]) == 0
     record = kept()
     policy = ResumePolicy(on_failed="fail", on_missing="fail").resolved()
-    decision = decide(record, None, policy, Claim(record.generation, None))
+    decision = decide(record, None, policy, AttemptFacts(record.generation, None))
     assert isinstance(decision, Submit)
     assert decision.submission == 1
     assert "forgotten by" in decision.reason
@@ -334,7 +335,6 @@ def test_airflow_takes_the_same_commands():
     assert {one.name for one in group.subcommands} == names
 
 
-
 # -- marks -----------------------------------------------------------------------------------------------------------
 
 MARK = {"version": 1, "type": "int", "mark": 7, "proposed": [], "belongs_to": {"dag": "etl", "task": "read"}, "owner": "x"}
@@ -354,7 +354,7 @@ def test_a_mark_is_shown_set_and_taken_back(capsys):
     capsys.readouterr()
     value = marks(capsys)[NAME]
     assert (value["mark"], value["type"]) == (41, "int")
-    assert compat.beside().user() in value["set_by"]
+    assert host.beside().user() in value["set_by"]
     assert value["owner"] != "x"
     assert main(["mark", "reset", NAME, "--yes"]) == 0
     capsys.readouterr()
@@ -362,11 +362,12 @@ def test_a_mark_is_shown_set_and_taken_back(capsys):
 
 
 def test_a_mark_that_was_set_is_what_the_next_run_begins_at():
-    from resumable.intervals import Mark, ValueType
+    from resumable.watermark.intervals import Mark
+    from resumable.watermark.values import ValueType
 
     database.put_variable(NAME, json.dumps(MARK))
     assert main(["mark", "set", NAME, "41", "--yes"]) == 0
-    (mark,) = compat.beside().marks("resumable.watermark.")
+    (mark,) = host.beside().marks("resumable.watermark.")
     assert Mark.from_json(mark.value, ValueType(("int",))).value == 41
 
 
@@ -442,7 +443,7 @@ def test_a_check_that_fails_hides_no_other(capsys, monkeypatch):
     def broken():
         raise RuntimeError("no answer")
 
-    monkeypatch.setattr(compat.beside(), "pools", broken)
+    monkeypatch.setattr(host.beside(), "pools", broken)
     code, found = diagnosis(capsys)
     assert code == 1
     assert {"pools", "scheduler", "store"} <= {one["about"] for one in found}

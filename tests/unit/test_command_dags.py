@@ -9,11 +9,11 @@ from datetime import datetime
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 
-from resumable import adoption, compat
+from resumable import adoption, host
 from resumable.cli import cancel
 from resumable.cli.main import main
 from resumable.identity import TaskIdentity
-from resumable.record import JobRecord
+from resumable.jobs.record import JobRecord
 from resumable.stores.variables import VariableStore
 from tests.services import DatabricksSimulator
 from tests.support import database
@@ -58,22 +58,22 @@ def started_by_hand(workspace):
 
 def kept():
     """What the task itself would find."""
-    if compat.has_task_state():
+    if host.has_task_state():
         return database.kept("dag", "task")
-    return VariableStore(TaskIdentity("dag", "run", "task"), dict(compat.database().variables())).get("resumable")
+    return VariableStore(TaskIdentity("dag", "run", "task"), dict(host.database().variables())).get("resumable")
 
 
 def test_a_task_is_marked_failed_as_the_ui_does():
     database.put_dag(dag())
     database.put_task("dag", "run", "task", "running")
     key = ("dag", "run", "task", -1)
-    assert compat.beside().mark_failed(key)
-    assert compat.beside().state_of(key) == "failed"
+    assert host.beside().mark_failed(key)
+    assert host.beside().state_of(key) == "failed"
 
 
 def test_a_task_of_a_dag_that_is_gone_is_not_marked():
     with pytest.raises(LookupError):
-        compat.beside().mark_failed(("gone", "run", "task", -1))
+        host.beside().mark_failed(("gone", "run", "task", -1))
 
 
 @pytest.mark.parametrize("state", [None, "up_for_retry", "failed", "scheduled"])
@@ -85,8 +85,8 @@ def test_a_job_that_was_started_by_hand_becomes_a_tasks(workspace, state):
     record = JobRecord.from_json(kept())
     assert record.handle is not None
     assert record.handle.ids == {"run_id": job}
-    assert compat.beside().user() in record.history[-1].note
-    operator = "resumable.operators.databricks:ResumableDatabricksOperator"
+    assert host.beside().user() in record.history[-1].note
+    operator = "resumable.operators.databricks:ResumableDatabricksSubmitRunOperator"
     assert record.reach == {"operator": operator, "databricks_conn_id": "databricks_default"}
 
 
@@ -113,7 +113,7 @@ def test_a_task_that_may_be_about_to_submit_is_given_no_job(workspace, state):
     database.put_dag(dag())
     database.put_task("dag", "run", "task", state)
     assert main(["adopt", "dag.task", str(started_by_hand(workspace)), "--yes"]) == 1
-    assert list(compat.beside().records()) == []
+    assert list(host.beside().records()) == []
 
 
 def test_a_job_that_has_failed_or_is_not_there_is_not_adopted(workspace):
@@ -124,7 +124,7 @@ def test_a_job_that_has_failed_or_is_not_there_is_not_adopted(workspace):
     assert main(["adopt", "dag.task", str(job), "--yes"]) == 1
     assert main(["adopt", "dag.task", "999999", "--yes"]) == 1
     assert main(["adopt", "dag.task", "no id", "--yes"]) == 1
-    assert list(compat.beside().records()) == []
+    assert list(host.beside().records()) == []
 
 
 def test_a_job_has_one_task(workspace):
@@ -135,7 +135,7 @@ def test_a_job_has_one_task(workspace):
     assert main(["adopt", "dag.task", str(job), "--run", "run", "--yes"]) == 0
     assert main(["adopt", "dag.task", str(job), "--run", "other", "--yes"]) == 1
     assert main(["adopt", "dag.task", str(started_by_hand(workspace)), "--run", "run", "--yes"]) == 1
-    assert len(list(compat.beside().records())) == 1
+    assert len(list(host.beside().records())) == 1
 
 
 def test_what_is_in_flight_stands_in_the_way_back(workspace, capsys):

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from resumable import compat, sweep
+from resumable import host
+from resumable.cleanup import sweep
 from resumable.cli import cancel
 from resumable.cli.main import main
 from resumable.identity import Generation, TaskIdentity
-from resumable.record import JobHandle, JobRecord, Outcome
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from resumable.stores.variables import VariableStore, name_of, opened
 from tests.support import database
 from tests.support.swept import Cloud
@@ -47,7 +48,7 @@ def put(state, record=RECORD, task=TASK):
 
 
 def kept(task=TASK):
-    texts = {name: text for name, text in compat.database().variables()}
+    texts = {name: text for name, text in host.database().variables()}
     ids, value = opened(texts[name_of(task)])
     assert ids["task_id"] == task.task_id
     return JobRecord.from_json(value)
@@ -94,14 +95,14 @@ def test_a_job_that_nobody_watches_is_cancelled_and_who_did_it_is_kept():
     assert Cloud.cancelled == [(7, "lab")]
     assert kept().outcome is Outcome.CANCELLED
     assert kept().token == "t" * 48
-    assert compat.beside().user() in kept().history[-1].note
+    assert host.beside().user() in kept().history[-1].note
 
 
 def test_a_job_that_has_ended_is_forgotten():
     put("failed")
     Cloud.states = {7: "FAILED"}
     assert main(["forget", "etl.train", "--yes"]) == 0
-    assert kept().forgotten_by == compat.beside().user()
+    assert kept().forgotten_by == host.beside().user()
     assert kept().submission == 1
 
 
@@ -109,17 +110,17 @@ def test_what_is_written_is_read_by_the_next_attempt():
     put("failed")
     Cloud.states = {7: "FAILED"}
     main(["forget", "etl.train", "--yes"])
-    texts = dict(compat.database().variables())
+    texts = dict(host.database().variables())
     assert JobRecord.from_json(VariableStore(TASK, texts).get("resumable")) == kept()
 
 
 def test_a_record_is_kept_where_the_task_will_look_for_it():
-    if compat.has_task_state():
+    if host.has_task_state():
         pytest.skip("it looks in its task state there")
     database.put_task("etl", "r1", "train", "up_for_retry")
-    assert compat.beside().put_record(("etl", "r1", "train", -1), "", RECORD.to_json())
+    assert host.beside().put_record(("etl", "r1", "train", -1), "", RECORD.to_json())
     assert kept() == RECORD
-    assert not compat.beside().put_record(("etl", "r1", "train", -1), "", RECORD.to_json())
+    assert not host.beside().put_record(("etl", "r1", "train", -1), "", RECORD.to_json())
 
 
 def test_a_deployment_is_looked_at(capsys):

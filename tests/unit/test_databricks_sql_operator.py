@@ -281,7 +281,7 @@ def test_a_users_stop_cancels_the_statement_by_one_request_and_an_eviction_does_
     ("policy", "state", "cancels"), [("restart", "queued", 0), ("restart", "deferred", 0), ("reattach", "failed", 1)]
 )
 def test_the_trigger_cancels_a_statement_only_if_a_user_has_ended_the_task(workspace, monkeypatch, policy, state, cancels):
-    from resumable import compat
+    from resumable import host
 
     instance = sql(deferrable=True, resume_policy={"on_clear": policy})
     triggers = []
@@ -293,7 +293,7 @@ def test_the_trigger_cancels_a_statement_only_if_a_user_has_ended_the_task(works
     async def state_seen(ti):
         return state
 
-    monkeypatch.setattr(compat, "state_seen_by_trigger", state_seen)
+    monkeypatch.setattr(host, "state_seen_by_trigger", state_seen)
     trigger.task_instance = None
     asyncio.run(trigger.on_kill())
     assert workspace.count("sql/cancel") == cancels

@@ -10,9 +10,9 @@ from airflow.providers.databricks.operators import databricks_workflow as provid
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator, DatabricksTaskOperator
 from airflow.providers.databricks.operators.databricks_workflow import DatabricksWorkflowTaskGroup
 
-from resumable import ConfigurationError, LostSightError, compat
+from resumable import ConfigurationError, LostSightError, host
 from resumable.operators.databricks import ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator
-from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup
+from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup, WorkflowRun
 from tests.services import DatabricksSimulator, Drop, Refuse
 from tests.support.names import (
     DAG,
@@ -81,7 +81,7 @@ def die_with_the_run_kept(instance):
 
 def stop(instance, state, when):
     """SIGTERM after an effect, with Airflow's state of the task as given."""
-    if when.startswith("xcom") and not compat.has_sdk():
+    if when.startswith("xcom") and not host.has_sdk():
         pytest.skip("on Airflow 2 the provider pushes no link")
     sent = []
 
@@ -399,4 +399,4 @@ def test_a_task_of_the_workflow_that_cannot_tell_what_it_is_counts_by_its_templa
 
     operator = launch().make()
     operator.tasks_to_convert = {"a": Quacks(task_id="a", sql="select 1"), "b": Fails(task_id="b", sql="select 2")}
-    assert operator._resumable_spec_values()["tasks"] == {"a": {"sql": "select 1"}, "b": {"sql": "select 2"}}
+    assert WorkflowRun.spec_values(operator)["tasks"] == {"a": {"sql": "select 1"}, "b": {"sql": "select 2"}}

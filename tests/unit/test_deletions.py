@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from resumable import compat, listener
-from resumable.ended import Asked, Ended
-from resumable.interruption import Stop, why
-from resumable.record import Outcome
-from resumable.sweep import Sweep
+from resumable import host
+from resumable.cleanup import listener
+from resumable.cleanup.ended import Asked, Ended
+from resumable.cleanup.sweep import Sweep
+from resumable.jobs.record import Outcome
+from resumable.stop.sigterm import Stop, why
 from tests.support.swept import (
     REACH,
     Cloud,
@@ -21,7 +22,8 @@ from tests.support.swept import (
 
 # ruff: noqa: F811 - fixtures are arguments
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
+pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="before 3.3 the record is a Variable, and stays")
+
 
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -86,14 +88,14 @@ def test_the_listener_has_the_rows_of_deleted_runs_swept(database: Any, noted: l
 
 
 def test_a_task_whose_run_is_deleted_under_it_knows_that_a_user_did_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from resumable.triggers import MARKED
+    from resumable.stop.triggers import MARKED
 
-    monkeypatch.setattr(compat, "_PAUSE", 0.0)
+    monkeypatch.setattr("resumable.host.states._PAUSE", 0.0)
     answers: list[Any] = [{"run": {"task": None}}, {}, {}, {}, {"run": {"task": "running"}}, None]
     ti = types.SimpleNamespace(
         dag_id="dag", run_id="run", task_id="task", map_index=-1, get_task_states=lambda **_: answers.pop(0)
     )
-    states = [compat.own_state({"ti": ti}) for _ in range(4)]
+    states = [host.own_state({"ti": ti}) for _ in range(4)]
     assert states == [None, "deleted", "running", None]  # asked for once more
     assert [why(state) for state in states] == [Stop.SUPERSEDED, Stop.BY_USER, Stop.EVICTION, Stop.SUPERSEDED]
-    assert compat.DELETED in MARKED
+    assert host.DELETED in MARKED

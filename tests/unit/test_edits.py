@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
-from resumable import ResumableMixin, compat, make_resumable
-from resumable.spec import edited_fields
+from resumable import ResumableMixin, host, make_resumable
+from resumable.jobs.spec import edited_fields
 from tests.services import DatabricksSimulator
 from tests.support.names import AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
@@ -402,13 +402,13 @@ def test_a_file_that_is_gone_is_no_edit(tmp_path, name):
     operator.sql = "select 2"
     operator.dag.fileloc = str(tmp_path / "dags.zip" / "etl.py")
     ti = SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)
-    assert not edited_fields(operator._resumable_spec({"ti": ti}), instance.make()._resumable_spec({"ti": ti}))
+    assert not edited_fields(operator._resumable.spec({"ti": ti}), instance.make()._resumable.spec({"ti": ti}))
 
 
 @KINDS
 def test_what_cannot_be_told_is_no_edit_and_no_error(tmp_path, name):
     operator = custom(tmp_path, name).make()
-    assert not operator._resumable_spec({}).fields  # a context without a task instance
+    assert not operator._resumable.spec({}).fields  # a context without a task instance
 
     def broken(_):
         raise LookupError("needs a connection")
@@ -416,7 +416,7 @@ def test_what_cannot_be_told_is_no_edit_and_no_error(tmp_path, name):
     type(operator).template_fields = ("sql", "odd")
     type(operator).odd = property(broken)
     try:
-        spec = operator._resumable_spec({"ti": SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)})
+        spec = operator._resumable.spec({"ti": SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=-1)})
     finally:
         type(operator).template_fields = Methods.template_fields
         del type(operator).odd
@@ -479,7 +479,7 @@ def mapped_task(file):
     return instance
 
 
-@pytest.mark.skipif(not compat.has_sdk(), reason="Airflow 2 resolves items by its database")
+@pytest.mark.skipif(not host.has_sdk(), reason="Airflow 2 resolves items by its database")
 @pytest.mark.parametrize("expand", OVER.values(), ids=OVER)
 def test_another_item_from_upstream_restarts_the_job_of_a_mapped_task_once(workspace, tmp_path, expand, caplog, capsys):
     file = MappedFile(tmp_path / "etl.py", expand, ["a", "b"])
@@ -505,7 +505,7 @@ def test_what_upstream_gave_is_told_from_what_the_file_gives(tmp_path, expand):
     (task,) = (task for task in dag.tasks if task.task_id == "job")
     more = {"timeout_seconds": 60} if "timeout_seconds" in expand else {}
     ti = SimpleNamespace(dag_id="etl", run_id="run", task_id="job", map_index=0)
-    one, other = (task.unmap({"run_name": item, **more})._resumable_spec({"ti": ti}) for item in ("a", "b"))
+    one, other = (task.unmap({"run_name": item, **more})._resumable.spec({"ti": ti}) for item in ("a", "b"))
     assert set(one.items) == {"run_name"}
     assert edited_fields(one, other) == ("run_name (from upstream)",)
 
@@ -544,7 +544,7 @@ GROUP = """
 """
 
 
-@pytest.mark.skipif(not compat.has_sdk(), reason="Airflow 2 resolves items by its database")
+@pytest.mark.skipif(not host.has_sdk(), reason="Airflow 2 resolves items by its database")
 @pytest.mark.parametrize(
     ("over", "moved", "runs"),
     [

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
-from resumable import LostSightError, ResumableMixin, StateStoreError, compat, make_resumable
+from resumable import LostSightError, ResumableMixin, StateStoreError, host, make_resumable
 from tests.contract.cases import CASES, Bench, Case
 from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = [
-    pytest.mark.skipif(not compat.has_task_state(), reason="operators have durability of their own from 3.3 on"),
+    pytest.mark.skipif(not host.has_task_state(), reason="operators have durability of their own from 3.3 on"),
     pytest.mark.usefixtures("no_waiting"),
 ]
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resumable import history
-from resumable.history import MAX_EVENTS, Event
 from resumable.identity import Generation
-from resumable.lifecycle import Certainty
-from resumable.record import MAX_BYTES, JobHandle, JobRecord, Outcome
-from resumable.spec import Spec
+from resumable.jobs import history
+from resumable.jobs.decision import Recovery
+from resumable.jobs.history import MAX_EVENTS, Event
+from resumable.jobs.record import MAX_BYTES, JobHandle, JobRecord, Outcome
+from resumable.jobs.spec import Spec
 from resumable.stores.memory import MemoryStore
 from tests.support.fake_service import FIRST, Clock, FakeService, new_attempt, start
 
@@ -47,7 +47,7 @@ def words(store):
 
 @pytest.fixture
 def service():
-    return FakeService(Certainty.RESEND, Clock())
+    return FakeService(Recovery.REPEAT, Clock())
 
 
 def test_a_lost_worker_and_the_reattachment_are_told(service):

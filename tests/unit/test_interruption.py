@@ -11,11 +11,12 @@ import time
 
 import pytest
 
-from resumable import ConfigurationError, JobTimeoutError, compat, interruption
-from resumable.attempt import OVERDUE_PAUSE
-from resumable.interruption import Interrupted, Interruption, Stop
+from resumable import ConfigurationError, JobTimeoutError, host
+from resumable.jobs.record import KEY, JobRecord
+from resumable.jobs.watching import OVERDUE_PAUSE
 from resumable.policy import ResumePolicy
-from resumable.record import KEY, JobRecord
+from resumable.stop import sigterm as interruption
+from resumable.stop.sigterm import Interrupted, Interruption, Stop
 from tests.support.attempts import Bench
 from tests.support.custom import Plain, Service, WithCancel, WithOnKill, WithToken, final, task, time_out
 from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout
@@ -154,10 +155,10 @@ def test_a_users_stop_after_the_execution_timeout_is_the_users(watched, state, s
 
 @pytest.mark.parametrize(("grace", "least"), [(5.0, 4.0), (60.0, 30.0), (1.0, 4.0)])
 def test_a_cancel_waits_for_the_answer_of_a_submit_as_long_as_airflow_lets_it(watched, monkeypatch, grace, least):
-    monkeypatch.setattr(compat, "users_stop_grace", lambda: grace)
+    monkeypatch.setattr(host, "users_stop_grace", lambda: grace)
     with watched() as watch:
         assert least <= watch._patience(Stop.BY_USER) < max(grace, 5)
-        assert watch._patience(Stop.EVICTION) == interruption.HANDLE_PATIENCE
+        assert watch._patience(Stop.EVICTION) == interruption.HANDLE_GRACE_SECONDS
         watch.close()
 
 
@@ -282,11 +283,11 @@ def test_a_job_timeout_uses_on_kill_where_there_is_no_cancel_job(overdue_wait):
 
 def test_no_look_is_nearer_than_the_floor_however_near_the_deadline_is(monkeypatch):
     handed_back = []
-    monkeypatch.setattr(compat, "hand_back", lambda seconds: handed_back.append(seconds) or AirflowRescheduleException(None))
+    monkeypatch.setattr(host, "hand_back", lambda seconds: handed_back.append(seconds) or AirflowRescheduleException(None))
     policy = {"wait": "reschedule", "wait_interval": 90, "job_timeout": 1.5}
     with pytest.raises(AirflowRescheduleException):
         task(WithCancel, Service(), resume_policy=policy).attempt()
-    assert handed_back == [compat.hand_back_seconds()]
+    assert handed_back == [host.hand_back_seconds()]
 
 
 # -- a submit without an answer ----------------------------------------------------------------------------------------
@@ -354,7 +355,7 @@ def test_an_eviction_between_rendering_and_execute_hands_the_task_back(monkeypat
 
 @pytest.mark.parametrize("base", [WithCancel, WithOnKill])
 def test_a_users_stop_between_rendering_and_execute_submits_nothing(monkeypatch, base):
-    monkeypatch.setattr(compat, "end_stopped_task", lambda taken_over: None)
+    monkeypatch.setattr(host, "end_stopped_task", lambda taken_over: None)
     service = Service()
     instance = task(base, service)
     instance.state = "failed"

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resumable import compat, kept_request
-from resumable.lifecycle import Certainty, JobState
+from resumable import host
+from resumable.jobs import kept_request
+from resumable.jobs.decision import JobState, Recovery
+from resumable.jobs.record import KEY, JobRecord, Outcome
+from resumable.jobs.rejection import refuses_repetition
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrContainerOperator, ResumableEmrServerlessStartJobOperator
 from resumable.operators.redshift_data import ResumableRedshiftDataOperator
-from resumable.record import KEY, JobRecord, Outcome
-from resumable.rejection import refuses_repetition
 from tests.contract import aws_cases
 from tests.services import DatabricksSimulator
 from tests.support.attempts import Bench
@@ -95,10 +96,10 @@ def test_a_packed_request_that_is_damaged_is_an_error_that_the_record_tells_as_o
 
 def test_what_airflow_would_mask_is_left_out_by_its_name_and_by_its_value(monkeypatch):
     request = {"clientToken": "provider's own", "env": {"DB_PASSWORD": "x"}, "args": ["--date", "2026-01-01"]}
-    kept, omitted = kept_request.without_secrets(request, compat.masked)
+    kept, omitted = kept_request.without_secrets(request, host.masked)
     assert kept == {"clientToken": "***", "env": {"DB_PASSWORD": "***"}, "args": ["--date", "2026-01-01"]}
     assert set(omitted) == {("clientToken",), ("env", "DB_PASSWORD")}
-    assert not compat.holds_secret(kept)
+    assert not host.holds_secret(kept)
 
 
 def test_a_small_request_without_secrets_stands_in_the_record_as_the_first_release_reads_it(request):
@@ -336,7 +337,7 @@ def test_a_clear_gets_a_task_out_of_a_doubt_that_no_repetition_resolves(moves, c
 
 def test_a_cleared_doubt_that_the_service_did_not_refuse_stays_one():
     """A service that does not answer, or refuses who asks, has said nothing of the repetition."""
-    bench = Bench(Certainty.RESEND)
+    bench = Bench(Recovery.REPEAT)
     bench.die_in_submit({"day": 1})
     bench.service.faults.arm("submit", Fault.UNREACHABLE)
     with pytest.raises(OSError):

@@ -9,9 +9,8 @@ import pytest
 
 from resumable.errors import ForeignJobError, JobFailedError, JobGoneError, LostSightError, RecordError, RefusedError
 from resumable.identity import Generation
-from resumable.lifecycle import (
-    Certainty,
-    Claim,
+from resumable.jobs.decision import (
+    AttemptFacts,
     Conclude,
     Deliver,
     Find,
@@ -19,14 +18,15 @@ from resumable.lifecycle import (
     Look,
     Observation,
     Reattach,
+    Recovery,
     Refuse,
     Restart,
     Submit,
     decide,
     is_cleared,
 )
+from resumable.jobs.record import KEY, JobHandle, JobRecord, Outcome
 from resumable.policy import OnChange, OnClear, OnFailed, OnMissing, ResumePolicy
-from resumable.record import KEY, JobHandle, JobRecord, Outcome
 from tests.support.fake_service import CLEARED, FIRST, Clock, FakeService, FaultyStore, new_attempt
 from tests.support.specs import written
 
@@ -37,9 +37,9 @@ SUBMITTED = INTENT.with_handle(HANDLE, 2.0)
 CLOSED = {outcome: SUBMITTED.closed(outcome, 3.0) for outcome in Outcome if outcome is not Outcome.REJECTED}
 REJECTED = INTENT.closed(Outcome.REJECTED, 3.0)
 
-SAME = Claim(FIRST, written("spec-a"), try_number=2)
-CHANGED = Claim(FIRST, written("spec-b"), try_number=2)
-AFTER_CLEAR = Claim(CLEARED, written("spec-a"), try_number=3)
+SAME = AttemptFacts(FIRST, written("spec-a"), try_number=2)
+CHANGED = AttemptFacts(FIRST, written("spec-b"), try_number=2)
+AFTER_CLEAR = AttemptFacts(CLEARED, written("spec-a"), try_number=3)
 SAME_TRY = replace(SAME, try_number=1)
 ACTIVE, SUCCEEDED, FAILED = JobState.ACTIVE, JobState.SUCCEEDED, JobState.FAILED
 
@@ -53,14 +53,14 @@ def asked(record, state=None, claim=SAME, **policy):
 # -- record: none, or an intent ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_no_record_submits_the_first_submission(certainty):
-    assert asked(None, claim=replace(SAME, certainty=certainty)) == Submit(0, "no job yet")
+@pytest.mark.parametrize("recovery", Recovery)
+def test_no_record_submits_the_first_submission(recovery):
+    assert asked(None, claim=replace(SAME, recovery=recovery)) == Submit(0, "no job yet")
 
 
 @pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
 def test_an_intent_goes_out_again_under_its_token_where_the_service_knows_tokens(claim):
-    decision = asked(INTENT, claim=replace(claim, certainty=Certainty.RESEND))
+    decision = asked(INTENT, claim=replace(claim, recovery=Recovery.REPEAT))
     assert isinstance(decision, Submit)
     assert decision.in_doubt
     assert decision.submission == INTENT.submission
@@ -68,47 +68,47 @@ def test_an_intent_goes_out_again_under_its_token_where_the_service_knows_tokens
 
 @pytest.mark.parametrize("claim", [SAME, CHANGED, AFTER_CLEAR], ids=["same", "changed", "cleared"])
 def test_an_intent_is_looked_up_before_anything_is_submitted_where_tokens_can_be_found(claim):
-    assert asked(INTENT, claim=replace(claim, certainty=Certainty.FIND)) == Find()
+    assert asked(INTENT, claim=replace(claim, recovery=Recovery.LOOK_UP)) == Find()
 
 
 @pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
 def test_an_intent_whose_token_no_job_carries_is_submitted_as_the_same_submission(claim):
-    decision = asked(INTENT, JobState.ABSENT, replace(claim, certainty=Certainty.FIND))
+    decision = asked(INTENT, JobState.ABSENT, replace(claim, recovery=Recovery.LOOK_UP))
     assert isinstance(decision, Submit)
     assert (decision.submission, decision.in_doubt) == (INTENT.submission, False)
 
 
 def test_after_a_clear_an_intent_whose_token_no_job_carries_begins_the_new_generation():
-    decision = asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, certainty=Certainty.FIND))
+    decision = asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, recovery=Recovery.LOOK_UP))
     assert isinstance(decision, Submit)
     assert (decision.submission, decision.in_doubt) == (0, False)
 
 
 def test_strict_refuses_where_a_lookup_finds_nothing():
-    decision = asked(INTENT, JobState.ABSENT, replace(SAME, certainty=Certainty.FIND), strict=True)
+    decision = asked(INTENT, JobState.ABSENT, replace(SAME, recovery=Recovery.LOOK_UP), strict=True)
     assert isinstance(decision, Refuse)
     assert decision.error is RefusedError
     assert "strict=True" in decision.reason
 
 
 def test_strict_lets_a_clear_submit_after_a_lookup_that_found_nothing():
-    assert isinstance(asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, certainty=Certainty.FIND), strict=True), Submit)
+    assert isinstance(asked(INTENT, JobState.ABSENT, replace(AFTER_CLEAR, recovery=Recovery.LOOK_UP), strict=True), Submit)
 
 
 def test_an_intent_older_than_its_token_is_never_submitted_again_by_itself():
-    assert isinstance(asked(INTENT, claim=replace(SAME, certainty=Certainty.EXPIRED)), Refuse)
+    assert isinstance(asked(INTENT, claim=replace(SAME, recovery=Recovery.EXPIRED)), Refuse)
 
 
 @pytest.mark.parametrize("claim", [SAME, CHANGED], ids=["same", "changed"])
 def test_an_intent_that_nothing_can_clear_up_is_never_submitted_again_by_itself(claim):
-    decision = asked(INTENT, claim=replace(claim, certainty=Certainty.NONE))
+    decision = asked(INTENT, claim=replace(claim, recovery=Recovery.MANUAL))
     assert isinstance(decision, Refuse)
     assert decision.error is RefusedError
     assert "find_job" in decision.advice
 
 
 def test_a_clear_of_an_intent_that_nothing_can_clear_up_submits_with_a_warning():
-    decision = asked(INTENT, claim=replace(AFTER_CLEAR, certainty=Certainty.NONE))
+    decision = asked(INTENT, claim=replace(AFTER_CLEAR, recovery=Recovery.MANUAL))
     assert isinstance(decision, Submit)
     assert (decision.submission, decision.warn) == (0, True)
 
@@ -201,14 +201,14 @@ def test_a_job_that_was_seen_to_end_badly_is_followed_by_the_next_submission_wit
     assert decision.submission == INTENT.submission + 1
 
 
-@pytest.mark.parametrize("certainty", Certainty)
-def test_a_job_that_was_gone_before_its_id_was_known_leaves_no_doubt_and_follows_on_missing(certainty):
+@pytest.mark.parametrize("recovery", Recovery)
+def test_a_job_that_was_gone_before_its_id_was_known_leaves_no_doubt_and_follows_on_missing(recovery):
     gone = INTENT.closed(Outcome.GONE, 3.0)
-    claim = replace(SAME, certainty=certainty)
+    claim = replace(SAME, recovery=recovery)
     decision = asked(gone, claim=claim)
     assert (decision.submission, decision.in_doubt) == (INTENT.submission + 1, False)
     assert "on_missing=fail" in asked(gone, claim=claim, on_missing="fail").reason
-    cleared = asked(gone, claim=replace(AFTER_CLEAR, certainty=certainty), on_missing="fail")
+    cleared = asked(gone, claim=replace(AFTER_CLEAR, recovery=recovery), on_missing="fail")
     assert (cleared.submission, cleared.in_doubt) == (0, False)
 
 
@@ -257,7 +257,7 @@ def test_a_connection_that_points_elsewhere_is_an_error_and_never_a_submit(recor
         record,
         Observation(JobState.FOREIGN, "region us"),
         ResumePolicy().resolved(),
-        replace(claim, certainty=Certainty.FIND),
+        replace(claim, recovery=Recovery.LOOK_UP),
     )
     assert isinstance(decision, Refuse)
     assert decision.error is ForeignJobError
@@ -365,14 +365,14 @@ def test_a_changed_job_is_looked_at_also_by_a_task_that_does_not_wait():
 
 @pytest.mark.parametrize(("kept", "claimed"), [(None, written("spec-a")), (written("spec-a"), None)])
 def test_a_spec_that_is_not_known_is_not_taken_for_a_change(kept, claimed):
-    decision = asked(replace(SUBMITTED, spec=kept), ACTIVE, Claim(FIRST, claimed))
+    decision = asked(replace(SUBMITTED, spec=kept), ACTIVE, AttemptFacts(FIRST, claimed))
     assert isinstance(decision, Reattach)
 
 
 # -- an older generation -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", [AFTER_CLEAR, Claim(CLEARED, written("spec-b"))], ids=["same spec", "changed"])
+@pytest.mark.parametrize("claim", [AFTER_CLEAR, AttemptFacts(CLEARED, written("spec-b"))], ids=["same spec", "changed"])
 @pytest.mark.parametrize("state", [ACTIVE, JobState.FAILING])
 def test_a_cleared_task_restarts_its_active_job_as_the_first_submission(state, claim):
     decision = asked(SUBMITTED, state, claim)
@@ -410,8 +410,8 @@ def test_a_clear_after_a_noted_success_runs_again_although_max_tries_collides():
 def test_a_success_that_airflow_never_heard_of_is_delivered_although_a_sibling_was_cleared():
     done = replace(CLOSED[Outcome.SUCCEEDED], generation=replace(FIRST, retries=3))
     moved = Generation(FIRST.max_tries, 1, FIRST.run_started, 3)
-    assert isinstance(asked(done, claim=Claim(moved, written("spec-a"))), Deliver)
-    other_retries = Claim(replace(moved, retries=0), written("spec-a"))
+    assert isinstance(asked(done, claim=AttemptFacts(moved, written("spec-a"))), Deliver)
+    other_retries = AttemptFacts(replace(moved, retries=0), written("spec-a"))
     assert isinstance(asked(done, claim=other_retries), Submit)  # then max_tries may collide
 
 
@@ -430,8 +430,8 @@ def test_a_clear_of_a_sibling_neither_restarts_nor_repeats_a_job_that_is_not_kno
     ids=["newer", "{}", "str", "int", "bare"],
 )
 def test_a_newer_or_unreadable_record_never_reaches_decide(stored, monkeypatch):
-    monkeypatch.setattr("resumable.attempt.decide", lambda *_: pytest.fail("decide was asked"))
-    service, store = FakeService(Certainty.RESEND, Clock()), FaultyStore()
+    monkeypatch.setattr("resumable.jobs.attempt.decide", lambda *_: pytest.fail("decide was asked"))
+    service, store = FakeService(Recovery.REPEAT, Clock()), FaultyStore()
     store.memory.set(KEY, stored)
     with pytest.raises(RecordError):
         new_attempt(service, store).begin()
@@ -446,11 +446,11 @@ POLICIES = [
     for choice in product(OnFailed, OnMissing, OnChange, OnClear)
 ]
 CLAIMS = [
-    Claim(generation, spec, certainty, waits, try_number)
-    for generation, spec, certainty, waits, try_number in product(
+    AttemptFacts(generation, spec, recovery, waits, try_number)
+    for generation, spec, recovery, waits, try_number in product(
         (FIRST, CLEARED, Generation(1, 5, FIRST.run_started)),
         (written("spec-a"), written("spec-b"), None),
-        Certainty,
+        Recovery,
         (True, False),
         (1, 2),
     )
@@ -505,7 +505,7 @@ def test_every_combination_comes_to_an_end_and_starts_no_second_job(truth):
             assert truth is SUCCEEDED or record.outcome is Outcome.SUCCEEDED, why
         if isinstance(decision, Submit) and decision.in_doubt:
             assert record.in_doubt, why
-            assert claim.certainty is Certainty.RESEND, why
+            assert claim.recovery is Recovery.REPEAT, why
 
 
 @pytest.mark.parametrize("seen", [None, *JobState], ids=str)

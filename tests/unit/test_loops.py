@@ -10,10 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from resumable.identity import Generation, Relation, TaskIdentity
-from resumable.intervals import Mark, Proposal, ValueType
 from resumable.stores.variables import VariableStore, name_of, opened
+from resumable.watermark.intervals import Mark, Proposal
+from resumable.watermark.values import ValueType
 
 FIRST, FORK = (UUID(int=n).hex for n in (7, 9))
 GENERATION = Generation(3, 0, "2026-01-01T00:00:00+00:00")
@@ -42,21 +43,21 @@ def test_a_task_outside_of_loops_has_the_token_that_it_had_before_there_were_any
     region = UUID(int=7)  # Airflow gives one to mapped tasks as well
     mapped = context(region_id=region, region_index=4, map_index=4)
     plain = context(region_id=UUID(int=0), region_index=-1)
-    assert compat.task_identity(mapped) == replace(PLAIN, map_index=4)
-    assert compat.task_identity(plain) == PLAIN == compat.task_identity(context())
-    with_region = compat.generation(mapped)
+    assert host.task_identity(mapped) == replace(PLAIN, map_index=4)
+    assert host.task_identity(plain) == PLAIN == host.task_identity(context())
+    with_region = host.generation(mapped)
     assert with_region.region == region.hex
     assert PLAIN.token(with_region, 0) == PLAIN.token(replace(with_region, region=None), 0)
 
 
 @pytest.mark.parametrize("of_ti", [{"region_index": 2}, {"region_index": 5, "map_index": 5}])
 def test_a_task_knows_its_iteration_by_its_context(of_ti):
-    found = compat.task_identity({**context(region_id=UUID(int=7), **of_ti), "loop": SimpleNamespace(index=2)})
+    found = host.task_identity({**context(region_id=UUID(int=7), **of_ti), "loop": SimpleNamespace(index=2)})
     assert found == iteration(2, map_index=of_ti.get("map_index", -1))
 
 
 def test_what_calls_itself_loop_in_an_older_context_makes_no_iteration():
-    assert compat.task_identity({**context(), "loop": SimpleNamespace(index=2)}) == PLAIN
+    assert host.task_identity({**context(), "loop": SimpleNamespace(index=2)}) == PLAIN
 
 
 def test_a_clear_that_has_a_part_of_a_loop_made_anew_is_a_clear():
@@ -144,7 +145,7 @@ class Supervisor:
 @pytest.fixture
 def asks(monkeypatch):
     """Return a function that asks for the state of iteration 1 under a supervisor."""
-    if not compat.has_sdk():
+    if not host.has_sdk():
         pytest.skip("Airflow 2 has no supervisor")
     from airflow.sdk.execution_time import task_runner
 
@@ -152,7 +153,7 @@ def asks(monkeypatch):
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
         found = {**context(region_id=UUID(FIRST), region_index=1), "loop": SimpleNamespace(index=1)}
         found["ti"].get_task_states = lambda **_: {"monday": {"train": supervisor.latest}}
-        return compat.own_state(found)
+        return host.own_state(found)
 
     return ask
 
@@ -174,7 +175,7 @@ def test_an_earlier_iteration_does_not_take_the_state_of_a_later_one_for_its_own
 
 def test_only_the_iterations_that_have_succeeded_count_for_a_watermark(asks):
     asks(Supervisor("running", (FIRST, 0, "success"), (FIRST, 1, "failed"), (FIRST, 2, "skipped")))
-    found = compat.succeeded({"ti": SimpleNamespace()}, [iteration(n) for n in range(4)])
+    found = host.succeeded({"ti": SimpleNamespace()}, [iteration(n) for n in range(4)])
     assert found == {iteration(0)}
 
 

@@ -10,12 +10,13 @@ from functools import partial
 import httpx
 import pytest
 
-from resumable import Checkpoint, compat, once
+from resumable import Checkpoint, host, once
 from resumable.checkpoint.objects import ObjectFolder
-from resumable.compat._rest import RestApi
-from resumable.errors import ConfigurationError
+from resumable.cleanup.variables import kept, main, remove, sweep_folders, sweep_marks, sweep_variables
+from resumable.errors import ConfigurationError, SweepError
+from resumable.host import stores
+from resumable.host._rest import RestApi
 from resumable.identity import TaskIdentity
-from resumable.maintenance import SweepError, kept, main, remove, sweep_folders, sweep_marks, sweep_variables
 from resumable.stores.object_storage import ObjectStorageStore, folders
 from resumable.stores.task_variables import DESCRIPTION, TaskVariableStore
 from resumable.stores.variables import GONE, VariableStore
@@ -305,7 +306,7 @@ def test_everything_that_is_kept_is_listed_with_whose_it_is_and_removed_by_its_n
     assert not [path for path in storage.rglob("*") if path.is_file()]
 
 
-@pytest.mark.skipif(not compat.has_task_state(), reason="the tables are those of Airflow 3.3")
+@pytest.mark.skipif(not host.has_task_state(), reason="the tables are those of Airflow 3.3")
 def test_the_database_tells_marks_from_other_variables():
     from tests.support import database
 
@@ -314,7 +315,7 @@ def test_the_database_tells_marks_from_other_variables():
     database.put_variable("l" * 250, "{}", DESCRIPTION)  # a name that was cut
     database.put_variable("somebodys.own", "{}")
     database.put_variable("resumable.etl.load.run.0a1b", "{}", DESCRIPTION)
-    airflow = compat.database()
+    airflow = host.database()
     assert sorted(name for name, _ in airflow.marks()) == ["etl.load.resumable.watermark.orders", "l" * 250]
     assert [name for name, _ in airflow.variables()] == ["resumable.etl.load.run.0a1b"]
     assert airflow.dags() == []
@@ -330,11 +331,11 @@ def deployments(storage, monkeypatch):
     def store_of(variables, namespace=""):
         monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
         monkeypatch.setenv("AIRFLOW__RESUMABLE__NAMESPACE", namespace)
-        monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-        monkeypatch.setattr(compat, "variables", lambda task: variables)
-        monkeypatch.setattr(compat, "SETTLE", 0.0)
-        compat._deployment.clear()
-        return compat.state_store(Task().context())
+        monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
+        monkeypatch.setattr(host, "variables", lambda task: variables)
+        monkeypatch.setattr(stores, "SETTLE", 0.0)
+        stores._deployment.clear()
+        return host.state_store(Task().context())
 
     return store_of
 
@@ -372,7 +373,7 @@ def test_tasks_that_come_at_the_same_moment_settle_on_one_deployment(deployments
 
     monkeypatch.setattr(names, "set", another_comes)
     deployments(names)
-    assert compat._deployment == {os.getpid(): "the other's"}
+    assert stores._deployment == {os.getpid(): "the other's"}
 
 
 def test_where_no_variable_can_be_had_a_store_path_is_taken_as_it_is(deployments, caplog):

@@ -25,10 +25,10 @@ from resumable import (
     NotSubmitted,
     ResumableMixin,
     ResumePolicy,
-    compat,
+    host,
 )
+from resumable.jobs.remote import MAX_LOOKS
 from resumable.operators.databricks import ResumableDatabricksOperator
-from resumable.remote import LOOKS
 from tests.services import DatabricksSimulator
 from tests.support.custom import (
     JobFailedError,
@@ -49,7 +49,7 @@ from tests.support.waits import real_sleep
 
 pytestmark = pytest.mark.usefixtures("no_waiting_of_the_task")
 
-AIRFLOWS_OWN = [ResumableJobMixin] if compat.has_task_state() else []  # before 3.3 it is a stand-in that resumes nothing
+AIRFLOWS_OWN = [ResumableJobMixin] if host.has_task_state() else []  # before 3.3 it is a stand-in that resumes nothing
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def die_in_doubt(instance, service, *, before=False):
     service.start, service.on_submit, service.on_poll = start, lambda: None, service.finish
 
 
-@pytest.mark.skipif(not compat.has_task_state(), reason="Airflow's own mixin counts nothing there")
+@pytest.mark.skipif(not host.has_task_state(), reason="Airflow's own mixin counts nothing there")
 def test_decisions_are_counted_under_the_names_and_tags_of_airflows_own_mixin(service, monkeypatch):
     from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
     from airflow.sdk.observability import stats
@@ -675,7 +675,7 @@ def unseen(service, looks):
 
 
 def test_a_wait_that_cannot_see_its_job_for_half_an_hour_goes_on_where_it_can_again(service):
-    service.on_poll = lambda: unseen(service, LOOKS - 1) or setattr(service, "on_poll", service.finish)
+    service.on_poll = lambda: unseen(service, MAX_LOOKS - 1) or setattr(service, "on_poll", service.finish)
     instance = task(WithCancel, service)
     assert instance.attempt()["of"] == 0
     assert len(service.tokens) == 1
@@ -846,8 +846,8 @@ def test_a_retry_policy_that_has_rescheduled_as_often_as_it_may_makes_the_last_t
     policy = reschedules(LookupError, max_reschedules=3)
     ti = SimpleNamespace(try_number=1, max_tries=0, get_first_reschedule_date=lambda context: None)
     context = {"ti": ti, "task": SimpleNamespace(retry_policy=policy), "task_reschedule_count": 2}
-    assert not compat.is_last_try(context, LookupError())
-    assert compat.is_last_try({**context, "task_reschedule_count": 3}, LookupError())
+    assert not host.is_last_try(context, LookupError())
+    assert host.is_last_try({**context, "task_reschedule_count": 3}, LookupError())
 
 
 def test_a_retry_policy_that_has_rescheduled_for_as_long_as_it_may_makes_the_last_try_the_last():
@@ -856,7 +856,7 @@ def test_a_retry_policy_that_has_rescheduled_for_as_long_as_it_may_makes_the_las
         since = datetime.now(timezone.utc) - timedelta(hours=hours)
         ti = SimpleNamespace(try_number=1, max_tries=0, get_first_reschedule_date=lambda context, since=since: since)
         context = {"ti": ti, "task": SimpleNamespace(retry_policy=policy), "task_reschedule_count": 9}
-        assert compat.is_last_try(context, LookupError()) is is_last
+        assert host.is_last_try(context, LookupError()) is is_last
 
 
 def test_a_job_that_failed_in_a_try_that_the_retry_policy_runs_again_is_followed_by_one_other(service):
@@ -880,8 +880,8 @@ class Broken:
 @pytest.mark.parametrize("policy", [None, Broken()])
 def test_a_retry_policy_that_says_nothing_leaves_the_tries_to_be_counted(policy):
     context = {"ti": SimpleNamespace(try_number=1, max_tries=3), "task": SimpleNamespace(retry_policy=policy)}
-    assert not compat.is_last_try(context, LookupError())
-    assert compat.is_last_try({**context, "ti": SimpleNamespace(try_number=4, max_tries=3)}, LookupError())
+    assert not host.is_last_try(context, LookupError())
+    assert host.is_last_try({**context, "ti": SimpleNamespace(try_number=4, max_tries=3)}, LookupError())
 
 
 # -- a task that ends while its job runs: the record says why ----------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 from airflow.providers.databricks.operators import databricks_workflow as theirs
 
-from resumable import ConfigurationError, compat
+from resumable import ConfigurationError, host
 from resumable.operators.databricks_workflow import LaunchOperator
 from tests.contract.cases import CASES, Bench, Case
 from tests.support.aws_tasks import models_are_read_once  # noqa: F401
@@ -66,7 +66,7 @@ def test_its_own_default_is_in_force_wherever_ours_was_switched_off(
     instance.attempt()
     theirs = TaskInstance(lambda: case.theirs(task_id="task", **bench.arguments()))
     theirs.attempt()
-    assert set(instance.data) == set(theirs.data) == ({ours.external_id_key} if compat.has_task_state() else set())
+    assert set(instance.data) == set(theirs.data) == ({ours.external_id_key} if host.has_task_state() else set())
 
 
 def waited(operator: Any, state: str) -> Any:

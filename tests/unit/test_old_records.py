@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from resumable.identity import TaskIdentity
-from resumable.record import JobRecord
+from resumable.jobs.record import JobRecord
 from resumable.stores.variables import VariableStore
 
 FILE = Path(__file__).parent / "variables" / "0.1.0.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resumable import compat
-from resumable.triggers import StopGuard
+from resumable import host
+from resumable.stop.triggers import StopGuard
 
 EARLIER = json.loads((Path(__file__).parent / "triggers" / "0.1.0.json").read_text())
 
@@ -51,7 +51,7 @@ def test_a_trigger_of_an_earlier_release_cancels_for_a_users_mark_alone(name, st
         calls.append(1)
 
     trigger = made(name)
-    monkeypatch.setattr(compat, "state_seen_by_trigger", state_seen)
+    monkeypatch.setattr(host, "state_seen_by_trigger", state_seen)
     monkeypatch.setattr(type(trigger), "cancel", cancel)
     asyncio.run(trigger.on_kill())
     assert len(calls) == cancels

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from resumable import ConfigurationError, StateStoreError, once
-from resumable.stores import SupersededError
+from resumable.errors import SupersededError
 from tests.support.checkpointed import Cloud, Task, WorkError, stopped_task, task, until, variables  # noqa: F401
 from tests.support.names import AirflowFailException
 from tests.support.runner import Effects, StateStoreDouble

@@ -10,7 +10,6 @@ import asyncio
 import collections
 import concurrent.futures
 import functools
-import importlib.util
 import itertools
 import multiprocessing.pool
 import operator
@@ -19,18 +18,16 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 if __name__ == "__main__":
-    spec = importlib.util.spec_from_file_location(
-        "read_ahead", Path(__file__).parents[2] / "resumable" / "checkpoint" / "read_ahead.py"
-    )
-    read_ahead = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(read_ahead)
-else:
-    from resumable.checkpoint import read_ahead
+    for name in ("resumable", "resumable.checkpoint"):  # without what these import
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(Path(__file__).parents[2] / name.replace(".", "/"))]
 
-Watch = read_ahead.Watch
+from resumable.checkpoint.read_ahead import Watch
+
 ITEMS = [f"item {number}" for number in range(20)]
 
 

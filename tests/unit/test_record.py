@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.identity import Generation, TaskIdentity
-from resumable.record import KEY, MAX_BYTES, MAX_HANDLE_BYTES, VERSION, JobHandle, JobRecord, Outcome
-from resumable.spec import Spec
+from resumable.jobs.record import KEY, MAX_BYTES, MAX_HANDLE_BYTES, VERSION, JobHandle, JobRecord, Outcome
+from resumable.jobs.spec import Spec
 from resumable.stores import MemoryStore, RecordStore
 from tests.support.specs import written
 

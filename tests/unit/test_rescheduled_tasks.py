@@ -8,7 +8,7 @@ import pytest
 from airflow.ti_deps import dependencies_states
 from airflow.utils.state import TaskInstanceState
 
-from resumable import compat
+from resumable import host
 
 UP_FOR_RESCHEDULE = TaskInstanceState.UP_FOR_RESCHEDULE
 
@@ -26,7 +26,7 @@ def test_no_pool_counts_a_rescheduled_task():
     assert UP_FOR_RESCHEDULE not in counted
 
 
-@pytest.mark.skipif(not compat.has_task_state(), reason="the runner of Airflow 3.3")
+@pytest.mark.skipif(not host.has_task_state(), reason="the runner of Airflow 3.3")
 def test_no_callback_is_run_for_a_rescheduled_task():
     from airflow.sdk.execution_time import task_runner
 

@@ -26,6 +26,11 @@ def run(monkeypatch):
         yield make
 
 
+def author_name(instance):
+    operator = instance.make()
+    return type(operator)._resumable.service(operator).author_name()
+
+
 def submit_of(server):
     return next(call.operation for call in server.calls() if call.operation.startswith(("Create", "Start")))
 
@@ -33,7 +38,7 @@ def submit_of(server):
 @pytest.mark.parametrize("name", NAMED)
 def test_the_first_job_has_the_authors_name_and_one_that_follows_it_a_short_mark_more(run, name):
     server, instance = run(name)
-    given = instance.make().author_name()
+    given = author_name(instance)
     with pytest.raises(Exception, match="(?i)fail|error"):
         instance.attempt(listener=lambda _: [server.finish(job, server.failed, "boom") for job in server.running()])
     server.duration = 0
@@ -47,7 +52,7 @@ def test_the_first_job_has_the_authors_name_and_one_that_follows_it_a_short_mark
 @pytest.mark.parametrize("name", ["sagemaker-training", "sagemaker-processing", "sagemaker-transform"])
 def test_a_name_that_somebody_elses_job_has_is_made_another_by_the_providers_own_rule(run, name, mode):
     server, instance = run(name, **mode)
-    given = instance.make().author_name()
+    given = author_name(instance)
     server.add(given, {f"{server.kind}Name": given})
     server.finish(server.all[0])
     server.duration = 0
@@ -78,7 +83,7 @@ def test_with_action_if_job_exists_fail_a_taken_name_fails_the_try_and_the_own_f
 @pytest.mark.parametrize("name", ["sagemaker-tuning", "sagemaker-auto-ml"])
 def test_without_such_a_rule_a_taken_name_fails_the_try_and_that_job_is_left_alone(run, name):
     server, instance = run(name)
-    given = instance.make().author_name()
+    given = author_name(instance)
     theirs = server.add(given, {f"{server.kind}Name": given})
     with pytest.raises(Exception, match="already exists"):
         instance.attempt()
@@ -92,7 +97,7 @@ def test_in_doubt_a_job_of_that_name_from_before_the_submit_is_not_taken_for_our
     server.fault(f"Create{server.kind}", Drop(before_effect=True), times=9)
     with pytest.raises(Exception, match="(?i)connection"):
         instance.attempt()
-    given = instance.make().author_name()
+    given = author_name(instance)
     theirs = server.add(given, {f"{server.kind}Name": given})
     theirs.created -= 3600
     server.clear_faults()
@@ -265,10 +270,10 @@ def test_a_pipeline_start_whose_answer_is_lost_is_repeated_under_its_token(run):
 def test_a_pipeline_stop_carries_one_token(run):
     server, instance = run("sagemaker-pipeline")
     die_after(instance, "http DescribePipelineExecution")
-    operator = instance.make()
+    execution = sagemaker.PipelineExecution(instance.make())
     handle = sagemaker.JobHandle("sagemaker", instance.record["job"], {})
-    operator.cancel(handle)
-    operator.cancel(handle)
+    execution.cancel(handle)
+    execution.cancel(handle)
     assert len({call.body["ClientRequestToken"] for call in server.calls("StopPipelineExecution")}) == 1
     assert server.all[0].state == "Stopped"
 

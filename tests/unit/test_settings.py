@@ -8,11 +8,13 @@ import re
 
 import pytest
 
-from resumable import ConfigurationError, ResumableMixin, compat, make_resumable
-from resumable.adapters import HookReplay
+from resumable import ConfigurationError, ResumableMixin, host, make_resumable
+from resumable.adapters import HookCall, durable_operator
+from resumable.host import config
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrCreateJobFlowOperator
+from resumable.policy import SETTINGS
 from tests.support.names import BaseOperator
 
 ATHENA = {"task_id": "task", "query": "q", "database": "d", "output_location": "s3://x"}
@@ -32,11 +34,17 @@ class Custom(SixMethods, ResumableMixin, BaseOperator):
     pass
 
 
-class NoWaitArgument(HookReplay, BaseOperator):
+class Submit(HookCall):
     service = "x"
     submit_method = "submit"
-    certainty = None
+    recovery = None
     stamp = observe = cancel = None
+
+
+@durable_operator(Submit)
+class NoWaitArgument(BaseOperator):
+    def execute(self, context):
+        """Somebody's."""
 
 
 class Deferrable(SixMethods, BaseOperator):
@@ -71,13 +79,13 @@ each = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
 
 @pytest.fixture
 def says(caplog):
-    compat._settings._known.clear()
+    config._settings._known.clear()
     caplog.set_level(logging.WARNING)
     return lambda: [line for line in caplog.messages if "airflow.cfg" in line]
 
 
 OPTIONS = [
-    *((name, wrong) for name in compat.SETTINGS for wrong in ("nonsense", "-1", "None")),
+    *((name, wrong) for name in SETTINGS for wrong in ("nonsense", "-1", "None")),
     ("wait", "reschedule"),
     ("wait", "defer"),
     ("wait_interval", "5"),
@@ -171,7 +179,7 @@ def test_a_change_of_the_environment_is_heeded_at_once(monkeypatch):
 
 def test_a_change_of_airflows_configuration_is_heeded_at_once():
     """As Airflow's own ``conf_vars`` in tests makes it."""
-    conf = compat._configuration().conf
+    conf = config.configuration().conf
     had_section = conf.has_section("resumable")
     if not had_section:
         conf.add_section("resumable")
@@ -192,7 +200,7 @@ def test_another_configuration_is_heeded_at_once(monkeypatch):
         def get(self, section, key, fallback=None):
             return "reattach" if key == "on_clear" else fallback
 
-    module = compat._configuration()
+    module = config.configuration()
     _ = module.conf
     monkeypatch.setattr(module, "conf", Conf())
     assert Custom(task_id="task").resume_policy.on_clear == "reattach"
@@ -201,13 +209,13 @@ def test_another_configuration_is_heeded_at_once(monkeypatch):
 
 
 def test_an_option_that_nobody_has_asked_for_before_is_heeded_too(monkeypatch):
-    assert compat.setting("of_a_later_release") is None
+    assert host.setting("of_a_later_release") is None
     monkeypatch.setenv("AIRFLOW__RESUMABLE__OF_A_LATER_RELEASE", "x")
-    assert compat.setting("of_a_later_release") == "x"
+    assert host.setting("of_a_later_release") == "x"
 
 
 def test_constructing_tasks_asks_the_configuration_no_more_often_than_one(monkeypatch):
-    asked, module = [], compat._configuration()
+    asked, module = [], config.configuration()
 
     class Conf(type(module.conf)):
         def get(self, section, key, **kwargs):
@@ -216,7 +224,7 @@ def test_constructing_tasks_asks_the_configuration_no_more_often_than_one(monkey
             return super().get(section, key, **kwargs)
 
     monkeypatch.setattr(module.conf, "__class__", Conf)
-    compat._settings._known.clear()
+    config._settings._known.clear()
     ResumableAthenaOperator(**ATHENA)
     assert asked
     once = len(asked)

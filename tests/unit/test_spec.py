@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resumable.identity import Generation
-from resumable.lifecycle import Certainty
-from resumable.record import MAX_BYTES, JobHandle, JobRecord
-from resumable.spec import Spec, edited_fields, is_of_the_job, moved_fields, named, replaced_marks, spec_values
+from resumable.jobs.decision import Recovery
+from resumable.jobs.record import MAX_BYTES, JobHandle, JobRecord
+from resumable.jobs.spec import Spec, edited_fields, is_of_the_job, moved_fields, named, replaced_marks, spec_values
 from tests.support.fake_service import CLEARED, Clock, FakeService, FaultyStore, Lines, new_attempt, start
 
 UNHURRIED = settings(deadline=None)
@@ -643,7 +643,7 @@ class Bench:
     """Attempts at one task, one after the other, at a service in memory."""
 
     def __init__(self):
-        self.service = FakeService(Certainty.RESEND, Clock())
+        self.service = FakeService(Recovery.REPEAT, Clock())
         self.store, self.log, self.tries = FaultyStore(), Lines(), 0
 
     def job_of(self, word, **choices):

@@ -156,7 +156,7 @@ def test_an_operator_of_ones_own_that_defers_first_is_not_sent_round(monkeypatch
     instance = TaskInstance(lambda: DefersFirst(task_id="task"))
     for number in (1, 2):
         instance.try_number = number
-        monkeypatch.setattr("resumable.compat.current_try_number", lambda number=number: number)
+        monkeypatch.setattr("resumable.host.current_try_number", lambda number=number: number)
         ended = deferred(instance)
         result = resume(instance, (ended.method_name, {**(ended.kwargs or {}), "event": None}))
         assert not isinstance(result, TaskDeferred)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
-from resumable.compat import _three
+from resumable import host
+from resumable.host import _three
 
 TI = types.SimpleNamespace(dag_id="dag", run_id="run", task_id="task", map_index=-1)
 
-pytestmark = pytest.mark.skipif(not (compat.has_sdk() and compat.tells_triggers()), reason="the messages of Airflow 3.3")
+pytestmark = pytest.mark.skipif(not (host.has_sdk() and host.tells_triggers()), reason="the messages of Airflow 3.3")
 
 
 class Supervisor:
@@ -49,14 +49,14 @@ def states(**found: Any) -> Any:
 def test_it_asks_for_its_own_task_instance(supervisor, index, asked, found):
     one = supervisor(states(**{found: "failed"}))
     ti = types.SimpleNamespace(**{**vars(TI), "map_index": index})
-    assert asyncio.run(compat.state_seen_by_trigger(ti)) == "failed"
+    assert asyncio.run(host.state_seen_by_trigger(ti)) == "failed"
     (message,) = one.asked
     assert (message.dag_id, message.run_ids, message.task_ids, message.map_index) == ("dag", ["run"], ["task"], asked)
 
 
 def test_a_task_instance_that_is_not_there_is_told_of_as_deleted(supervisor):
     supervisor(states())
-    assert asyncio.run(compat.state_seen_by_trigger(TI)) == compat.DELETED
+    assert asyncio.run(host.state_seen_by_trigger(TI)) == host.DELETED
 
 
 def test_an_error_of_the_server_is_no_state(supervisor):
@@ -65,12 +65,12 @@ def test_an_error_of_the_server_is_no_state(supervisor):
 
     supervisor(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={}))
     with pytest.raises(Exception, match="(?i)error"):
-        asyncio.run(compat.state_seen_by_trigger(TI))
+        asyncio.run(host.state_seen_by_trigger(TI))
 
 
 def test_a_supervisor_that_never_answers_is_given_up_while_the_loop_goes_on(supervisor, monkeypatch):
     supervisor(None)
-    monkeypatch.setattr(compat, "TRIGGER_PATIENCE", 0.05)
+    monkeypatch.setattr("resumable.host.states.TRIGGER_GRACE_SECONDS", 0.05)
 
     async def both() -> int:
         turns = 0
@@ -83,7 +83,7 @@ def test_a_supervisor_that_never_answers_is_given_up_while_the_loop_goes_on(supe
 
         running = asyncio.create_task(others())
         with pytest.raises(TimeoutError):
-            await compat.state_seen_by_trigger(TI)
+            await host.state_seen_by_trigger(TI)
         running.cancel()
         return turns
 
@@ -93,5 +93,5 @@ def test_a_supervisor_that_never_answers_is_given_up_while_the_loop_goes_on(supe
 def test_a_trigger_without_a_task_instance_raises_and_asks_nothing(supervisor):
     one = supervisor(states(task="failed"))
     with pytest.raises(AttributeError):
-        asyncio.run(compat.state_seen_by_trigger(None))
+        asyncio.run(host.state_seen_by_trigger(None))
     assert one.asked == []

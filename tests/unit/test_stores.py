@@ -17,15 +17,15 @@ from typing import ClassVar
 import pytest
 
 import resumable
-from resumable import Checkpoint, ResumableMixin, compat, once
+from resumable import Checkpoint, ResumableMixin, host, once
 from resumable.checkpoint.objects import ObjectFolder
-from resumable.compat import _three, _two
-from resumable.errors import ConfigurationError, RefusedError, StateStoreError
+from resumable.errors import ConfigurationError, RefusedError, StateStoreError, SupersededError
+from resumable.host import _three, _two, versions
 from resumable.identity import Generation, TaskIdentity
-from resumable.lifecycle import Certainty
-from resumable.record import KEY, JobHandle, JobRecord, Outcome
-from resumable.spec import Spec
-from resumable.stores import MemoryStore, RecordStore, SupersededError
+from resumable.jobs.decision import Recovery
+from resumable.jobs.record import KEY, JobHandle, JobRecord, Outcome
+from resumable.jobs.spec import Spec
+from resumable.stores import MemoryStore, RecordStore
 from resumable.stores.object_storage import ObjectStorageStore
 from resumable.stores.task_state import AfterUpgrade, TaskStateStore
 from resumable.stores.task_variables import TaskVariableStore
@@ -150,10 +150,10 @@ MASKERS = (
 
 
 def should_hide():
-    return compat._first_of("should_hide_value_for_key", *MASKERS)
+    return versions.first_of("should_hide_value_for_key", *MASKERS)
 
 
-@pytest.mark.parametrize("word", sorted(compat._first_of("DEFAULT_SENSITIVE_FIELDS", *MASKERS)))
+@pytest.mark.parametrize("word", sorted(versions.first_of("DEFAULT_SENSITIVE_FIELDS", *MASKERS)))
 def test_no_word_for_which_airflow_hides_a_value_is_left_in_a_name(word):
     for dag_id in (word, f"sync_{word.upper()}s", word.replace("_", "")):
         task = TaskIdentity(dag_id, "run", word)
@@ -314,24 +314,24 @@ def context(**more):
 
 def test_a_unit_test_gets_a_store_in_memory_that_lasts_for_the_process(caplog):
     MemoryStore.of_process.clear()
-    compat.state_store(context()).set(KEY, 1)
-    assert compat.state_store(context()).get(KEY) == 1
-    assert compat.state_store(context(map_index=3)).get(KEY) is None
+    host.state_store(context()).set(KEY, 1)
+    assert host.state_store(context()).get(KEY) == 1
+    assert host.state_store(context(map_index=3)).get(KEY) is None
     assert "memory of this process" in caplog.text
 
 
 def test_a_task_that_airflow_runs_is_never_kept_in_memory(monkeypatch):
-    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "has_task_state", lambda: False)
-    assert isinstance(compat.state_store(context()), VariableStore)
-    monkeypatch.setattr(compat, "has_task_state", lambda: True)
+    monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(host, "has_task_state", lambda: False)
+    assert isinstance(host.state_store(context()), VariableStore)
+    monkeypatch.setattr(host, "has_task_state", lambda: True)
     with pytest.raises(Exception, match="Nothing was submitted"):
-        compat.state_store(context())
+        host.state_store(context())
 
 
 def test_the_configured_store_comes_before_every_other(storage, monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
-    compat.state_store(context(task_state_store=Accessor())).set(KEY, {"a": 1})
+    host.state_store(context(task_state_store=Accessor())).set(KEY, {"a": 1})
     assert [json.loads(file.read_text()) for file in storage.rglob("*.json")] == [{"a": 1}]
     assert not [file for file in storage.rglob(".*") if file.is_file()]
 
@@ -362,7 +362,7 @@ def test_a_store_that_cannot_be_used_is_an_error_while_a_dag_is_parsed(store, sa
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", store)
     with pytest.raises(ConfigurationError, match=says) as error:
-        compat.require_store()
+        host.require_store()
     assert "Nothing was submitted" in str(error.value)
 
 
@@ -371,7 +371,7 @@ def test_an_object_storage_path_that_cannot_be_used_is_an_error_while_a_dag_is_p
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", "resumable.stores.object_storage.ObjectStorageStore")
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", path)
     with pytest.raises(ConfigurationError, match=says):
-        compat.require_store()
+        host.require_store()
 
 
 def test_a_shared_folder_that_is_not_mounted_here_is_not_an_empty_store(storage, monkeypatch):
@@ -432,13 +432,13 @@ def test_what_was_written_to_a_shared_folder_is_still_there_after_a_power_failur
 @pytest.mark.parametrize("try_number", [1, 2])  # a task that was deferred is started from the top, as its first try
 def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflow(try_number, monkeypatch):
     names, accessor = Names(), Accessor()
-    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "variables", lambda task: names)
+    monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(host, "variables", lambda task: names)
     old = record("old").with_handle(JobHandle("demo", 7), 1_767_225_601.0)
-    task = compat.task_identity(context())
+    task = host.task_identity(context())
     RecordStore(VariableStore(task, names)).save(old)
 
-    records = RecordStore(compat.state_store(context(task_state_store=accessor, try_number=try_number)))
+    records = RecordStore(host.state_store(context(task_state_store=accessor, try_number=try_number)))
     assert records.load() == old
     assert names.kept == {}
     assert JobRecord.from_json(accessor.get(KEY)) == old
@@ -449,9 +449,9 @@ def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflo
 
 def test_where_nothing_from_before_the_upgrade_can_be_in_flight_a_new_airflow_asks_its_own_store_and_nothing_else(monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__LOOK_FOR_VARIABLES", "False")
-    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "variables", lambda task: pytest.fail("no Variable is wanted"))
-    records = RecordStore(compat.state_store(context(task_state_store=Accessor())))
+    monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(host, "variables", lambda task: pytest.fail("no Variable is wanted"))
+    records = RecordStore(host.state_store(context(task_state_store=Accessor())))
     assert records.load() is None
     records.save(record())
 
@@ -465,10 +465,10 @@ ANOTHER = Spec("another text", {"run_name": "0a1b2c"})
 
 def upgraded(names, accessor, monkeypatch, **run):
     """The store of a task's first start on 3.3, of a DAG run that was started at `RUN_STARTED`."""
-    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
-    monkeypatch.setattr(compat, "variables", lambda task: names)
+    monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(host, "variables", lambda task: names)
     dag_run = types.SimpleNamespace(**{"clear_number": 0, "start_date": RUN_STARTED, "run_id": "run", **run})
-    return compat.state_store({**context(task_state_store=accessor, max_tries=1), "dag_run": dag_run})
+    return host.state_store({**context(task_state_store=accessor, max_tries=1), "dag_run": dag_run})
 
 
 def forged(**changes):
@@ -479,7 +479,7 @@ def forged(**changes):
 @pytest.mark.parametrize("changes", [{}, {"try_number": 99}, {"spec": ANOTHER}])
 def test_a_variable_of_another_run_is_not_believed(changes, monkeypatch, caplog):
     names, accessor = Names(), Accessor()
-    task = compat.task_identity(context())
+    task = host.task_identity(context())
     RecordStore(VariableStore(task, names)).save(replace(forged(**changes), generation=Generation(1, 0, OTHER_RUN)))
     assert RecordStore(upgraded(names, accessor, monkeypatch)).load() is None
     assert "is not believed" in caplog.text
@@ -488,7 +488,7 @@ def test_a_variable_of_another_run_is_not_believed(changes, monkeypatch, caplog)
 
 def test_a_variable_of_this_run_brings_no_spec_that_could_have_changed_and_no_later_try(monkeypatch):
     names, accessor = Names(), Accessor()
-    task = compat.task_identity(context())
+    task = host.task_identity(context())
     RecordStore(VariableStore(task, names)).save(forged(try_number=99, spec=ANOTHER))
     found = RecordStore(upgraded(names, accessor, monkeypatch)).load()
     assert (found.handle.ids, found.spec, found.try_number) == (7, None, 1)
@@ -496,7 +496,7 @@ def test_a_variable_of_this_run_brings_no_spec_that_could_have_changed_and_no_la
 
 def test_a_variable_of_this_run_is_no_reason_to_stop_a_job_after_a_clear(monkeypatch):
     names, accessor = Names(), Accessor()
-    task = compat.task_identity(context())
+    task = host.task_identity(context())
     RecordStore(VariableStore(task, names)).save(replace(forged(), generation=Generation(9, 0, RUN_STARTED.isoformat())))
     with pytest.raises(RefusedError, match=r"demo job 7.*Nothing was submitted"):
         RecordStore(upgraded(names, accessor, monkeypatch)).load()
@@ -509,13 +509,13 @@ def test_a_variable_of_this_run_is_no_reason_to_stop_a_job_after_a_clear(monkeyp
 )
 def test_a_variable_that_is_none_of_ours_fails_no_task(text, monkeypatch):
     names, accessor = Names(), Accessor()
-    names.kept[name_of(compat.task_identity(context()))] = text
+    names.kept[name_of(host.task_identity(context()))] = text
     assert RecordStore(upgraded(names, accessor, monkeypatch)).load() is None
 
 
 def test_what_a_variable_says_that_once_made_is_not_cleaned_up_for_a_clear(monkeypatch):
     names, accessor = Names(), Accessor()
-    task = compat.task_identity(context())
+    task = host.task_identity(context())
     made = {"version": 1, "state": "made", "value": "precious", "generation": Generation(9, 0, OTHER_RUN).to_json()}
     VariableStore(task, names).set("resumable.once.x", made)
     assert upgraded(names, accessor, monkeypatch).get("resumable.once.x") is None
@@ -523,7 +523,7 @@ def test_what_a_variable_says_that_once_made_is_not_cleaned_up_for_a_clear(monke
 
 @pytest.mark.parametrize("is_guarded", [True, False])
 def test_a_forged_variable_makes_no_victim_stop_a_job(is_guarded, monkeypatch):
-    service = FakeService(Certainty.RESEND, Clock())
+    service = FakeService(Recovery.REPEAT, Clock())
     service.submit("another team's", None)  # job 0, active
     names, accessor = Names(), MemoryStore()
     mine = Generation(1, 0, "2026-01-01T00:00:00+00:00")
@@ -541,11 +541,11 @@ def test_a_fresh_start_on_a_new_airflow_costs_one_request_more_than_its_own_stor
     if not hasattr(comms, "GetVariableKeys"):
         pytest.skip("this Airflow cannot list Variables")
     supervisor.answer = comms.VariableKeysResult(keys=[], total_entries=0)
-    monkeypatch.setattr(compat, "is_run_by_airflow", lambda context: True)
+    monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
     given = context(task_state_store=Accessor())
     for key in (KEY, "resumable.once.a", "resumable.checkpoint.b"):
-        assert compat.state_store(given).get(key) is None
-        compat.state_store(given).delete(key)
+        assert host.state_store(given).get(key) is None
+        host.state_store(given).delete(key)
     assert [type(ask).__name__ for ask in supervisor.asked] == ["GetVariableKeys"]
     assert supervisor.asked[0].prefix == "resumable.etl.train.run."
 
@@ -604,14 +604,14 @@ def test_an_old_store_that_does_not_answer_is_not_taken_for_an_empty_one():
 
 def test_airflows_clean_up_leaves_the_record_of_a_job_that_may_run(monkeypatch):
     context_of_tasks = pytest.importorskip("airflow.sdk.execution_time.context")
-    if not compat.has_task_state():
+    if not host.has_task_state():
         pytest.skip("this Airflow has no task state store")
     from airflow.sdk.execution_time import task_runner
 
     sent = []
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", types.SimpleNamespace(send=sent.append), raising=False)
     accessor = context_of_tasks.TaskStateStoreAccessor(uuid.uuid4(), None)
-    store = compat.state_store(context(task_state_store=accessor))
+    store = host.state_store(context(task_state_store=accessor))
     submitting = record()
     submitted = submitting.with_handle(JobHandle("demo", 7), 1.0)
     for one in (submitting, submitted, submitted.closed(Outcome.SUCCEEDED, 2.0)):
@@ -624,23 +624,23 @@ def test_airflows_clean_up_leaves_the_record_of_a_job_that_may_run(monkeypatch):
 
 @pytest.mark.parametrize(("state", "kept"), [("success", False), ("up_for_retry", True), ("queued", True), (None, True)])
 def test_a_record_is_deleted_only_when_airflow_has_taken_note_of_the_success(state, kept, monkeypatch):
-    monkeypatch.setattr(compat, "has_sdk", lambda: True)
+    monkeypatch.setattr(host, "has_sdk", lambda: True)
     told = []
     operator = types.SimpleNamespace(on_success_callback=[lambda _: told.append("theirs")])
     ti = types.SimpleNamespace(
         dag_id="etl", run_id="run", task_id="train", map_index=-1, get_task_states=lambda **_: {"run": {"train": state}}
     )
-    compat.after_success(operator, {"ti": ti}, lambda: told.append("deleted"))
+    host.after_success(operator, {"ti": ti}, lambda: told.append("deleted"))
     for callback in operator.on_success_callback:
         callback({})
     assert told == (["theirs"] if kept else ["theirs", "deleted"])
 
 
 def test_a_record_is_kept_when_airflow_does_not_say_what_became_of_the_task(monkeypatch):
-    monkeypatch.setattr(compat, "has_sdk", lambda: True)
-    monkeypatch.setattr(compat, "own_state", lambda context: 1 / 0)
+    monkeypatch.setattr(host, "has_sdk", lambda: True)
+    monkeypatch.setattr(host, "own_state", lambda context: 1 / 0)
     operator = types.SimpleNamespace()
-    compat.after_success(operator, {}, lambda: pytest.fail("deleted"))
+    host.after_success(operator, {}, lambda: pytest.fail("deleted"))
     operator.on_success_callback[0]({})
 
 
@@ -665,11 +665,11 @@ def test_sigterm_calls_on_kill_alone_and_the_old_handler_is_back_afterwards():
 # -- versions ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_outside_of_compat_asks_which_airflow_this_is():
+def test_nothing_outside_of_host_asks_which_airflow_this_is():
     """`has_task_state` may be asked for: what a deployment has, and not which version it is."""
     root = Path(resumable.__file__).parent
     words = re.compile(r"has_sdk|AIRFLOW_V_|(from|import) airflow\.sdk|airflow\.__version__|airflow import __version__|packaging")
-    files = [file for file in root.rglob("*.py") if "compat" not in file.relative_to(root).parts]
+    files = [file for file in root.rglob("*.py") if "host" not in file.relative_to(root).parts]
     assert len(files) > 40
     assert [f"{file}: {found}" for file in files if (found := words.search(file.read_text()))] == []
 
@@ -696,7 +696,7 @@ class Keeping(Minimal):
     outlives_success = True
 
 
-class AllThree(ResumableMixin, compat.base_operator()):
+class AllThree(ResumableMixin, host.base_operator()):
     """A job, a checkpoint and a value of `once` in one task."""
 
     def execute(self, given):
@@ -725,7 +725,7 @@ class AllThree(ResumableMixin, compat.base_operator()):
         return external_id
 
 
-@pytest.mark.skipif(not compat.has_sdk(), reason="Airflow 2 tells a listener of the success: tests/versions")
+@pytest.mark.skipif(not host.has_sdk(), reason="Airflow 2 tells a listener of the success: tests/versions")
 @pytest.mark.parametrize("store", [Minimal, Keeping])
 def test_a_store_of_ones_own_keeps_nothing_of_a_task_that_has_succeeded_unless_it_says_so(store, monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE", f"{__name__}.{store.__name__}")
@@ -735,7 +735,7 @@ def test_a_store_of_ones_own_keeps_nothing_of_a_task_that_has_succeeded_unless_i
     instance.attempt()
     assert len(Minimal.data) == 4  # a checkpoint keeps its list beside its progress
     instance.state = "success"
-    monkeypatch.setattr(compat, "own_state", lambda context: "success")
+    monkeypatch.setattr(host, "own_state", lambda context: "success")
     callbacks = made[-1].on_success_callback
     for callback in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
         if callback is not None:
@@ -772,8 +772,8 @@ def test_only_what_is_needed_however_old_it_is_stays_for_ever(key, value, stays)
 def test_no_limit_of_a_value_is_none(monkeypatch):
     for given, limit in (("0", 10**9), ("1000", 1000), ("65535", 65535)):
         monkeypatch.setenv("AIRFLOW__STATE_STORE__MAX_VALUE_STORAGE_BYTES", given)
-        assert compat.value_limit() >= limit
-        assert (compat.value_limit() > limit) is (given == "0")
+        assert host.value_limit() >= limit
+        assert (host.value_limit() > limit) is (given == "0")
 
 
 def test_progress_is_put_into_no_folder_that_is_not_mounted_here(storage):

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
-from resumable.errors import StateStoreError
-from resumable.lifecycle import Certainty, JobState
-from resumable.record import KEY, Outcome
+from resumable import host
+from resumable.errors import StateStoreError, SupersededError
+from resumable.jobs.decision import JobState, Recovery
+from resumable.jobs.record import KEY, Outcome
 from resumable.stores.asset_state import AssetStateStore
-from resumable.stores.base import RecordStore, SupersededError
+from resumable.stores.base import RecordStore
 from resumable.stores.slots import Slots
 from resumable.stores.task_state import TaskStateStore
 from tests.support.fake_service import Clock, FakeService, new_attempt, start
 
-if not compat.has_task_state():
+if not host.has_task_state():
     pytest.skip("this Airflow has no task state store", allow_module_level=True)
 pytest.importorskip("airflow.providers.common.io.state_store.backend")
 
@@ -128,7 +128,7 @@ def test_the_write_of_a_try_that_was_given_up_is_refused_and_changes_nothing(ser
 
 def test_without_slots_such_a_write_counts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `Slots` is for: if this fails, Airflow has come to ask the server first."""
-    monkeypatch.setattr(compat, "task_state_rows", lambda accessor: None)
+    monkeypatch.setattr(host, "task_state_rows", lambda accessor: None)
     given_up = server.a_try()
     given_up.set(KEY, {"n": 1})
     successor = server.a_try()
@@ -139,7 +139,7 @@ def test_without_slots_such_a_write_counts(server: Server, monkeypatch: pytest.M
 
 
 def test_a_try_that_was_given_up_does_not_undo_what_its_successor_knows_of_the_job(server: Server) -> None:
-    service = FakeService(Certainty.FIND, Clock())
+    service = FakeService(Recovery.LOOK_UP, Clock())
     first = new_attempt(service, server.a_try(), try_number=1)
     start(first, service)
     second = new_attempt(service, server.a_try(), try_number=2)

@@ -19,8 +19,8 @@ from airflow.providers.databricks.operators.databricks import DatabricksSubmitRu
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
-from resumable import ResumableMixin, _extras, compat
-from resumable.adapters import Certainty, HookReplay, JobHandle, JobState, Observation
+from resumable import ResumableMixin, _extras, host
+from resumable.adapters import HookCall, JobHandle, JobState, Observation, Recovery, durable_operator
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.contract import aws_cases
@@ -111,7 +111,7 @@ def test_an_on_kill_that_raises_before_there_is_a_job_does_not_fail_a_task_that_
     instance = TaskInstance(lambda: Own(**ARGUMENTS))
     with pytest.raises(Exception) as caught:
         instance.attempt(render=evicted)
-    assert compat.is_hand_back(caught.value)
+    assert host.is_hand_back(caught.value)
 
 
 def test_a_subclass_whose_execute_never_reaches_ours_is_warned_of_once_when_its_class_is_made(caplog):
@@ -304,10 +304,10 @@ def test_a_mocked_client_is_no_provider_that_goes_another_way(athena, base):
 
 
 def test_a_context_of_a_real_task_is_never_taken_for_a_unit_tests(monkeypatch):
-    monkeypatch.setattr(compat._three, "supervisor", lambda: object())
+    monkeypatch.setattr(host._three, "supervisor", lambda: object())
     broken = {"ti": mock.MagicMock()}
-    if compat.has_sdk():
-        assert compat.task_context(broken, None) is broken
+    if host.has_sdk():
+        assert host.task_context(broken, None) is broken
 
 
 # -- a provider that goes another way ---------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_submit_that_goes_another_way_and_is_not_waited_for_is_an_error_in_the
 
 def test_a_submit_that_goes_another_way_is_counted(workspace, another_way, monkeypatch):
     counted = []
-    monkeypatch.setattr(compat, "count", lambda event, operator: counted.append(event))
+    monkeypatch.setattr(host, "count", lambda event, operator: counted.append(event))
     with pytest.raises(AirflowFailException):
         TaskInstance(lambda: ResumableDatabricksOperator(**ARGUMENTS)).attempt()
     assert "unseen_submit" in counted
@@ -402,10 +402,10 @@ class Render(BaseOperator):
         return self.hook.look(job)
 
 
-class ResumableRender(HookReplay, Render):
-    service, certainty, submit_method, look_methods = "farm", Certainty.RESEND, "start", ("look",)
+class RenderJob(HookCall):
+    service, recovery, submit_method, look_methods = "farm", Recovery.REPEAT, "start", ("look",)
 
-    def stamp(self, arguments, token):
+    def add_token(self, arguments, token):
         arguments["token"] = token
 
     def observe(self, handle: JobHandle):
@@ -413,6 +413,11 @@ class ResumableRender(HookReplay, Render):
 
     def cancel(self, handle):
         """Nothing to stop."""
+
+
+@durable_operator(RenderJob)
+class ResumableRender(Render):
+    pass
 
 
 @pytest.mark.parametrize("new", [False, True])

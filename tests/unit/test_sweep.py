@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from resumable import ResumableMixin, compat, listener, sweep
-from resumable.ended import Asked
-from resumable.lifecycle import JobState
-from resumable.mixin import _import_path
-from resumable.record import JobHandle, JobRecord, Outcome
-from resumable.stores.table import Row
-from resumable.sweep import Sweep, Verdict, adapter_of, verdict
+from resumable import ResumableMixin, host
+from resumable.cleanup import listener, sweep
+from resumable.cleanup.ended import Asked, verdict
+from resumable.cleanup.sweep import Sweep, Verdict, adapter_of
+from resumable.cleanup.table import Row
+from resumable.jobs.connection import path_of_class
+from resumable.jobs.decision import JobState
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from tests.support.swept import REACH, Cloud, Findable, Train, record
 
 
@@ -233,8 +234,8 @@ def test_only_a_class_that_another_process_can_import_is_named_in_a_record() -> 
         pass
 
     in_a_dag_file = type("InADagFile", (Train,), {"__module__": "unusual_prefix_0a1b_dag"})
-    assert _import_path(Train) == f"{Train.__module__}:Train"
-    assert _import_path(InAFunction) == _import_path(in_a_dag_file) == f"{Train.__module__}:Train"
+    assert path_of_class(Train) == f"{Train.__module__}:Train"
+    assert path_of_class(InAFunction) == path_of_class(in_a_dag_file) == f"{Train.__module__}:Train"
 
 
 def test_the_adapter_of_a_record_needs_no_dag_file() -> None:
@@ -253,8 +254,8 @@ class Ti:
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     monkeypatch.setattr(listener._reaper, "note", lambda *args, **more: found.append((*args, *more.items())))
-    monkeypatch.setattr(compat, "is_server", lambda: True)
-    monkeypatch.setattr(compat, "has_task_state", lambda: True)
+    monkeypatch.setattr(host, "is_server", lambda: True)
+    monkeypatch.setattr(host, "has_task_state", lambda: True)
     return found
 
 
@@ -302,7 +303,7 @@ def test_where_records_are_kept_elsewhere_sweep_and_listener_say_so_once_and_do_
     section: str, name: str, value: str, noted: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW__{section}__{name}", value)
-    monkeypatch.setattr(compat, "be_a_server", lambda: None)
+    monkeypatch.setattr(host, "be_a_server", lambda: None)
     listener._say_once.cache_clear()
     for _ in range(3):
         listener.on_task_instance_failed(previous_state=None, task_instance=Ti)
@@ -315,7 +316,7 @@ def test_where_records_are_kept_elsewhere_sweep_and_listener_say_so_once_and_do_
 
 
 def test_outside_of_a_server_process_nothing_is_noted(noted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compat, "is_server", lambda: False)
+    monkeypatch.setattr(host, "is_server", lambda: False)
     listener.on_task_instance_success(previous_state=None, task_instance=Ti)
     listener.on_dag_run_failed(dag_run=Ti)
     assert noted == []
@@ -330,7 +331,7 @@ class Calm:
         monkeypatch.setattr(listener.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
         monkeypatch.setattr(listener.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(listener.time, "sleep", self.sleep)
-        monkeypatch.setattr(compat, "sweep_delay", lambda: 15.0)
+        monkeypatch.setattr(host, "sweep_delay", lambda: 15.0)
         monkeypatch.setattr(listener, "TaskStateTable", lambda: Table(*rows))
         monkeypatch.setattr(listener, "_sweep", self.sweep)
 
@@ -463,7 +464,7 @@ def test_a_record_brings_no_other_class_and_no_other_attribute_into_the_sweep() 
     for operator in ("Stranger", "Cloud", "adapter_of", "Nothing"):
         assert adapter_of({**REACH, "operator": f"{__name__}:{operator}"}) is None
     adapter = adapter_of({**REACH, "cancel_job": "x", "log": "x", "settle_time": 1e9})
-    assert vars(adapter._operator) == {"conn_id": "trainer"}  # type: ignore[union-attr]
+    assert vars(adapter.operator) == {"conn_id": "trainer"}  # type: ignore[union-attr]
 
 
 def test_a_job_that_nothing_can_stop_is_reported_and_no_failure_of_the_sweep(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,12 +15,17 @@ from typing import Any
 
 import pytest
 
-from resumable import ConfigurationError, compat, mixin, sweep
-from resumable.record import JobHandle
-from resumable.sweep import Sweep, adapter_of
+from resumable import ConfigurationError, host
+from resumable.cleanup import reach, sweep
+from resumable.cleanup.reach import adapter_of
+from resumable.cleanup.sweep import Sweep
+from resumable.cleanup.table import TaskStateTable
+from resumable.jobs import connection
+from resumable.jobs.methods import OperatorMethods
+from resumable.jobs.record import JobHandle
 from tests.support.swept import Cloud, Train, record
 
-pytestmark = pytest.mark.skipif(not compat.has_task_state(), reason="there is no task state table to sweep")
+pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="there is no task state table to sweep")
 
 BY_USER = {("etl", "run", "job", -1)}
 REACH = {"operator": f"{Train.__module__}:Train", "conn_id": "trainer"}
@@ -58,7 +63,7 @@ def test_a_record_has_no_module_imported_that_the_deployment_does_not_name(
     (folder / "everybodys.py").write_text(f"open({str(folder / 'PROOF')!r}, 'w').write('imported')")
     database.put("etl", "run", "job", "failed", kept(reach={"operator": "everybodys:Train", "conn_id": "trainer"}))
     if not is_guarded:
-        monkeypatch.setattr(sweep, "_is_of", lambda *_: True)
+        monkeypatch.setattr(reach, "_is_of", lambda *_: True)
     assert Sweep().run(by_user=by_user) == {"left": 1}
     assert (folder / "PROOF").exists() is not is_guarded
 
@@ -69,7 +74,7 @@ def test_a_record_has_no_module_imported_that_the_deployment_does_not_name(
         "resumable.operators.emr:resumable._extras.os.system",
         "resumable.operatorsx:Train",
         "resumable:ResumableMixin",
-        "resumable.mixin:DurableBase",
+        "resumable.jobs.mixin:ResumableMixin",
         ":Train",
         "",
         5,
@@ -91,7 +96,7 @@ def test_a_clean_up_is_none_that_an_allowed_module_has_only_imported(
     for n, path in enumerate(("cleanups:rmtree", "cleanups:shutil.rmtree")):
         database.put("etl", "run", f"t{n}", "failed", {**made, "cleanup": path}, key="resumable.once.x")
     if not is_guarded:
-        monkeypatch.setattr(sweep, "_is_its_own", lambda *_: True)
+        monkeypatch.setattr(reach, "_is_its_own", lambda *_: True)
     Sweep().run()
     assert (folder / "precious").exists() is is_guarded
 
@@ -109,17 +114,17 @@ class ByHost(Train):
 @pytest.mark.parametrize("is_guarded", [True, False])
 def test_no_host_proxy_role_or_verify_comes_from_a_record(is_guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not is_guarded:
-        monkeypatch.setattr(mixin, "_may_be_reached_by", lambda *_: True)
+        monkeypatch.setattr(connection, "_may_be_read", lambda *_: True)
     monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", __name__)
     forged = {"host": "evil", "base_url": "http://evil", "proxies": {"https": "evil"}, "verify": False, "role_arn": "arn:evil"}
     reach = {"operator": f"{__name__}:ByHost", "conn_id": "trainer", "target": "http://evil", **forged}
-    operator: Any = adapter_of(reach)._operator  # type: ignore[union-attr]
+    operator: Any = adapter_of(reach).operator  # type: ignore[union-attr]
     assert (vars(operator).keys() & forged.keys() == set()) is is_guarded
     assert operator.target == ("prod" if is_guarded else "http://evil")
 
 
 def test_none_of_them_is_kept_in_a_record_either() -> None:
-    assert ByHost(task_id="t", conn_id="trainer")._resumable_reach() == {
+    assert OperatorMethods(ByHost(task_id="t", conn_id="trainer")).connection() == {
         "operator": f"{__name__}:ByHost",
         "conn_id": "trainer",
         "target": "prod",
@@ -158,7 +163,7 @@ def test_rows_are_found_by_what_an_open_record_has_whatever_else_stands_in_them(
     database.put("etl", "run", "runs", "running", kept())
     database.put("etl", "run", "x", "failed", {"submitted": "submitted"}, key="somebodys")
     database.put("etl", "run", "y", "failed", {"state": "made", "cleanup": "x"}, key="resumableXonceXx")
-    assert sorted(row.task_id for row in sweep.TaskStateTable().ended()) == ["in_doubt", "in_text", "told"]
+    assert sorted(row.task_id for row in TaskStateTable().ended()) == ["in_doubt", "in_text", "told"]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -9,7 +9,7 @@ from airflow.providers.amazon.aws.operators.ecs import EcsRunTaskOperator
 from airflow.providers.databricks.hooks.databricks import RunState
 
 from resumable import ResumableMixin
-from resumable.lifecycle import JobState
+from resumable.jobs.decision import JobState
 from resumable.operators._databricks_runs import job_state_of
 from resumable.operators.ecs import ResumableEcsRunTaskOperator
 from resumable.operators.glue import ResumableGlueJobOperator
@@ -79,7 +79,8 @@ def test_ecs_a_stopped_task_is_judged_as_the_provider_judges_it(kind, skips):
         expected = "failed"
     ours = ResumableEcsRunTaskOperator(**given)
     vars(ours)["hook"] = types.SimpleNamespace(conn=answer, conn_region_name="us-east-1")
-    seen = ours.observe(ours.handle({"cluster": "c", "task": "arn"}))
+    job = type(ours)._resumable.service(ours)
+    seen = job.observe(job.handle({"cluster": "c", "task": "arn"}))
     assert seen.state is (JobState.FAILED if expected == "failed" else JobState.SUCCEEDED)
     assert seen.detail.startswith({"success": "STOPPED", "failed": "EXITED", "skipped": "SKIPPED"}[expected])
 
@@ -88,8 +89,9 @@ def test_ecs_a_task_that_is_not_shown_for_another_reason_is_not_taken_for_gone()
     answer = types.SimpleNamespace(describe_tasks=lambda **_: {"tasks": [], "failures": [{"arn": "arn", "reason": "DENIED"}]})
     ours = ResumableEcsRunTaskOperator(task_id="task", cluster="c", task_definition="d", overrides={})
     vars(ours)["hook"] = types.SimpleNamespace(conn=answer, conn_region_name="us-east-1")
+    job = type(ours)._resumable.service(ours)
     with pytest.raises(RuntimeError, match="does not show"):
-        ours.observe(ours.handle({"cluster": "c", "task": "arn"}))
+        job.observe(job.handle({"cluster": "c", "task": "arn"}))
 
 
 @pytest.mark.parametrize("on_failed", ["resubmit", "fail"])
@@ -181,14 +183,14 @@ def test_glue_with_durable_false_the_script_is_uploaded_as_by_the_provider(uploa
 
 def test_ecs_a_task_is_seen_at_a_distance_too():
     """The sweep knows nothing of the author's exit codes: it only needs to know that the task has ended."""
-    operator = ResumableEcsRunTaskOperator._resumable_at_a_distance(
-        {"operator": "x", "aws_conn_id": None, "region_name": "us-east-1"}
+    task = ResumableEcsRunTaskOperator._resumable.service.of_record(
+        ResumableEcsRunTaskOperator, {"operator": "x", "aws_conn_id": None, "region_name": "us-east-1"}
     )
     answer = {"tasks": [{"taskArn": "arn", "lastStatus": "STOPPED", "containers": [container(99)]}], "failures": []}
-    vars(operator)["hook"] = types.SimpleNamespace(
+    task._own_hook = types.SimpleNamespace(
         conn=types.SimpleNamespace(describe_tasks=lambda **_: answer), conn_region_name="us-east-1"
     )
-    assert operator.observe(operator.handle({"cluster": "c", "task": "arn"})).state is JobState.FAILED
+    assert task.observe(task.handle({"cluster": "c", "task": "arn"})).state is JobState.FAILED
 
 
 @pytest.mark.parametrize("life", ["TERMINATED", "SKIPPED", "INTERNAL_ERROR"])

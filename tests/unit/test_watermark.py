@@ -12,12 +12,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, compat
+from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, host
+from resumable.errors import SupersededError
 from resumable.identity import TaskIdentity
-from resumable.intervals import Interval, Mark, Proposal, ValueType, give, reached, repeat
-from resumable.stores import SupersededError
 from resumable.stores.asset_state import AssetStateStore
 from resumable.stores.task_variables import TaskVariableStore
+from resumable.watermark.intervals import Interval, Mark, Proposal, give, reached, repeat
+from resumable.watermark.values import ValueType
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
 from tests.support.refusals import answer_of_server
@@ -395,9 +396,9 @@ def test_an_asset_that_is_only_an_outlet_is_warned_of(airflow: Deployment, caplo
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> None:
     def store(context: Any) -> TaskVariableStore:
-        return TaskVariableStore(compat.task_identity(context), Named(context["variables"]))
+        return TaskVariableStore(host.task_identity(context), Named(context["variables"]))
 
-    monkeypatch.setattr(compat, "task_variable_store", store)
+    monkeypatch.setattr(host, "task_variable_store", store)
 
 
 @pytest.mark.usefixtures("variables")
@@ -460,6 +461,7 @@ def test_an_asset_that_airflow_does_not_know_reads_as_no_mark_and_is_not_believe
 
 def test_a_try_that_airflow_has_given_up_writes_no_mark() -> None:
     pytest.importorskip("airflow.sdk")
+
     class GivenUp:
         def set(self, key: str, value: Any) -> None:
             raise answer_of_server(404, "Task instance UUID('0199') not found")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resumable import compat
+from resumable import host
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ print(json.dumps([before, with_state()]))
 """
 
 
-@pytest.mark.skipif(not compat.has_task_state(), reason="assets have state from Airflow 3.3 on")
+@pytest.mark.skipif(not host.has_task_state(), reason="assets have state from Airflow 3.3 on")
 def test_the_mark_outlives_a_dag_file_that_is_gone_for_a_while_if_the_asset_is_an_inlet(tmp_path: Path) -> None:
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=200, check=False)
@@ -71,7 +71,7 @@ def test_the_mark_outlives_a_dag_file_that_is_gone_for_a_while_if_the_asset_is_a
 DAG_FILE = """
 from datetime import datetime, timezone
 
-from resumable import Watermark, compat
+from resumable import Watermark, host
 from tests.support.names import DAG, get_current_context, task
 
 def read(asset):
@@ -86,7 +86,7 @@ with DAG("both", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.
 
     of_task()
 
-    if compat.has_task_state():
+    if host.has_task_state():
         from airflow.sdk import Asset
 
         HOURS = Asset("hours")
@@ -107,10 +107,10 @@ initdb()
 import both
 from airflow.models import xcom
 from airflow.utils.session import create_session
-from resumable import compat
+from resumable import host
 from sqlalchemy import select
 
-moment = "logical_date" if compat.has_sdk() else "execution_date"
+moment = "logical_date" if host.has_sdk() else "execution_date"
 for day, until in enumerate((10, 25, 40), 1):
     both.dag.test(run_conf={"until": until}, **{moment: datetime(2026, 1, day, tzinfo=timezone.utc)})
 XCom = getattr(xcom, "XComModel", None) or xcom.XCom
@@ -134,5 +134,5 @@ def test_a_mark_goes_from_run_to_run_in_airflows_own_asset_state_and_variables(t
     done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("[[")))  # Airflow logs there
-    tasks = ("of_asset", "of_task") if compat.has_task_state() else ("of_task",)
+    tasks = ("of_asset", "of_task") if host.has_task_state() else ("of_task",)
     assert found == [[task, given] for task in tasks for given in ([0, 10], [10, 25], [25, 40])]

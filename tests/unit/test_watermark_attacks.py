@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from resumable import ConfigurationError, Watermark, compat
-from resumable.intervals import Mark, ValueType
+from resumable import ConfigurationError, Watermark, host
 from resumable.stores import MemoryStore
 from resumable.stores.task_variables import TaskVariableStore
+from resumable.watermark.intervals import Mark
+from resumable.watermark.values import ValueType
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
 from tests.support.watermarked import HOUR, KEY, Named, airflow, opened, work  # noqa: F401
@@ -64,9 +65,9 @@ def test_a_mapped_task_may_have_a_mark_of_its_own_on_the_asset(airflow: Deployme
 
 
 def variable_of(monkeypatch: pytest.MonkeyPatch, data: dict[str, str], dag: str, task: str, index: int = -1) -> TaskVariableStore:
-    monkeypatch.setattr(compat, "variables", lambda task: Named(Accessor(data, lambda what: None)))
+    monkeypatch.setattr(host, "variables", lambda task: Named(Accessor(data, lambda what: None)))
     context = {"ti": SimpleNamespace(dag_id=dag, task_id=task, map_index=index, run_id="r")}
-    found: Any = compat.task_variable_store(context)
+    found: Any = host.task_variable_store(context)
     return found  # type: ignore[no-any-return]
 
 
@@ -158,8 +159,8 @@ def test_before_3_3_nothing_of_a_run_is_left_once_it_has_succeeded(
     airflow: Deployment, monkeypatch: pytest.MonkeyPatch, to: int | None
 ) -> None:
     store, callbacks = MemoryStore(), []
-    monkeypatch.setattr(compat, "state_store", lambda context: store)
-    monkeypatch.setattr(compat, "after_success", lambda operator, context, forget: callbacks.append(forget))
+    monkeypatch.setattr(host, "state_store", lambda context: store)
+    monkeypatch.setattr(host, "after_success", lambda operator, context, forget: callbacks.append(forget))
     with opened(airflow, airflow.run("a")) as mark:
         mark.advance(to)
     assert set(store.data) == {KEY}, "a retry needs it until Airflow has taken note of the success"

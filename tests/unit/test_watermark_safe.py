@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from resumable import ConfigurationError, Watermark, compat
+from resumable import ConfigurationError, Watermark, host
 from resumable.identity import TaskIdentity
-from resumable.intervals import Mark, Proposal, ValueType
+from resumable.watermark.intervals import Mark, Proposal
+from resumable.watermark.values import ValueType
 from tests.support.incremental import ASSET, DAY, Accessor, Deployment
 from tests.support.names import AirflowFailException
 from tests.support.watermarked import HOUR, KEY, Named, airflow, clock, opened, work  # noqa: F401
@@ -67,7 +68,7 @@ def tasks() -> Tasks:
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch, tasks: Tasks) -> None:
-    monkeypatch.setattr(compat, "variables", lambda task: Named(Accessor(tasks.variables, lambda what: None)))
+    monkeypatch.setattr(host, "variables", lambda task: Named(Accessor(tasks.variables, lambda what: None)))
 
 
 # -- one mark, several tasks ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from resumable import compat
+from resumable.host import versions
 from tests.airflow.harness import Airflow
 from tests.crash import stops
 from tests.crash.scenarios import Remote
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.airflow,
     pytest.mark.versions,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not compat._has("airflow.sdk.definitions.loop"), reason="this Airflow has no task loops"),
+    pytest.mark.skipif(not versions.has("airflow.sdk.definitions.loop"), reason="this Airflow has no task loops"),
 ]
 
 SCENARIOS: dict[str, Any] = {}
@@ -365,9 +365,7 @@ IN_A_NEW_INTERPRETER = (
 )
 
 
-def test_stops_are_the_same_in_a_new_interpreter(
-    tmp_path_factory: pytest.TempPathFactory, remote: Remote, dags: Path
-) -> None:
+def test_stops_are_the_same_in_a_new_interpreter(tmp_path_factory: pytest.TempPathFactory, remote: Remote, dags: Path) -> None:
     env = {**_environment(remote), "AIRFLOW__CORE__EXECUTE_TASKS_NEW_PYTHON_INTERPRETER": "True", "TEST_TIMEOUT_SECONDS": "15"}
     with Airflow(tmp_path_factory.mktemp("new"), dags, env=env) as airflow, ThreadPoolExecutor(AT_ONCE) as pool:
         running = []

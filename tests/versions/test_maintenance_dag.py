@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resumable import compat
+from resumable import host
 from resumable.stores.variables import opened
 from tests.airflow.harness import Airflow
 
@@ -18,13 +18,13 @@ pytestmark = [
     pytest.mark.airflow,
     pytest.mark.versions,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(compat.has_task_state(), reason="this Airflow keeps no records in Variables"),
+    pytest.mark.skipif(host.has_task_state(), reason="this Airflow keeps no records in Variables"),
 ]
 
 
 def of_runs(airflow: Airflow) -> list[str]:
     found = airflow.variables()
-    if compat.has_sdk():  # page by page, as no more are given at once
+    if host.has_sdk():  # page by page, as no more are given at once
         for offset in (3, 6, 9):
             page = airflow.call("GET", "/variables", params={"limit": 1000, "offset": offset})["variables"]
             found |= {one["key"]: one["value"] for one in page}
@@ -38,7 +38,7 @@ def test_the_dag_deletes_what_deleted_runs_have_left_and_nothing_else(
     shutil.copy(HERE.parents[1] / "examples" / "dags" / "sweep_variables.py", dags)
     shutil.copy(HERE / "dags_left.py", dags / "left.py")
     airflow = start_airflow(dags, env={"AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "3", "AIRFLOW__RESUMABLE__STORE": ""})
-    if compat.has_sdk():
+    if host.has_sdk():
         body = {"connection_id": "airflow_api", "conn_type": "http", "host": airflow.url}
         airflow.call("POST", "/connections", json=body)
     for run in ("deleted", "kept"):

@@ -35,7 +35,7 @@ pytestmark = [
 
 
 def has_task_state(python: str) -> bool:
-    ask = "from resumable import compat; print(compat.has_task_state())"
+    ask = "from resumable import host; print(host.has_task_state())"
     return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()[-1] == "True"
 
 

@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from resumable import Checkpoint, compat, once
+from resumable import Checkpoint, host, once
 from tests.airflow.attempts import note_attempt
 from tests.crash.effects import effect, remove_anywhere
 from tests.support.names import DAG, task
@@ -38,7 +38,7 @@ def many_of_its_own_loop() -> None:
     asyncio.run(many())
 
 
-amap = many if compat.has_task_state() else many_of_its_own_loop
+amap = many if host.has_task_state() else many_of_its_own_loop
 
 
 def make() -> str:

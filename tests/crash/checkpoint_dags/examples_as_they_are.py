@@ -8,12 +8,12 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from resumable import compat
+from resumable import host
 from tests.airflow.attempts import note_attempt
 from tests.crash.effects import effect
 from tests.support.names import DAG
 
-if compat.has_task_state():
+if host.has_task_state():
     import examples.dags.checkpointed_files as files
     import examples.dags.setup_once as cluster
 

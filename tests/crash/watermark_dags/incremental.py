@@ -15,12 +15,16 @@ from typing import Any
 from airflow.sdk import DAG, get_current_context, task
 
 import examples.dags.incremental_load as example
-import resumable.intervals
-import resumable.watermark
+import resumable.watermark.intervals
+import resumable.watermark.mark
+import resumable.watermark.run
+import resumable.watermark.shared
+import resumable.watermark.values
 from resumable import Watermark
 from tests.airflow.attempts import note_attempt
 
-FILES = {module.__file__ for module in (example, resumable.watermark, resumable.intervals)}
+PARTS = ("mark", "run", "shared", "intervals", "values")
+FILES = {example.__file__, *(vars(resumable.watermark)[part].__file__ for part in PARTS)}
 dag = example.dag
 
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import Any
 
-from resumable import ResumableMixin, compat
+from resumable import ResumableMixin, host
 from resumable.stores.object_storage import ObjectStorageStore
 from tests.airflow.attempts import note_attempt
 from tests.support.names import DAG, BaseOperator
@@ -49,7 +49,7 @@ class Measure(BaseOperator):
     """Returns milliseconds per operation, median and 95th percentile, of the stores that can be had here."""
 
     def execute(self, context: Any) -> Any:
-        stores = {"default": compat.state_store(context), "object storage": ObjectStorageStore(compat.task_identity(context))}
+        stores = {"default": host.state_store(context), "object storage": ObjectStorageStore(host.task_identity(context))}
         return {name: self.measured(store) for name, store in stores.items()}
 
     def measured(self, store: Any) -> dict[str, list[float]]:

@@ -1,0 +1,64 @@
+"""What the author gives for a checkpoint's work is checked, or taken over: the list, cursors, and what ``committed`` returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from resumable.checkpoint.done import KeyList, most_items, plain_key
+from resumable.checkpoint.setting import Setting
+from resumable.errors import ConfigurationError
+
+
+def check_room(keys: KeyList, setting: Setting) -> None:
+    """
+    Raises:
+        ConfigurationError: which of so many items are done may have no room.
+    """
+    room = most_items(setting.room)
+    if keys.count > room and not keys.is_sorted and setting.objects is None:
+        raise ConfigurationError(
+            f"{setting.what} has {keys.count:,} items that are not in the order of their keys; which of them are done may not "
+            f"fit into task state (up to {room:,} always do). Nothing was done. Sort the items by their keys, work in "
+            "several checkpoints, or set [resumable] store_path to a place in object storage."
+        )
+
+
+def check_cursor(cursor: Any, setting: Setting) -> None:
+    """
+    Raises:
+        ConfigurationError: a later attempt would be given another cursor than this one.
+    """
+    try:
+        text = json.dumps(cursor, allow_nan=False)
+        if json.loads(text) == cursor and type(json.loads(text)) is type(cursor) and len(text) <= setting.room:
+            return
+    except (TypeError, ValueError):
+        pass
+    raise ConfigurationError(
+        f"{setting.what}: the cursor {cursor!r:.200} does not come back the same from JSON, or is longer than "
+        f"{setting.room} bytes. Its page was not worked. Let fetch return a JSON value (a str, an int, a list ...)."
+    )
+
+
+def take_over(committed: Iterable[Any], keys: KeyList, flags: bytearray, setting: Setting) -> None:
+    """Set the ``flags`` of the items whose keys the target says to be there."""
+    known = {plain_key(key) for key in committed}
+    unknown = set(known)
+    for position, key in enumerate(keys.keys):
+        if key in known:
+            flags[keys.rank(position)] = 1
+            unknown.discard(key)
+    if unknown:
+        example, theirs = next(iter(unknown)), next(iter(keys.keys), "")
+        hint = "" if type(example) is type(theirs) else f" They are of other types: {type(example)} and {type(theirs)}."
+        setting.log.warning(
+            "resumable: %s: %s of the %s keys that committed() returned are of no item, e.g. %.100r; those items, if they "
+            "are in the list under another key, are worked again.%s",
+            setting.what,
+            f"{len(unknown):,}",
+            f"{len(known):,}",
+            example,
+            hint,
+        )

@@ -1,0 +1,151 @@
+"""Functions and iterators in C that take from an iterator: all of it in one go, several at once, or one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dis
+import gc
+import inspect
+import itertools
+import sys
+from collections.abc import Iterator
+from types import BuiltinFunctionType, CoroutineType, FrameType, GeneratorType
+from typing import Any
+
+from resumable.checkpoint.read_ahead.instructions import callee_at, instruction_at, is_call, producer, value_at
+
+_TAKES_ALL = (list, tuple, set, frozenset, sorted, dict, collections.deque, collections.Counter, collections.OrderedDict)
+"""Called with an iterable, these take all of it before the caller goes on."""
+
+_TAKES_ALL_METHODS = frozenset({"extend", "extendleft", "join", "fromkeys", "fromiter"})
+
+LAZY = (zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle)
+"""Iterators in C that hand on what they get, one by one, and call nothing."""
+
+TAKES_SEVERAL = tuple(vars(itertools)[name] for name in ("batched", "pairwise") if name in vars(itertools))
+
+POOLS = {
+    "concurrent.futures._base": "map() of an executor",
+    "concurrent.futures.process": "map() of an executor",
+    "concurrent.futures.thread": "map() of an executor",
+    "multiprocessing.pool": "a pool of multiprocessing",
+}
+"""Modules whose functions take all items first, or take them in a thread of their own; and words for them."""
+
+MOST_LOOKED_AT = 200
+_FEW_REFERENCES = 6
+
+
+def words_of_taker(frame: FrameType) -> str:
+    """Of what asked how many items there are, right before it takes them: ``list()`` if that cannot be told."""
+    module = frame.f_globals.get("__name__", "")
+    instructions, index = instruction_at(frame)
+    if module in POOLS or index is None or not is_call(instructions[index].opname):
+        return POOLS.get(module, "list()")
+    callee = callee_at(instructions, index, frame)
+    return "list()" if callee is None else f"{callee.name}()"
+
+
+def in_one_go(asked: Any, item: Any, frame: FrameType, instructions: list[dis.Instruction], index: int) -> str | None:
+    """A single instruction that asked for the first item too, because nothing of the frame ran in between."""
+    op = instructions[index].opname
+    words = {"LIST_EXTEND": "[*items]", "SET_UPDATE": "{*items}"}.get(op, "unpacking")
+    if op == "CALL_FUNCTION_EX" and _is_unpacked_here(instructions, index, frame):
+        words = "f(*items)"
+    elif is_call(op):
+        callee = callee_at(instructions, index, frame)
+        if callee is None:
+            return None
+        is_taker = any(callee.value is one for one in _TAKES_ALL)
+        is_method = callee.name in _TAKES_ALL_METHODS and (callee.value is None or isinstance(callee.value, BuiltinFunctionType))
+        if not (is_taker or is_method):
+            return None
+        words = f"{callee.name}()"
+    consumers = list(takers_of(asked))
+    if all(isinstance(one, (*LAZY, *TAKES_SEVERAL)) for one in consumers):
+        between = [type(one).__name__ for one in consumers if not isinstance(one, enumerate | zip)]
+        return f"{words} of {between[0]}()" if between else words
+    # e.g. map(work, items): the work may have been done, but not by a coroutine that nobody has started
+    return f"{words} of coroutines" if is_unstarted(item) else None
+
+
+def _is_unpacked_here(instructions: list[dis.Instruction], index: int, frame: FrameType) -> bool:
+    """Whether ``f(*x)`` still has to take all of ``x``, so that it is not f that asks."""
+    one = instructions[index]
+    has_keywords = sys.version_info >= (3, 14) or (one.arg or 0) & 1
+    found = producer(instructions, index, 1 if has_keywords else 0)
+    if found is None:
+        return False
+    op = instructions[found[0]].opname
+    if op.startswith(("BUILD_", "LIST_TO_TUPLE", "CALL_INTRINSIC", "LOAD_CONST", "LIST_EXTEND")):
+        return False
+    value = value_at(instructions, found, frame)
+    return not isinstance(value, list | tuple)
+
+
+def takers_of(asked: Any) -> Iterator[Any]:
+    """The iterators that take from ``asked`` and from each other."""
+    seen, todo = {id(asked)}, [asked]
+    while todo:
+        for one in gc.get_referrers(todo.pop()):
+            if id(one) in seen or len(seen) > MOST_LOOKED_AT:
+                continue
+            if type(one) is tuple and len(one) <= MOST_LOOKED_AT:  # what zip and map keep theirs in
+                seen.add(id(one))
+                todo.extend(two for two in gc.get_referrers(one) if _is_iterator(two) and id(two) not in seen)
+                yield from (two for two in gc.get_referrers(one) if _is_iterator(two) and id(two) not in seen)
+                seen.update(id(two) for two in todo)
+            elif _is_iterator(one):
+                seen.add(id(one))
+                todo.append(one)
+                yield one
+
+
+def _is_iterator(one: Any) -> bool:
+    return not isinstance(one, GeneratorType | FrameType) and hasattr(type(one), "__next__")
+
+
+def generator_of(frame: FrameType) -> Any:
+    return next((one for one in gc.get_objects() if type(one) is GeneratorType and one.gi_frame is frame), None)
+
+
+def is_taken_twice(asked: Any) -> bool:
+    """``zip(*[iterator] * 5)``: one that keeps the same iterator several times."""
+    for one in gc.get_referrers(asked):
+        if type(one) is tuple and len(one) <= MOST_LOOKED_AT and sum(part is asked for part in one) > 1:
+            return any(isinstance(two, zip | itertools.zip_longest) for two in gc.get_referrers(one))
+    return False
+
+
+def may_be_batched(asked: Any, frame: FrameType) -> bool:
+    """Whether anything may take several at once; else the whole heap need not be looked through."""
+    if sys.getrefcount(asked) > _FEW_REFERENCES:
+        return True
+    takers = {one.__name__ for one in TAKES_SEVERAL}
+    known = frame.f_globals
+    names = frame.f_code.co_names + frame.f_code.co_varnames + frame.f_code.co_freevars
+    return any(name in takers or any(known.get(name) is one for one in TAKES_SEVERAL) for name in names)
+
+
+def is_unstarted(item: Any) -> bool:
+    """Whether a coroutine was made for ``item`` and has not begun, in a thread that runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    # Not by who refers to it: a tuple of arguments is unknown to the garbage collector if it holds but texts and numbers.
+    return any(_is_unstarted_with(one, item) for one in gc.get_objects() if type(one) is CoroutineType)
+
+
+def _is_unstarted_with(coroutine: Any, item: Any) -> bool:
+    frame = coroutine.cr_frame
+    if frame is None or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+        return False
+    for value in frame.f_locals.values():
+        if value is item:
+            return True
+        several = value if type(value) is tuple else value.values() if type(value) is dict else ()  # its *args and **kwargs
+        if any(one is item for one in itertools.islice(several, MOST_LOOKED_AT)):
+            return True
+    return False

@@ -1,0 +1,208 @@
+"""What the loop that asks for an item does with it: works it, or gives it to somebody else who works it later."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import concurrent.futures
+import dis
+import itertools
+import multiprocessing.process
+import threading
+from collections.abc import Iterable
+from types import FrameType, ModuleType
+from typing import Any
+
+from resumable.checkpoint.read_ahead.consumers import MOST_LOOKED_AT, is_unstarted
+from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, is_call, value_at
+
+_HAND_OFFS = frozenset(
+    {
+        "submit",
+        "create_task",
+        "ensure_future",
+        "run_in_executor",
+        "run_coroutine_threadsafe",
+        "apply_async",
+        "start_soon",
+        "put",
+        "remote",
+    }
+)
+_HAND_OFF_PACKAGES = frozenset(
+    {"asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "queue", "_queue", "distributed", "ray"}
+)
+
+_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait", "start"})
+
+_CONTAINERS = (list, tuple, dict, set, collections.deque)
+
+_PLAIN_LOADS = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT")
+_KEEPS = ("POP_TOP", "LIST_APPEND", "SET_ADD", "MAP_ADD", "YIELD_VALUE", "STORE_", "ASYNC_GEN_WRAP", "CALL_INTRINSIC_1")
+_WORKS = ("CALL", "SEND", "YIELD_FROM", "GET_AWAITABLE", "STORE_SUBSCR", "STORE_ATTR", "STORE_GLOBAL", "FOR_ITER", "IMPORT")
+_AWAITS = frozenset({"GET_AWAITABLE", "YIELD_FROM", "SEND"})
+
+
+class Loop:
+    """The loop whose next item is asked for at ``index``: what it does with an item."""
+
+    def __init__(self, instructions: list[dis.Instruction], index: int, frame: FrameType) -> None:
+        self._all, self._frame = instructions, frame
+        self._body = _body(instructions, index)
+        ops = {instructions[i].opname for i in self._body}
+        self._is_comprehension = bool(ops & {"LIST_APPEND", "SET_ADD", "MAP_ADD"}) or frame.f_code.co_name == "<genexpr>"
+        self._callees = {i: callee_at(instructions, i, frame) for i in self._body if is_call(instructions[i].opname)}
+        self._hand_offs = [i for i, callee in self._callees.items() if callee is not None and _is_hand_off(callee)]
+
+    def reads_ahead(self, item: Any) -> str | None:
+        """Words for it if the loop gives each item to somebody else, who works it later, and does nothing with it itself."""
+        if self._hand_offs:
+            is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and _any_pending(self._frame))
+            first = self._callees[self._hand_offs[0]]
+            return f"{first.name}() in a loop" if is_certain and first is not None else None
+        if self._callees and self._gathers_batches(item):
+            return "a generator that makes batches"
+        if self._callees and not self.awaits() and (self._is_comprehension or self._only_collects(self._callees)):
+            return "a loop that makes coroutines and does not await them" if is_unstarted(item) else None
+        return None
+
+    def _gathers_batches(self, item: Any) -> bool:
+        """Whether this generator puts items into a list, which still has this one, and hands the list on when it is full."""
+        others = (i for i in self._body if i not in self._callees and not self._is_wrapping(i))
+        if any(self._all[i].opname.startswith(_WORKS) for i in others):
+            return False
+        batch: Any = None
+        collecting: list[int] = []
+        for i, callee in self._callees.items():
+            if callee is not None and (callee.value is len or (callee.name == "clear" and type(callee.receiver) in _CONTAINERS)):
+                continue
+            if callee is None or callee.name not in _COLLECTS or type(callee.receiver) not in _CONTAINERS:
+                return False
+            batch = callee.receiver
+            collecting.append(i)
+        return (
+            batch is not None
+            and any(one is item for one in batch)
+            and self._uses_item_elsewhere(collecting) is False
+            and any(self._all[i].opname == "YIELD_VALUE" and self._loaded_before(i) is batch for i in self._body)
+        )
+
+    def _is_wrapping(self, i: int) -> bool:
+        return self._all[i].opname.startswith("CALL_INTRINSIC")
+
+    def _loaded_before(self, i: int) -> Any:
+        found = i - 1
+        while self._all[found].opname in NOTHING or self._is_wrapping(found) or self._all[found].opname == "ASYNC_GEN_WRAP":
+            found -= 1
+        return value_at(self._all, (found, 0), self._frame)
+
+    def hands_on(self) -> bool:
+        """Whether all that happens to an item is that it is given to a pool; its result may be waited for."""
+        return bool(self._hand_offs) and self._uses_item_elsewhere(self._hand_offs) is False
+
+    def awaits(self) -> bool:
+        return any(self._all[i].opname in _AWAITS for i in self._body)
+
+    def only_forwards(self) -> bool:
+        body = [self._all[i].opname for i in self._body]
+        return "YIELD_VALUE" in body and not any(op.startswith(_WORKS) and not op.startswith("CALL_INTRINSIC") for op in body)
+
+    def _only_collects(self, hand_offs: Iterable[int]) -> bool:
+        """Whether every result in the loop is a hand-off's, or is put into a collection, and nothing is waited for."""
+        if self.awaits():
+            return False
+        hand_offs, has_result = set(hand_offs), False
+        for i, callee in self._callees.items():
+            after = self._fate(i)
+            if after == "":
+                continue  # an argument of another call
+            is_collecting = callee is not None and callee.name in _COLLECTS
+            if after is None or not (is_collecting or (i in hand_offs and self._is_known(i))):
+                return False
+            has_result = True
+        return has_result
+
+    def _is_known(self, call: int) -> bool:
+        return call in self._hand_offs or self._is_comprehension
+
+    def _fate(self, call: int) -> str | None:
+        """What becomes of a call's result: the opcode that keeps it, ``""`` for an argument of a call, None for anything else."""
+        for i in range(call + 1, self._body.stop):
+            op = self._all[i].opname
+            if op in NOTHING or op.startswith((*_PLAIN_LOADS, "BUILD_TUPLE")):
+                continue
+            if is_call(op):
+                return ""
+            if op in ("LOAD_METHOD", "LOAD_ATTR") and self._all[i].argval == "start":
+                return ""
+            return op if op.startswith(_KEEPS) else None
+        return None
+
+    def _uses_item_elsewhere(self, calls: list[int]) -> bool | None:
+        """Whether the loop's variable is read outside of these calls; None if that cannot be told."""
+        target = next((i for i in self._body if self._all[i].opname.startswith("STORE_")), None)
+        if target is None:
+            return None
+        names = self._all[target].argval
+        name = names[0] if isinstance(names, tuple) else names
+        callees = ((call, self._callees[call]) for call in calls)
+        inside = {i for call, callee in callees if callee is not None for i in range(callee.begin, call)}
+        for i in self._body:
+            one = self._all[i]
+            read = one.argval if isinstance(one.argval, tuple) else (one.argval,)
+            read = read[1:] if i == target else read
+            if i not in inside and "LOAD" in one.opname and name in read:
+                return True
+        return False
+
+
+def _body(instructions: list[dis.Instruction], index: int) -> range:
+    ask = instructions[index]
+    if ask.opname == "FOR_ITER":
+        end = next((i for i in range(index + 1, len(instructions)) if instructions[i].offset >= ask.argval), len(instructions))
+        return range(index + 1, end)
+    start = next((i for i in range(index, max(-1, index - 8), -1) if instructions[i].opname == "GET_ANEXT"), None)
+    if start is None:
+        return range(0)
+    first, ends = instructions[start].offset, []
+    for i in range(index + 1, len(instructions)):
+        one = instructions[i]
+        is_jump = one.opname.startswith("JUMP") and isinstance(one.argval, int) and one.opname != "JUMP_FORWARD"
+        if is_jump and first - 8 <= one.argval <= first:
+            ends.append(i)
+    waits = ("SEND", "YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND", "POP_BLOCK", "NOP", "YIELD_FROM")
+    begin = index + 1  # behind what waits for the item itself
+    while begin < len(instructions) and instructions[begin].opname in waits:
+        begin += 1
+    return range(begin, ends[-1] if ends else begin)
+
+
+def _any_pending(frame: FrameType) -> bool:
+    """Whether a future that a variable of the asking function holds is not done."""
+    for value in list(frame.f_locals.values()):
+        several: Iterable[Any] = (value,)
+        if isinstance(value, _CONTAINERS):
+            several = itertools.islice(itertools.chain(value, value.values() if isinstance(value, dict) else ()), MOST_LOOKED_AT)
+        for one in several:
+            if isinstance(one, concurrent.futures.Future | asyncio.Future) and not one.done():
+                return True
+    return False
+
+
+def _is_hand_off(callee: Callee) -> bool:
+    if isinstance(callee.value, type) and issubclass(callee.value, threading.Thread | multiprocessing.process.BaseProcess):
+        return True
+    if callee.name not in _HAND_OFFS:
+        return False
+    owner = callee.value if callee.receiver is None else callee.receiver
+    if owner is None:
+        return False
+    if isinstance(owner, ModuleType):
+        module = owner.__name__
+    elif callee.receiver is None:
+        module = getattr(owner, "__module__", None) or ""
+    else:
+        if isinstance(owner, concurrent.futures.Executor):
+            return True
+        module = type(owner).__module__
+    return module.partition(".")[0] in _HAND_OFF_PACKAGES

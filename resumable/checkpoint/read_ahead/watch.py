@@ -1,0 +1,131 @@
+"""`Watch`: looks at who asks for an item, and says what reads ahead, if that is certain."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+
+from resumable.checkpoint.read_ahead.consumers import (
+    LAZY,
+    POOLS,
+    TAKES_SEVERAL,
+    generator_of,
+    in_one_go,
+    is_taken_twice,
+    may_be_batched,
+    takers_of,
+    words_of_taker,
+)
+from resumable.checkpoint.read_ahead.instructions import instruction_at, is_call
+from resumable.checkpoint.read_ahead.loop import Loop
+
+_TAKES_ALL_OPS = frozenset({"LIST_EXTEND", "SET_UPDATE", "CALL_FUNCTION_EX", "UNPACK_SEQUENCE", "UNPACK_EX", "INPLACE_ADD"})
+"""``[*items]``, ``f(*items)``, ``first, *others = items``, ``listed += items``."""
+
+_LAZY_POOLS = frozenset({"joblib.parallel"})
+
+_BARS = frozenset({"tqdm.std", "tqdm.asyncio", "tqdm.notebook", "rich.progress"})
+"""Modules whose generators hand on each item and do nothing with it but count."""
+
+_ASKS_ASYNC = frozenset({"YIELD_FROM", "SEND", "END_SEND"})
+_MOST_ASKED = 30
+
+
+class Watch:
+    """
+    Looks at whoever asks one loop's iterator for items.
+
+    ::
+
+        watch = Watch()
+        generator = ...             # calls watch.asked(first, sys._getframe(1)) when it is resumed, until watch.is_over
+        watch.is_of(generator)
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._iterator: Callable[[], Any] = lambda: None
+        self._asked = 0
+        self._hinted = (0, -1)
+
+    def is_of(self, iterator: Any) -> None:
+        """Of what a consumer in C may hold; not needed for one that is asynchronous."""
+        self._iterator = weakref.ref(iterator)
+
+    def hinted(self, frame: FrameType) -> None:
+        """How many items there are was asked for, which ``list`` and its kind do right before they take them all."""
+        self._hinted = (id(frame), frame.f_lasti)
+
+    def asked(self, item: Any, frame: FrameType) -> str | None:
+        """
+        What reads ahead, if that is certain.
+
+        Args:
+            item: the one that was given last, whose work should be done by now.
+            frame: the Python frame that asks for the next one, directly or from within a function in C.
+
+        Returns: words for it, e.g. ``list()``; None if the work on the item may be done.
+        """
+        self._asked += 1
+        try:
+            found, hands_on = self._seen(item, frame)
+        except Exception:  # whatever Python comes: to look must not break a loop that is right
+            found, hands_on = None, False
+        self.is_over = bool(found) or not hands_on or self._asked >= _MOST_ASKED
+        return found
+
+    def _seen(self, item: Any, frame: FrameType) -> tuple[str | None, bool]:
+        if self._asked > 1:
+            return _at(None, item, frame).found, True
+        if self._hinted == (id(frame), frame.f_lasti):
+            return words_of_taker(frame), False
+        return _reads_ahead(self._iterator(), item, frame)
+
+
+def _reads_ahead(iterator: Any, item: Any, frame: FrameType) -> tuple[str | None, bool]:
+    for _ in range(10):  # through generators that only hand on
+        seen = _at(iterator, item, frame)
+        if seen.found or not seen.is_forwarding or frame.f_back is None:
+            return seen.found, seen.hands_on
+        if iterator is not None and not all(isinstance(one, (*LAZY, *TAKES_SEVERAL)) for one in takers_of(iterator)):
+            return None, False  # it hands on what e.g. map(work, items) has worked
+        iterator, frame = generator_of(frame), frame.f_back
+    return None, False
+
+
+class _Seen(NamedTuple):
+    found: str | None = None
+    is_forwarding: bool = False
+    """A generator that does nothing with an item but hand it on."""
+    hands_on: bool = False
+    """A loop that gives its items to a pool, and may or may not wait for them."""
+
+
+def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
+    module = frame.f_globals.get("__name__", "")
+    if module in POOLS:
+        return _Seen(POOLS[module])
+    instructions, index = instruction_at(frame)
+    if index is None:
+        return _Seen()
+    op = instructions[index].opname
+    is_generator = bool(frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
+    taker = frame.f_back.f_globals.get("__name__", "") if is_generator and frame.f_back is not None else ""
+    if taker in _LAZY_POOLS:
+        return _Seen(f"{taker.partition('.')[0]}, which takes items before it works them,")
+    if op == "FOR_ITER" or op in _ASKS_ASYNC:
+        if op == "FOR_ITER" and asked is not None and may_be_batched(asked, frame):
+            for one in takers_of(asked):
+                if isinstance(one, TAKES_SEVERAL):
+                    return _Seen(f"itertools.{type(one).__name__}()")
+            if is_taken_twice(asked):
+                return _Seen("zip() of the same iterator several times")
+        loop = Loop(instructions, index, frame)
+        is_forwarding = is_generator and (module in _BARS or loop.only_forwards() or op in ("YIELD_FROM", "SEND"))
+        return _Seen(loop.reads_ahead(item), is_forwarding and not loop.awaits(), loop.hands_on())
+    if is_call(op) or op in _TAKES_ALL_OPS or (op == "BINARY_OP" and instructions[index].argrepr == "+="):
+        return _Seen(in_one_go(asked, item, frame, instructions, index))
+    return _Seen()

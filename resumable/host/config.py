@@ -1,0 +1,154 @@
+"""Airflow's configuration: the options of ``[resumable]``, and those of Airflow that this library goes by."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from resumable import host
+from resumable.host._settings import Settings
+from resumable.host.versions import has
+from resumable.policy import DEFAULTS, SETTINGS, ResumePolicy
+
+T = TypeVar("T")
+
+_log = logging.getLogger("resumable")
+
+SECTION = "resumable"
+
+ADOPTION = ("adopt", "adopt_dags", "adopt_skip", "adopt_new")
+"""Options of adoption: asked for each task of each DAG."""
+
+MAX_VALUE_BYTES = 65535
+
+_AIRFLOWS_BACKEND = "airflow.state.metastore.MetastoreBackend"
+
+HAND_BACK = 60.0
+"""Seconds from a hand-back to the next start, where airflow.cfg says nothing."""
+
+HAND_BACK_FLOOR = 10.0
+"""Seconds below which a hand-back is never set, whatever airflow.cfg says."""
+
+
+@cache
+def configuration() -> Any:
+    """The module that has Airflow's configuration: a test may put another one into it."""
+    return importlib.import_module("airflow.sdk.configuration" if has("airflow.sdk.configuration") else "airflow.configuration")
+
+
+def conf() -> Any:
+    """Airflow's configuration."""
+    return configuration().conf
+
+
+_WATCHED = (*SETTINGS, "store", "store_path", "hand_back_seconds", "namespace", *ADOPTION)
+
+_settings = Settings(SECTION, _WATCHED, conf)
+
+
+def configured_policy() -> dict[str, str | None]:
+    """The ``[resumable]`` settings of a policy; None where airflow.cfg says nothing."""
+    return {name: setting(name) for name in SETTINGS}
+
+
+def resolved_policy(given: ResumePolicy) -> ResumePolicy:
+    """``given`` with every setting filled in; one object for all tasks that say the same."""
+    return _settings.once(given, lambda: given.resolved(configured_policy()))
+
+
+def setting(name: str) -> str | None:
+    """One ``[resumable]`` option of airflow.cfg or its environment variable."""
+    return _settings.read(name)
+
+
+def once_for_settings(name: str, compute: Callable[[], T]) -> T:
+    """What ``compute`` makes of the settings, until they change."""
+    return _settings.once(("computed", name), compute)
+
+
+def say_once(text: str) -> None:
+    """A warning about the configuration: one line in a process, however many tasks it concerns."""
+    _settings.once(("said", text), lambda: _log.warning("resumable: %s", text))
+
+
+def is_chosen(name: str) -> bool:
+    """
+    Whether somebody has chosen a policy's ``[resumable]`` option.
+
+    The airflow.cfg that Airflow writes on its first start holds every option with its default (seen on 3.3.2), so one that stands
+    there as the default is not chosen; as an environment variable it is.
+    """
+    variable = f"AIRFLOW__{SECTION}__{name}".upper()
+    is_in_environment = any(one in os.environ for one in (variable, f"{variable}_CMD", f"{variable}_SECRET"))
+    return is_in_environment or (setting(name) or "").strip().lower() not in ("", DEFAULTS[name])
+
+
+def configured_names() -> set[str]:
+    """The options of ``[resumable]`` that somebody has set, in airflow.cfg or in the environment of this process."""
+    of_file = (vars(conf()).get("_sections") or {}).get(SECTION) or {}
+    prefix = f"AIRFLOW__{SECTION.upper()}__"
+    return {*of_file, *(name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix))}
+
+
+def origin_of(name: str) -> str:
+    """Where the value of a ``[resumable]`` option comes from."""
+    return "the environment" if f"AIRFLOW__{SECTION}__{name}".upper() in os.environ else "airflow.cfg"
+
+
+def airflow_setting(section: str, name: str, default: str) -> str:
+    """One option of Airflow's own."""
+    found = conf().get(section, name, fallback=default)
+    return default if found in (None, "") else str(found)
+
+
+def killed_task_cleanup_time() -> float | None:
+    """Seconds from SIGTERM to SIGKILL by ``[core] killed_task_cleanup_time``; None on Airflow 3, which does not read it."""
+    return None if host.has_sdk() else float(airflow_setting("core", "killed_task_cleanup_time", "60"))
+
+
+def hand_back_seconds() -> float:
+    """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
+    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", HAND_BACK))
+
+
+def sweep_delay() -> float:
+    """Seconds after a user's mark when its job is looked after: ``[resumable] sweep_delay``, 15 by default."""
+    return _seconds("sweep_delay", 15.0)
+
+
+def _seconds(name: str, default: float) -> float:
+    given = setting(name)
+    try:
+        seconds = float(given or default)
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
+    say_once(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds; it is taken for {default:g}")
+    return default
+
+
+def value_limit() -> int:
+    """
+    Bytes of JSON that one value of task state may have: 65535 unless airflow.cfg says otherwise; 0 there means that any may.
+
+    Airflow refuses a longer one to its REST API only; to a task it gives a warning (3.3). So it is what the deployment wants.
+    """
+    limit = int(conf().getint("state_store", "max_value_storage_bytes", fallback=MAX_VALUE_BYTES))
+    return limit if limit > 0 else sys.maxsize
+
+
+def records_are_elsewhere() -> str | None:
+    """Why the ``task_state_store`` table does not hold this deployment's records; None if it does."""
+    if path := setting("store"):
+        return f"records are kept by [resumable] store = {path}"
+    if path := conf().get("workers", "state_store_backend", fallback=None):
+        return f"task state is kept by [workers] state_store_backend = {path}"
+    path = conf().get("state_store", "backend", fallback=None)
+    return f"task state is kept by [state_store] backend = {path}" if path and path != _AIRFLOWS_BACKEND else None

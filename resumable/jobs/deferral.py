@@ -1,0 +1,174 @@
+"""A task's way into a deferral and back: a trigger that failed, was lost or timed out says nothing about the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from resumable import host
+from resumable.errors import ResumableError
+from resumable.jobs import ending, waiting
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Deliver, JobState
+from resumable.jobs.run import JobRun
+
+if TYPE_CHECKING:
+    from resumable.jobs.operator import DurableTask
+
+DEFERRED_BY = "resumable_try"
+"""The argument by which a deferral says of which try it is; taken out before the operator's method is called."""
+
+
+def defer(
+    task: DurableTask,
+    theirs: Callable[..., Any],
+    *,
+    trigger: Any,
+    timeout: timedelta | float | None = None,
+    kwargs: dict[str, Any] | None = None,
+    **given: Any,
+) -> Any:
+    """The operator's deferral, with our trigger, and ending in time for ``job_timeout``."""
+    run = task.run
+    attempt = run.begun if run is not None else None
+    if run is not None and attempt is not None and run.service.goes_on_undeferred and isinstance(attempt.plan, Deliver):
+        return None  # nothing to wait for: the operator's execute goes on to its result
+    if task.failed_wait is not None:  # the job is done: to wait for it once more would go round for ever
+        raise task.failed_wait
+    if not task.is_durable:
+        return theirs(trigger=trigger, timeout=timeout, kwargs=kwargs, **given)
+    if run is not None:
+        if run.begun is not None:
+            if given.get("method_name") != "execute":  # else it starts anew: it has waited for something before its submit
+                run.service.refuse_unseen()
+            if (remaining := run.begun.remaining) is not None:
+                asked = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+                timeout = timedelta(seconds=remaining if asked is None else min(asked, remaining))
+        if type(trigger).__module__.startswith("airflow.providers."):  # a subclass may defer with its own
+            trigger = run.service.trigger(trigger)
+    return theirs(trigger=trigger, timeout=timeout, kwargs=_with_try(attempt, kwargs), **given)
+
+
+def _with_try(attempt: Attempt | None, kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A deferral that comes before the try has a record says of which try it is."""
+    is_own = attempt is not None and attempt.record is not None and attempt.record.owner == attempt.owner
+    number = None if is_own else host.current_try_number()
+    return kwargs if number is None else {**(kwargs or {}), DEFERRED_BY: number}
+
+
+def resume(task: DurableTask, method: str, kwargs: dict[str, Any], given: Any, theirs: Callable[..., Any]) -> Any:
+    """The way back: the operator's own, or ``execute`` if it was an earlier try that deferred; the end of the job is noted."""
+    deferred_by = kwargs.pop(DEFERRED_BY, None)
+    if not task.is_durable:
+        return theirs(method, kwargs, given)
+    run = JobRun(task, given)
+    if run.service.restarts(method) or _is_of_an_earlier_try(run, deferred_by):
+        return task.operator.execute(given)
+    if not run.service.is_looked_at_after_deferral:
+        return theirs(method, kwargs, given)
+    task.begin_work()
+    with host.airflow_errors(run.context):
+        try:
+            return _resumed(run, method, kwargs, lambda: theirs(method, kwargs, given))
+        except host.task_timeout() as e:
+            _note_timeout(run, e)
+            raise
+
+
+def _resumed(run: JobRun, method: str, kwargs: dict[str, Any], theirs: Callable[[], Any]) -> Any:
+    try:
+        result = run.service.resume(method, kwargs, theirs)
+    except Exception as e:
+        if host.is_final(e):
+            _note_end(run, e)
+            raise
+        return _after_failure(run, e, "\n".join(kwargs.get("traceback") or ()))
+    _note_success(run)
+    return result
+
+
+def _is_of_an_earlier_try(run: JobRun, deferred_by: int | None) -> bool:
+    """
+    Whether the deferral that this process is to go on from is over and done with.
+
+    Airflow 3.0 keeps it over a failure, so that every later try would be given the old trigger's event and never execute.
+    """
+    now, then = run.context["ti"].try_number, deferred_by
+    if then is None:
+        try:
+            record = run.records().load()
+        except ResumableError as e:
+            run.log.debug("resumable: whose deferral this is cannot be told: %s", e)
+            return False
+        then = record.try_number if record is not None else now
+    if then >= now:
+        return False
+    run.log.info("resumable: try %s had deferred, this is try %s: it starts from the top", then, now)
+    return True
+
+
+def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
+    """The job is looked at before the task may fail."""
+    attempt = run.new_attempt()
+    attempt.resume()
+    if attempt.record is None or attempt.record.handle is None:
+        raise error
+    seen = attempt.observe()
+    if seen.state is not JobState.SUCCEEDED and host.is_out_of_time(run.context, run.operator, error):
+        ending.timed_out(run, error)
+        raise error
+    if seen.state is JobState.SUCCEEDED:
+        run.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
+        run.task.failed_wait = error
+        return run.operator.execute(host.given_context(run.context))
+    runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
+    timed_out = host.is_deferral_timeout(error)
+    if not attempt.is_overdue and waiting.is_at_limit(run, error, seen, told, timed_out=timed_out):
+        ending.failed(run, seen, error)
+        raise error
+    if runs and not attempt.is_overdue:
+        seconds = host.hand_back_seconds()
+        run.log.warning(
+            "resumable: waiting for %s failed, not the job (state %s); the task is started again in %.0f s: %r",
+            attempt.record.handle,
+            seen,
+            seconds,
+            error,
+        )
+        raise host.hand_back(seconds) from error
+    if runs:
+        waiting.look_again_later(run, seen)
+    ending.failed(run, seen, error)
+    raise error
+
+
+def _note_end(run: JobRun, error: Exception) -> None:
+    """A verdict of the operator's that no other try is to follow: note what is seen of the job."""
+    try:
+        attempt = run.new_attempt()
+        attempt.resume()
+        if attempt.handle is not None:
+            ending.failed(run, attempt.look_once(), error)
+    except ResumableError as e:
+        run.log.debug("resumable: the outcome was not noted: %s", e)
+
+
+def _note_timeout(run: JobRun, error: BaseException) -> None:
+    """``execution_timeout`` is over between the end of a deferral and the end of the task."""
+    try:
+        attempt = run.new_attempt()
+        attempt.resume()
+    except ResumableError as e:
+        run.log.warning("resumable: execution_timeout, and what becomes of the job cannot be noted: %s", e)
+        return
+    if attempt.record is not None and attempt.record.outcome is None and not attempt.record.left:
+        ending.timed_out(run, error)
+
+
+def _note_success(run: JobRun) -> None:
+    try:
+        run.new_attempt().resume()
+        run.note_success()
+    except ResumableError as e:
+        run.log.debug("resumable: the outcome was not noted: %s", e)

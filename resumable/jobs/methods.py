@@ -1,0 +1,172 @@
+"""The service behind the methods of a `ResumableMixin`: what the author of a custom operator wrote, as a `JobService`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from resumable import host
+from resumable.errors import InvalidHandleError, JobNotFound
+from resumable.helpers import replaced
+from resumable.jobs import waiting
+from resumable.jobs.attempt import Attempt
+from resumable.jobs.code import names_used
+from resumable.jobs.connection import values_of_record
+from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Recovery
+from resumable.jobs.record import JobHandle, JobRecord
+from resumable.jobs.service import JobService
+from resumable.policy import Wait, seconds_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class OperatorMethods(JobService):
+    """
+    The six methods of an operator, and the optional ones, at a job.
+
+    A job of a record is asked about by the same methods, of an object of the operator's class whose ``__init__`` has not run: it
+    has the ``reach_fields``, the defaults of the class's arguments and the class's own attributes. There is no other way to
+    somebody else's methods without the arguments of somebody else's ``__init__``.
+    """
+
+    is_looked_at_after_deferral = False
+
+    def __init__(self, operator: Any) -> None:
+        super().__init__(operator)
+        name = operator.service  # an author may keep the client of his service there
+        self.service = name if isinstance(name, str) and name else type(operator).__name__
+        self.recovery = recovery_of(operator.__class__)
+        self.settle = self.visible_after = seconds_of("settle_time", operator.settle_time, type(operator).__name__)
+        self.reach_fields = type(operator).reach_fields  # type: ignore[misc]
+
+    @classmethod
+    def of_record(cls, operator: Any, connection: Mapping[str, Any]) -> Self:
+        made = operator.__new__(operator)
+        vars(made).update({**_defaults_of(operator), **values_of_record(operator.reach_fields or (), connection)})
+        return cls(made)
+
+    @property
+    def _context(self) -> Any:
+        run = getattr(self, "run", None)
+        return run.given_context if run is not None else {}
+
+    def observe(self, handle: JobHandle) -> Observation:
+        operator = self.operator
+        try:
+            status = operator.get_job_status(handle.ids, self._context)
+        except JobNotFound as e:
+            return Observation(JobState.GONE, str(e))
+        if operator.is_job_active(status):
+            return Observation(JobState.ACTIVE, status)
+        if operator.is_job_succeeded(status):
+            return Observation(JobState.SUCCEEDED, status)
+        return Observation(JobState.FAILED if operator.is_job_failed(status) else JobState.UNKNOWN, status)
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        try:
+            ids = self.operator.find_job(record.token, self._context)
+        except JobNotFound:
+            return None
+        if ids is None:
+            return None
+        if ids is False or ids in ("", [], {}):
+            msg = f"find_job returned {ids!r}. Make it return the job's id, or None if there is certainly none"
+            raise InvalidHandleError(msg)
+        return JobHandle(self.service, ids)
+
+    def cancel(self, handle: JobHandle) -> None:
+        self.operator.cancel_job(handle.ids, self._context)
+
+    def is_rejection(self, error: BaseException) -> bool:
+        return bool(self.operator.is_rejection(error))
+
+    def is_wait_trouble(self, error: BaseException) -> bool:
+        return bool(self.operator.is_wait_trouble(error))
+
+    @classmethod
+    def can_stop(cls, operator: Any) -> bool:
+        return _is_written(type(operator), "cancel_job") or has_own_on_kill(type(operator))
+
+    def has_own_on_kill(self) -> bool:
+        return has_own_on_kill(type(self.operator))
+
+    def own_token(self) -> str | None:
+        """The token that the author of the DAG gave, for an operator that has an argument for it."""
+        return None
+
+    # -- a start of the task ------------------------------------------------------------------------------------------
+
+    def execute(self, theirs: Callable[[], Any]) -> Any:  # noqa: ARG002 - theirs has called us
+        run, operator, attempt = self.run, self.operator, self.run.attempt
+        context = run.given_context
+        if not attempt.replays:
+            token, _ = attempt.intend(token=self.own_token())
+            with replaced(run.task, token=token):
+                external_id = operator.submit_job(context)
+            attempt.submitted(JobHandle(self.service, external_id))
+        assert attempt.handle is not None
+        external_id = attempt.handle.ids
+        if run.policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver | Conclude):
+            waiting.look_again_later(run, attempt.seen or attempt.observe())
+        if not isinstance(attempt.plan, Deliver):
+            attempt.is_waiting = True
+            with self._flushing(attempt):
+                operator.poll_until_complete(external_id, context)
+            attempt.is_waiting = False
+        return operator.get_job_result(external_id, context)
+
+    @contextmanager
+    def _flushing(self, attempt: Attempt) -> Iterator[None]:
+        """Every look at the job is a chance to write a record whose write had failed."""
+        look = self.operator.get_job_status
+
+        def look_and_flush(external_id: Any, context: Any) -> str:
+            attempt.flush()
+            return look(external_id, context)  # type: ignore[no-any-return]
+
+        with replaced(self.operator, get_job_status=look_and_flush):
+            yield
+
+
+def has_own_on_kill(operator: Any) -> bool:
+    """Whether the author of the operator wrote an ``on_kill``."""
+    return operator.on_kill is not host.base_operator().on_kill
+
+
+def _mixin() -> Any:
+    from resumable.jobs.mixin import ResumableMixin  # which is made of this module
+
+    return ResumableMixin
+
+
+def _is_written(operator: Any, method: str) -> bool:
+    """Whether the author gave an optional method of the mixin."""
+    return getattr(operator, method) is not getattr(_mixin(), method)
+
+
+@cache
+def recovery_of(operator: Any) -> Recovery:
+    """How the doubt of a submit of this operator is cleared up."""
+    if _is_written(operator, "find_job"):
+        return Recovery.LOOK_UP
+    idempotent = operator.submit_is_idempotent
+    if idempotent is None:
+        idempotent = "idempotency_token" in names_used(operator.__mro__[: operator.__mro__.index(_mixin())])
+    return Recovery.REPEAT if idempotent else Recovery.MANUAL
+
+
+@cache
+def _defaults_of(cls: type) -> Mapping[str, Any]:
+    """Of the arguments of an operator's classes, as far as they are no attributes of theirs: what ``__init__`` would set."""
+    found: dict[str, Any] = {}
+    others = (*host.base_operator().__mro__, *_mixin().__mro__)
+    for klass in (klass for klass in reversed(cls.__mro__) if "__init__" in vars(klass) and klass not in others):
+        for name, parameter in inspect.signature(klass.__init__).parameters.items():  # type: ignore[misc]
+            if parameter.default is not inspect.Parameter.empty and not hasattr(cls, name):
+                found[name] = copy.copy(parameter.default)
+    return found

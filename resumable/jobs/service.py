@@ -1,0 +1,266 @@
+"""A job's service as an object: how a job is submitted, seen, found and stopped there, and how its operator waits for it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from resumable import host
+from resumable.errors import ConfigurationError
+from resumable.jobs.connection import default_of, kept_values, path_of_class, values_of_record
+from resumable.jobs.decision import Observation, Recovery
+from resumable.jobs.limits import Limit
+from resumable.jobs.record import JobHandle, JobRecord
+from resumable.jobs.rejection import proves_nothing_made
+from resumable.jobs.remote import VISIBLE_AFTER
+from resumable.jobs.spec import spec_values
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from resumable.jobs.attempt import Attempt
+    from resumable.jobs.run import JobRun
+    from resumable.stores.base import RecordStore
+
+_log = logging.getLogger("resumable")
+
+
+class JobService(ABC):
+    """
+    What is the same for all operators that start such a job; made from an operator, or from a job's record.
+
+    Whoever looks at a job asks an object like this one: an attempt, a trigger, the sweep, the command. What concerns the job
+    alone (`observe`, `find`, `cancel`, `place`) reads no more of the operator than the ``reach_fields``.
+
+    Attributes:
+        operator: the operator; for a job of a record an object with its ``reach_fields`` and no more.
+        run: the start of the task that this object was made for.
+    """
+
+    service: str
+    """Its name in records and logs."""
+    recovery: Recovery
+    settle: float = 0.0
+    """Seconds after a submit went out before "no job carries the token" is believed (a request in flight, a list's lag)."""
+    visible_after: float = VISIBLE_AFTER
+    """Seconds after its submit before "there is no such job" is believed of a job whose id is known."""
+    token_lifetime: ClassVar[float | None] = None
+    """Seconds for which the service is sure to know a token. Older doubt is looked up (``finds_expired``) or left to a person.
+    None: for ever."""
+    finds_expired: ClassVar[bool] = False
+    """Whether `find` can be asked once the token has expired."""
+    limits: ClassVar[Sequence[Limit]] = ()
+    """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
+    reach_fields: ClassVar[Sequence[str] | None] = None
+    """The operator's attributes that are kept in the record, so that the job can be looked at and stopped when no process holds
+    the task: the connection's name, and plain settings by which states are told apart. None: such a job is only reported."""
+    goes_on_undeferred: ClassVar[bool] = False
+    """The operator's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
+    is_looked_at_after_deferral: ClassVar[bool] = True
+    """Whether the job is looked at when a deferral has ended badly, and its end noted when it has ended well."""
+    submits_undeferred: ClassVar[bool] = False
+    """The operator is covered with ``deferrable=False`` alone: a default of airflow.cfg yields."""
+
+    run: JobRun
+    operator: Any
+
+    def __init__(self, operator: Any) -> None:
+        self.operator = operator
+
+    @classmethod
+    def of_record(cls, operator: Any, connection: Mapping[str, Any]) -> Self:
+        """
+        The service of a job whose task runs nowhere.
+
+        Args:
+            operator: the class of the task's operator.
+            connection: what the record keeps of it.
+
+        Raises:
+            ConfigurationError: it cannot be what was kept.
+        """
+        names = cls.reach_fields or ()
+        values = values_of_record(names, connection)
+        if wrong := [name for name in names if name in connection and name not in values]:
+            raise ConfigurationError(f"The record has {wrong[0]}={connection[wrong[0]]!r}, which nothing of ours has kept")
+        missing = {name: default_of(operator, name) for name in names if name not in values}  # a record of an earlier release
+        return cls(SimpleNamespace(log=_log, **missing, **values))
+
+    @property
+    def log(self) -> Any:
+        return self.operator.log
+
+    # -- the job ------------------------------------------------------------------------------------------------------
+
+    def place(self) -> Mapping[str, str]:
+        """Where the connection points (workspace, region ...), without a request: an id means nothing elsewhere."""
+        return {}
+
+    @abstractmethod
+    def observe(self, handle: JobHandle) -> Observation:
+        """
+        One look at the job. UNKNOWN for a state it cannot place; GONE for an empty answer, or one that says in the service's own
+        words that there is no such job. May raise anything: an error never means that the job failed.
+        """
+
+    @abstractmethod
+    def cancel(self, handle: JobHandle) -> None:
+        """
+        Ask the service to stop the job: one request, no waiting. May be called twice, also for a job that ended.
+
+        Raises:
+            NotImplementedError: it cannot be stopped. Anything else: the request failed.
+        """
+
+    def find(self, record: JobRecord) -> JobHandle | None:
+        """The job that carries ``record.token``, None only when there is certainly none. Asked for Recovery.LOOK_UP alone."""
+        raise NotImplementedError
+
+    def is_stopping(self, seen: Observation) -> bool:  # noqa: ARG002
+        """Whether a job that still runs was told to stop."""
+        return False
+
+    def renew(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error says that the credentials have expired, and what holds them was dropped."""
+        return False
+
+    def handle_of(self, external_id: Any) -> JobHandle:
+        """The handle of the job that the operator's own durability (Airflow 3.3) knows by ``external_id``."""
+        return JobHandle(self.service, external_id, self.place())
+
+    # -- the errors of a submit and of a wait -------------------------------------------------------------------------
+
+    def is_rejection(self, error: BaseException) -> bool:
+        """
+        Whether an error of the submit proves that no job was made. Everything else leaves a doubt.
+
+        Default: a 4xx answer (not 408, 409, 429) of whatever client library, no connection (refused, DNS, TLS), an unknown
+        Airflow connection, `NotSubmitted`.
+        """
+        return proves_nothing_made(error)
+
+    def is_token_spent(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether an error of the submit proves that its token made a job which was deleted: ``on_missing`` then applies."""
+        return False
+
+    def is_wait_trouble(self, error: BaseException) -> bool:
+        """Whether an exception of the wait, while the job is active or has succeeded, means that the wait may simply go on."""
+        return not host.is_final(error)
+
+    # -- the operator -------------------------------------------------------------------------------------------------
+
+    @classmethod  # noqa: B027 - most need none
+    def check_operator(cls, operator: Any) -> None:
+        """Raises: ConfigurationError: the operator's arguments cannot be had with ours."""
+
+    @classmethod  # noqa: B027 - most need none
+    def check_reschedule(cls, operator: Any) -> None:
+        """Raises: ConfigurationError: the operator cannot wait with ``wait="reschedule"``."""
+
+    @classmethod
+    def can_stop(cls, operator: Any) -> bool:  # noqa: ARG003
+        """Whether the operator's job can be stopped at all: ``job_timeout`` needs that."""
+        return True
+
+    @classmethod
+    def spec_values(cls, operator: Any) -> dict[str, Any]:
+        """The values that make up the operator's job, by the names of its attributes."""
+        return spec_values(operator, getattr(operator, "spec_fields", None))
+
+    def waits(self) -> bool:
+        """Whether the task waits for the job's end."""
+        return True
+
+    def connection(self) -> dict[str, Any] | None:
+        """How the job is reached when no process holds the task: the operator's class and the values of ``reach_fields``."""
+        if self.reach_fields is None or (path := path_of_class(type(self.operator))) is None:
+            return None
+        return {"operator": path, **kept_values(self.operator, self.reach_fields)}
+
+    def one_job(self, record: JobRecord) -> str:
+        """
+        Why the service would answer a submit of this try with ``record``'s job, or refuse it because of that, in words; empty if
+        it would not. Here: its token is the author's own, and unchanged.
+        """
+        if not self.is_given(record.token):
+            return ""
+        return f"its token {record.token!r} is your own and unchanged: {record.service} would answer a submit with this job"
+
+    def is_given(self, token: str) -> bool:
+        """Whether a token is the author's: it stands in what the operator was called with, or has on itself."""
+        own = {name: value for name, value in vars(self.operator).items() if not name.startswith("_resumable")}
+        return _holds([own, host.given(self.operator)], token)
+
+    # -- a start of the task ------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:  # noqa: B027 - most need none
+        """Called first of all in a start of the task."""
+
+    @abstractmethod
+    def execute(self, theirs: Callable[[], Any]) -> Any:
+        """Run the operator's own ``execute``, its submit through the attempt of this start."""
+
+    def records(self) -> RecordStore | None:
+        """Where the record is kept, if not in the task's state."""
+        return None
+
+    def policy_of(self, policy: Any) -> Any:
+        """The policy of an attempt."""
+        return policy
+
+    def note_failure(self, attempt: Attempt, seen: Observation) -> None:  # noqa: B027 - most need none
+        """The try fails, with the job as it was seen: called before anything is made of that."""
+
+    def stop_job(self, attempt: Attempt, why: str) -> bool:
+        """Stop the job, by the author's own ``on_kill`` if there is one. True if it was told to stop."""
+        if self.has_own_on_kill():
+            call_on_kill(self.operator, attempt, why)
+            if attempt.has_ended():
+                return True
+        return attempt.cancel(why)
+
+    def has_own_on_kill(self) -> bool:
+        """Whether there is an ``on_kill`` below ours: the provider's own does what `cancel` does, if it has one."""
+        classes = type(self.operator).__mro__
+        written = next(c for c in classes if "on_kill" in vars(c))
+        return classes.index(written) < classes.index(type(self.operator)._resumable.operator)
+
+    # -- a deferral ---------------------------------------------------------------------------------------------------
+
+    def trigger(self, theirs: Any) -> Any:
+        """The trigger to defer with, in place of the provider's."""
+        return theirs
+
+    def refuse_unseen(self) -> None:  # noqa: B027 - most need none
+        """Raises: UnseenSubmitError: the operator's code watches a job that it has submitted past us."""
+
+    def restarts(self, method: str) -> bool:  # noqa: ARG002
+        """Whether a deferral that comes back to ``method`` was one before the submit: then ``execute`` is run."""
+        return False
+
+    def resume(self, method: str, kwargs: Mapping[str, Any], theirs: Callable[[], Any]) -> Any:  # noqa: ARG002
+        """The way back from a deferral: ``theirs`` calls the operator's ``method``."""
+        return theirs()
+
+
+def call_on_kill(operator: Any, attempt: Attempt, why: str) -> bool:
+    """Call the ``on_kill`` of the operator's classes. False if it failed."""
+    operator.log.info("resumable: calling on_kill to stop %s: %s", attempt.handle or "the job", why)
+    try:
+        type(operator).on_kill(operator)
+    except (Exception, SystemExit) as e:
+        operator.log.warning("resumable: on_kill failed: %r", e)
+        return False
+    return True
+
+
+def _holds(value: Any, text: str) -> bool:
+    """Whether ``text`` stands somewhere in a value of dicts and lists."""
+    if isinstance(value, Mapping):
+        return any(_holds(entry, text) for entry in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds(entry, text) for entry in value)
+    return isinstance(value, str | int) and str(value) == text

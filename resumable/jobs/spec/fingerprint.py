@@ -1,0 +1,152 @@
+"""The fingerprint of one job's spec, as its record keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from resumable.jobs.spec.codes import (
+    ALL,
+    CODE,
+    DIGEST,
+    UNKNOWN,
+    UNKNOWN_CODE,
+    by_literals,
+    by_places,
+    code_of,
+    digest,
+    has_literal,
+)
+from resumable.jobs.spec.dag_file import Source, written_in
+from resumable.jobs.spec.forms import Form
+
+VERSION = 1
+"""Of the fingerprint. One of another version is not comparable, and nothing that is not comparable is an edit."""
+
+_SPLIT = 24
+"""Entries of a dict up to which each is fingerprinted by itself, so that a log line can name it."""
+
+_ITEMS = 8
+
+_EMPTY: tuple[Any, ...] = (None, "", {}, [], (), set(), frozenset())
+_NOTHING = object()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """
+    The fingerprint of one job's spec.
+
+    Args:
+        text: digest of the DAG file's text; empty if that could not be read, and then no field is comparable.
+        fields: three short hashes of each field that is not at its default, and of each entry of a dict (``json.run_name``): by
+            what the author wrote of it, by what he wrote at its place, and by the whole value.
+        items: a short hash of each argument that a mapped task was given by upstream tasks.
+    """
+
+    text: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    items: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[str, Any],
+        text: str | None,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        given: Any = None,
+        items: Mapping[str, Any] | None = None,
+    ) -> Spec:
+        """
+        Args:
+            values: the job's fields before templates are rendered.
+            text: of the DAG file.
+            defaults: of the fields, where they have one.
+            given: what the operator was called with. A field may hold a number of it as text, as Databricks' does.
+            items: what upstream tasks gave a mapped task, by argument.
+        """
+        hashes = {name: digest(Form.of(value).whole) for name, value in (items or {}).items()}
+        if len(hashes) > _ITEMS:
+            hashes = {ALL: digest(hashes)}
+        if text is None or (written := written_in(text)) is None:
+            return cls(items=hashes)
+        source = Source(written, given)
+        fields: dict[str, str] = {}
+        for name, value in values.items():
+            if value is UNKNOWN:
+                fields[name] = UNKNOWN_CODE
+            elif not _is_default(value, (defaults or {}).get(name, _NOTHING)):
+                fields.update(_codes(name, value, source))
+        return cls(digest(text), fields, hashes)
+
+    @cached_property
+    def literals(self) -> str:
+        """Digest of all that the author wrote."""
+        return self._folded[:DIGEST]
+
+    @cached_property
+    def _folded(self) -> str:
+        if ALL in self.fields:
+            return self.fields[ALL]
+        tops = {name: code for name, code in sorted(self.fields.items()) if "." not in name}
+        literal = {name: by_literals(code) for name, code in tops.items() if has_literal(code)}
+        places = {name: by_places(code) for name, code in tops.items()}
+        return code_of(digest(literal), digest(places), digest(tops), bool(literal))
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """What this spec is known by once another one has replaced it."""
+        marks = {self.text, self.literals} if self.text else set()
+        return frozenset(marks | {digest(dict(self.items))} if self.items else marks)
+
+    def to_json(self, room: int = 10_000) -> dict[str, Any]:
+        """As much as ``room`` bytes of JSON take: else without the entries of dicts, else one code for all fields together."""
+        if not self.text and not self.items:
+            return {}
+        tops = {name: code for name, code in self.fields.items() if "." not in name}
+        data: dict[str, Any] = {}
+        for fields in (self.fields, tops, {ALL: self._folded} if self.fields else {}):
+            data = {"v": VERSION, "text": self.text, "fields": dict(fields)}
+            if self.items:
+                data["items"] = dict(self.items)
+            if len(json.dumps(data)) <= room:
+                break
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> Spec:
+        """One that another release wrote, or that is damaged, is not comparable: never an error."""
+        try:
+            if data["v"] != VERSION:
+                return cls()
+            fields, items = ({str(k): str(v) for k, v in data.get(name, {}).items()} for name in ("fields", "items"))
+            is_whole = all(len(code) in (CODE, CODE + DIGEST) for code in fields.values())
+            return cls(str(data["text"]), fields, items) if is_whole else cls(items=items)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            return cls()
+
+
+def _codes(name: str, value: Any, source: Source) -> dict[str, str]:
+    codes = {name: Form.of(value, source, name).code}
+    if isinstance(value, dict) and len(value) <= _SPLIT:
+        for key, entry in sorted(value.items(), key=lambda pair: str(pair[0])):
+            inner = Form.of(entry, source, str(key))
+            codes[f"{name}.{key}"] = replace(inner, is_literal=inner.is_literal or source.has_key(str(key))).code
+    return codes
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    is_empty, has_empty_default = _is_empty(value), default is _NOTHING or _is_empty(default)
+    if is_empty and has_empty_default:
+        return True
+    if default is _NOTHING or type(value) is not type(default):
+        return False
+    return bool(Form.of(value).whole == Form.of(default).whole)
+
+
+def _is_empty(value: Any) -> bool:
+    return any(type(value) is type(empty) and value == empty for empty in _EMPTY)

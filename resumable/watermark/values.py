@@ -1,0 +1,212 @@
+"""
+The values of a mark: which types they may have, their plainest form, their text in a record.
+
+Here belongs what is true of one value alone. Pure: no Airflow, no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+from resumable.errors import ConfigurationError
+
+Value = Any
+"""A mark: an aware datetime, a date, an int, a str, or a tuple of these. Values of one mark are of one type, and ordered."""
+
+_NAMES = "an aware datetime, a date, an int, a str, or a tuple of these"
+
+MAX_BYTES = 2000
+"""Bytes of JSON that a value may have: records hold several, of many runs."""
+
+_EXACT = 2**53
+"""From here on a float no longer tells neighbouring whole numbers apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """The type of a mark's values: their check, their text in a record, what may be subtracted from them."""
+
+    names: tuple[str, ...]
+    is_tuple: bool = False
+
+    @classmethod
+    def of(cls, value: Value) -> ValueType:
+        """
+        The type of ``value``.
+
+        Raises:
+            ConfigurationError: it can be no mark.
+        """
+        if isinstance(value, tuple) and value:
+            return cls(tuple(_scalar_name(part) for part in value), is_tuple=True)
+        return cls((_scalar_name(value),))
+
+    def checked(self, value: Value, what: str) -> Value:
+        """
+        ``value`` in its plainest form: UTC, whole microseconds (cut off, so that nothing is skipped), no subclass.
+
+        Raises:
+            ConfigurationError: it is of another type.
+        """
+        value = self._with_days(value)
+        try:
+            same = ValueType.of(value) == self
+        except ConfigurationError as e:
+            raise ConfigurationError(f"{what}: {e}") from None
+        if same and len(json.dumps(self.to_json(value))) > MAX_BYTES:
+            raise ConfigurationError(
+                f"{what}={value!r:.100} has more than {MAX_BYTES} bytes. The mark stays. Give a shorter one, e.g. a number."
+            )
+        if not same:
+            raise ConfigurationError(
+                f"{what}={value!r} is a {ValueType.of(value)}, but the mark is a {self}, as start= says. The mark stays. "
+                "Give all values of one mark the same type."
+            )
+        return tuple(_plain(part) for part in value) if self.is_tuple else _plain(value)
+
+    def _with_days(self, value: Any) -> Any:
+        """A mark of dates takes a day as pandas, numpy and databases have it: midnight, without a time zone."""
+        if self.is_tuple and isinstance(value, tuple) and len(value) == len(self.names):
+            return tuple(_day(part) if name == "date" else part for name, part in zip(self.names, value, strict=True))
+        return _day(value) if self.names == ("date",) and not self.is_tuple else value
+
+    def to_name(self) -> Any:
+        return list(self.names) if self.is_tuple else self.names[0]
+
+    def to_json(self, value: Value) -> Any:
+        return [_to_text(_plain(part)) for part in value] if self.is_tuple else _to_text(_plain(value))
+
+    def from_json(self, data: Any) -> Value:
+        if not self.is_tuple:
+            return _READERS[self.names[0]](data)
+        return tuple(_READERS[name](part) for name, part in zip(self.names, data, strict=True))
+
+    def minus(self, value: Value, step: Any, *, least: Value) -> Value:
+        """``value`` less ``step``, but not less than ``least``."""
+        try:
+            return max(least, value - step)
+        except OverflowError:  # before the year 1
+            return least
+
+    def accepts_step(self, step: Any) -> bool:
+        """Whether ``step`` can be subtracted: a timedelta from datetimes, whole days from dates, a whole number from ints."""
+        if self.is_tuple:
+            return False
+        if self.names[0] == "date":
+            return isinstance(step, timedelta) and step == timedelta(days=step.days)  # Python cuts off the rest
+        if self.names[0] == "datetime":
+            return isinstance(step, timedelta)
+        return self.names[0] == "int" and isinstance(step, Integral) and not isinstance(step, bool)
+
+    def __str__(self) -> str:
+        return f"({', '.join(self.names)})" if self.is_tuple else self.names[0]
+
+
+def is_missing(value: Any) -> bool:
+    """
+    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, or a tuple of these only.
+
+    ``max()`` of an empty column is one of them.
+    """
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+        return True
+    if isinstance(value, tuple):
+        return bool(value) and all(map(is_missing, value))
+    if isinstance(value, Real | Decimal):
+        return bool(value != value)  # noqa: PLR0124 - NaN
+    return type(value).__name__ == "datetime64" and str(value) == "NaT"
+
+
+def _scalar_name(value: Any) -> str:
+    if is_missing(value):
+        raise ConfigurationError(f"{value!r} is a missing value, not a mark. The mark stays. Give {_NAMES}.")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(f"{value!r} has no time zone. The mark stays. Give it one, e.g. tzinfo=timezone.utc.")
+        return "datetime"
+    if isinstance(value, date):
+        return "date"
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return "int"
+    if isinstance(value, str | uuid.UUID | os.PathLike):
+        return "str"
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool) and _is_whole(value):
+        return "int"
+    raise ConfigurationError(
+        f"{value!r:.200} ({type(value).__name__}) can be no mark. The mark stays. Give {_NAMES}.{_hint(value)}"
+    )
+
+
+def _day(value: Any) -> Any:
+    if type(value).__name__ == "datetime64" and not is_missing(value):
+        value = value.astype("datetime64[us]").item()
+    is_day = isinstance(value, datetime) and value.tzinfo is None and value.time() == time.min and not is_missing(value)
+    return value.date() if is_day else value
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a number of a database or of pandas, which makes floats of ints beside a missing one, is an int exactly."""
+    try:
+        return int(value) == value and (isinstance(value, Decimal) or abs(value) < _EXACT)
+    except (ValueError, OverflowError):  # infinity
+        return False
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return (
+            " Several marks that move on their own, as the offsets of partitions do, are several Watermarks, each with a name of "
+            'its own: Watermark(f"offsets-{partition}", ...).'
+        )
+    if type(value).__name__ == "datetime64":
+        return " A numpy.datetime64 has no time zone: pandas.Timestamp(value, tz='UTC') has."
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return " A float is one if it is a whole number below 2**53."
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        utc = value.astimezone(timezone.utc)
+        return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, timezone.utc)
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    if isinstance(value, Real | Decimal):
+        return int(value)  # type: ignore[arg-type]
+    return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _to_text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def read(data: Any) -> Any:
+        if type(data) is not kind:
+            raise TypeError(f"{data!r} is no {kind.__name__}")
+        return data
+
+    return read
+
+
+def _read_datetime(data: str) -> datetime:
+    value = datetime.fromisoformat(data.replace("Z", "+00:00"))  # Python 3.10 does not read the Z that a person may write
+    if value.tzinfo is None:
+        raise ValueError(f"{data!r} has no time zone")
+    return value.astimezone(timezone.utc)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "datetime": _read_datetime,
+    "date": date.fromisoformat,
+    "int": _exactly(int),
+    "str": _exactly(str),
+}
