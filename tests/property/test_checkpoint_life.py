@@ -131,6 +131,7 @@ class Attempt:
     dies: int = 0
     given_up_at: tuple[str, int] | None = None
     later: list[Any] = field(default_factory=list)
+    code: str = ""
     is_given_up: bool = False
     is_overtaken: bool = False
     calls: int = 0
@@ -176,6 +177,7 @@ class CheckpointOfUsers(Told):
         self.now, self.write_takes = 1e9, 0.0
         self.spec = "v1"
         self.code = ""
+        """Of the attempt that has written last."""
         self.epoch = 0
         self.worked: dict[int, set[int]] = {}
         """By epoch (the work since it last started over): the items whose work went well."""
@@ -202,6 +204,8 @@ class CheckpointOfUsers(Told):
         size = len(json.dumps(value))
         self._holds(inv.VALUE_TOO_LARGE, size <= LIMIT, f"{size:,} bytes, {key}")
         attempt = self.current
+        if attempt is not None and key == KEY:
+            self.code = attempt.code
         if attempt is not None and attempt.is_overtaken and key == KEY:
             self._holds(inv.GIVEN_UP_ACTS, False, f"try {attempt.number} writes over what try {self.number} has written")
 
@@ -468,7 +472,8 @@ class CheckpointOfUsers(Told):
     def _clear(self) -> None:
         self.max_tries = self.number + 3
         self.clears += 1
-        if self.has_succeeded or self.is_kept_as("done"):
+        self.has_succeeded = False
+        if not self.is_kept_as("running"):  # what was left unfinished goes on
             self._start_over()
 
     @step(then=TRY)
@@ -485,7 +490,7 @@ class CheckpointOfUsers(Told):
             self._start_over()  # or it goes on, which is no more than is asked for
             self.worked[self.epoch] = set(self.worked.get(self.epoch - 1, ()))
             attempt.epoch = self.epoch
-        self.code = code
+        attempt.code = code
 
     def is_kept_as(self, state: str) -> bool:
         kept = self.backend.kept(TASK, KEY)
