@@ -1,7 +1,7 @@
-"""EMR that survives its worker: steps and clusters (look up), jobs on EKS and on EMR Serverless (repeat by token).
+"""EMR that survives its worker: steps, clusters, notebooks (look up), jobs on EKS and on EMR Serverless (repeat by token).
 
 AddJobFlowSteps and RunJobFlow know no token, so it is stamped into the steps' names, and on the cluster as a tag. StartJobRun
-of EMR on EKS and of EMR Serverless takes a ``clientToken``.
+of EMR on EKS and of EMR Serverless takes a ``clientToken``. Notebook executions: see `_emr_notebooks`.
 
 Facts on the services (botocore service models and API references): step names hold 256 characters; ListSteps gives the newest
 first, 50 a page, and takes at most 10 step ids; CancelSteps works on running steps from EMR 5.28 on; the steps of a terminated
@@ -32,12 +32,14 @@ with provider_import("amazon"):
         EmrContainerOperator,
         EmrCreateJobFlowOperator,
         EmrServerlessStartJobOperator,
+        EmrStartNotebookExecutionOperator,
     )
     from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger
     from botocore.exceptions import ClientError
 
     from resumable.operators._aws import TAG, AwsCall, chunks, require_taken
     from resumable.operators._emr_job_runs import EksJobRun, ServerlessJobRun
+    from resumable.operators._emr_notebooks import NotebookExecution
 
 __all__ = [
     "ResumableEmrAddStepsOperator",
@@ -45,6 +47,7 @@ __all__ = [
     "ResumableEmrContainerOperator",
     "ResumableEmrCreateJobFlowOperator",
     "ResumableEmrServerlessStartJobOperator",
+    "ResumableEmrStartNotebookExecutionOperator",
 ]
 
 STEP_IDS_A_CALL = 10
@@ -303,6 +306,17 @@ class ResumableEmrServerlessStartJobOperator(EmrServerlessStartJobOperator):
     given. A user's stop cancels the job run with one request, whatever ``cancel_on_kill`` says; the provider's waits for the end
     of the run. Without ``deferrable=True`` the provider cancels the run after ``waiter_max_attempts`` looks; this one leaves it
     running.
+    """
+
+
+@durable_operator(NotebookExecution)
+class ResumableEmrStartNotebookExecutionOperator(EmrStartNotebookExecutionOperator):
+    """
+    `EmrStartNotebookExecutionOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
+
+    The job is the start of the notebook, until it runs, as the provider's wait has it: one that fails later fails no task. The
+    execution's name ends in 24 hex characters, by which a start whose answer was lost is found again. Unlike the provider's, it
+    stops the execution when a user stops the task.
     """
 
 

@@ -11,6 +11,7 @@ from airflow.providers.amazon.aws.operators.emr import (
     EmrContainerOperator,
     EmrCreateJobFlowOperator,
     EmrServerlessStartJobOperator,
+    EmrStartNotebookExecutionOperator,
 )
 from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
 from airflow.providers.amazon.aws.operators.redshift_data import RedshiftDataOperator
@@ -22,6 +23,7 @@ from resumable.operators.emr import (
     ResumableEmrContainerOperator,
     ResumableEmrCreateJobFlowOperator,
     ResumableEmrServerlessStartJobOperator,
+    ResumableEmrStartNotebookExecutionOperator,
 )
 from resumable.operators.glue import ResumableGlueJobOperator
 from resumable.operators.redshift_data import ResumableRedshiftDataOperator
@@ -77,6 +79,11 @@ def _cluster(word: str) -> dict[str, Any]:
     return {"job_flow_overrides": overrides, "wait_for_completion": True, "waiter_delay": 1, "emr_conn_id": None}
 
 
+def _notebook(word: str) -> dict[str, Any]:
+    given = {"editor_id": "e-1", "relative_path": f"{word}.ipynb", "cluster_id": "j-1", "service_role": "EMR_Notebooks"}
+    return {**given, "wait_for_completion": True, "waiter_delay": 1, "waiter_max_attempts": 10**6}
+
+
 def _ecs(word: str) -> dict[str, Any]:
     overrides = {"containerOverrides": [{"name": "main", "command": ["echo", word]}]}
     given = {"task_definition": "nightly", "cluster": "cluster", "overrides": overrides}
@@ -129,6 +136,13 @@ CASES: list[tuple[str, type[Any], Any, Any, tuple[dict[str, Any], ...]]] = [
         EmrCreateJobFlowOperator,
         bench(services.EmrClusters, "RunJobFlow", "DescribeCluster", "TerminateJobFlows", _cluster),
         BOTH,
+    ),
+    (
+        "emr-notebook",
+        ResumableEmrStartNotebookExecutionOperator,
+        EmrStartNotebookExecutionOperator,
+        bench(services.EmrNotebooks, "StartNotebookExecution", "DescribeNotebookExecution", "StopNotebookExecution", _notebook),
+        ({},),
     ),
     (
         "ecs",

@@ -248,6 +248,34 @@ class EmrClusters(TokenJobs):
         return {}
 
 
+class EmrNotebooks(TokenJobs):
+    """Notebook executions. The list shows names and no tags [boto]; what an unknown one is answered with is [assumed]."""
+
+    api = "emr"
+    active, succeeded, failed, stopped = "STARTING", "FINISHED", "FAILED", "STOPPED"
+    missing = AwsError("InvalidRequestException", "Notebook execution is not valid.")
+
+    def start_notebook_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"NotebookExecutionId": self.submitted(f"ex-{self.number()}", body).id}
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        named = {name: job.body.get(name) for name in ("EditorId", "NotebookExecutionName")}
+        return {"NotebookExecutionId": job.id, "Status": job.state, "StartTime": job.created, **named}
+
+    def describe_notebook_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.get(body["NotebookExecutionId"])
+        return {"NotebookExecution": {**self._shown(job), "LastStateChangeReason": job.reason, "Tags": job.body["Tags"]}}
+
+    def list_notebook_executions(self, body: dict[str, Any]) -> dict[str, Any]:
+        since, editor = body.get("From", 0), body.get("EditorId")
+        found = [job for job in self.listed() if job.created >= since and editor in (None, job.body.get("EditorId"))]
+        return {"NotebookExecutions": [self._shown(job) for job in found]}
+
+    def stop_notebook_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.stop(body["NotebookExecutionId"])
+        return {}
+
+
 class Ecs(TokenJobs):
     """Tasks. The same token with other parameters is a ConflictException that names the task [boto]; failures come with 200."""
 

@@ -21,6 +21,7 @@ from resumable.operators.emr import (
     ResumableEmrContainerOperator,
     ResumableEmrCreateJobFlowOperator,
     ResumableEmrServerlessStartJobOperator,
+    ResumableEmrStartNotebookExecutionOperator,
 )
 from resumable.operators.glue import ResumableGlueJobOperator
 from resumable.operators.redshift_data import ResumableRedshiftDataOperator
@@ -87,10 +88,12 @@ def task(monkeypatch):
 
 
 OPERATORS = [(name, ours) for name, ours, _, _, _ in aws_cases.CASES]
+DEFERRABLE = [(name, ours) for name, ours, _, _, modes in aws_cases.CASES if {"deferrable": True} in modes]
 FINDS = [
     ("batch", ResumableBatchOperator),
     ("glue", ResumableGlueJobOperator),
     ("emr-cluster", ResumableEmrCreateJobFlowOperator),
+    ("emr-notebook", ResumableEmrStartNotebookExecutionOperator),
 ]
 REFUSES = [
     ("athena", ResumableAthenaOperator, 2),
@@ -287,7 +290,7 @@ def trigger_of(one):
     return trigger
 
 
-@pytest.mark.parametrize(("name", "operator"), OPERATORS)
+@pytest.mark.parametrize(("name", "operator"), DEFERRABLE)
 @pytest.mark.parametrize("state", ["deferred", "scheduled", "queued", "running", "up_for_retry", "restarting", None, "no answer"])
 def test_the_on_kill_of_a_trigger_leaves_the_job_of_a_task_that_no_user_has_ended(task, name, operator, state, monkeypatch):
     """Airflow 3.3.0 to 3.3.2 call it when the trigger is merely given to another triggerer. After a clear the next start acts."""
@@ -298,7 +301,7 @@ def test_the_on_kill_of_a_trigger_leaves_the_job_of_a_task_that_no_user_has_ende
     assert (one.bench.cancels(), one.bench.active()) == (0, 1)
 
 
-@pytest.mark.parametrize(("name", "operator"), OPERATORS)
+@pytest.mark.parametrize(("name", "operator"), DEFERRABLE)
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
 def test_a_users_mark_of_a_deferred_task_cancels_the_job(task, name, operator, state, monkeypatch):
     one = task(name, operator, deferrable=True, resume_policy={"on_clear": "reattach"})
@@ -319,7 +322,7 @@ def answers(state, monkeypatch):
     monkeypatch.setattr("resumable.host.state_seen_by_trigger", state_seen)
 
 
-@pytest.mark.parametrize(("name", "operator"), OPERATORS)
+@pytest.mark.parametrize(("name", "operator"), DEFERRABLE)
 @pytest.mark.parametrize(("state", "is_told", "cancels"), [("failed", False, 1), ("success", False, 1), ("failed", True, 0)])
 def test_a_cancelled_trigger_asks_what_became_of_its_task_where_airflow_does_not_say(
     task, name, operator, state, is_told, cancels, monkeypatch
@@ -329,7 +332,7 @@ def test_a_cancelled_trigger_asks_what_became_of_its_task_where_airflow_does_not
 
 @pytest.mark.parametrize("state", ["deferred", "queued", "scheduled", None, "no answer"])
 def test_a_cancelled_trigger_leaves_the_job_of_a_task_that_no_user_has_ended(task, state, monkeypatch):
-    name, operator = OPERATORS[0]
+    name, operator = DEFERRABLE[0]
     assert cancels_of_a_cancelled_trigger(task(name, operator, deferrable=True), state, False, monkeypatch) == 0
 
 

@@ -30,6 +30,7 @@ from resumable.operators.mwaa import _is_missing
 GLUE = glue.ResumableGlueJobOperator
 QUALITY = glue_data_quality.ResumableGlueDataQualityRuleSetEvaluationRunOperator
 EKS, SERVERLESS = emr.ResumableEmrContainerOperator, emr.ResumableEmrServerlessStartJobOperator
+NOTEBOOK = emr.ResumableEmrStartNotebookExecutionOperator
 PII = comprehend.ResumableComprehendStartPiiEntitiesDetectionJobOperator
 CLASSIFIER = comprehend.ResumableComprehendCreateDocumentClassifierOperator
 PIPELINE = sagemaker.ResumableSageMakerStartPipelineOperator
@@ -45,6 +46,7 @@ OWN_WORDS = [
     (EKS, "ResourceNotFoundException", "Job run 000001 doesn't exist"),
     (SERVERLESS, "ResourceNotFoundException", "JobRun 00f1 does not exist for application app"),
     (emr.ResumableEmrCreateJobFlowOperator, "InvalidRequestException", "Cluster id 'j-1' is not valid."),
+    (NOTEBOOK, "InvalidRequestException", "Notebook execution is not valid."),
     (PII, "JobNotFoundException", "The specified job was not found."),
     (CLASSIFIER, "ResourceNotFoundException", "The specified resource was not found."),
     (bedrock.ResumableBedrockBatchInferenceOperator, "ResourceNotFoundException", "Could not find the job"),
@@ -66,6 +68,7 @@ ABOUT_SOMETHING_ELSE = [
     (EKS, "ResourceNotFoundException", "Virtual cluster vc doesn't exist"),
     (SERVERLESS, "ResourceNotFoundException", "Application app does not exist"),
     (emr.ResumableEmrCreateJobFlowOperator, "InvalidRequestException", "Instance fleet if-1 is not valid."),
+    (NOTEBOOK, "InvalidRequestException", "Cluster id 'j-1' is not valid."),
     (PII, "ResourceNotFoundException", "The specified endpoint was not found."),
     (quicksight.ResumableQuickSightCreateIngestionOperator, "ResourceNotFoundException", "Data set sales is not found"),
     (quicksight.ResumableQuickSightCreateIngestionOperator, "ResourceNotFoundException", "Directory information for account"),
