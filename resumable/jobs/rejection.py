@@ -71,6 +71,10 @@ _MISREAD = (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeErro
 """What comes of an answer that is not what it should be."""
 
 
+_INTERNAL = re.compile(r"Internal|ServiceUnavailable|Server(Error|Exception)")
+"""How the codes of a service's own failures begin."""
+
+
 def proves_nothing_made(error: BaseException) -> bool:
     """
     Whether ``error``, raised by a submit, proves that no job was made.
@@ -149,12 +153,22 @@ def is_refusal(status: int) -> bool:
     return 400 <= status < 500 and status not in _UNSURE
 
 
+def is_internal(error: Any) -> bool:
+    """
+    Whether botocore's parsed ``Error`` is the service's own failure, whatever status it came with: EMR answers with 400 and an
+    InternalServerError (its API reference), which says nothing of what became of a submit.
+    """
+    return isinstance(error, Mapping) and bool(_INTERNAL.match(str(error.get("Code") or "")))
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an exception carries, by the attributes of the libraries named above."""
     if _is_misread_by_aiohttp(error):
         return None
     response = getattr(error, "response", None)
     if isinstance(response, Mapping):  # botocore
+        if is_internal(response.get("Error")):
+            return 500
         metadata = response.get("ResponseMetadata")
         return _number(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
     for of in (response, getattr(error, "resp", None)):

@@ -16,9 +16,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from resumable.errors import chain
 from resumable.jobs.decision import Recovery
 from resumable.jobs.limits import Limit
 from resumable.jobs.record import JobHandle, JobRecord
@@ -29,8 +26,6 @@ NAME_LENGTH = 256
 
 _MADE_UP = re.compile(r"emr_notebook_[0-9a-f-]{36}")
 """A name that the provider makes where the author gives none: another one at each parse."""
-
-_PROVES_NOTHING = frozenset({"InternalServerError", "InternalServerException"})
 
 
 class NotebookExecution(AwsCall):
@@ -88,7 +83,3 @@ class NotebookExecution(AwsCall):
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_notebook_execution", {"NotebookExecutionId": self.ids(handle, "execution")[0]}
-
-    def is_rejection(self, error: BaseException) -> bool:
-        codes = {cause.response["Error"].get("Code") for cause in chain(error) if isinstance(cause, ClientError)}
-        return not codes & _PROVES_NOTHING and super().is_rejection(error)

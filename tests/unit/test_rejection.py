@@ -31,6 +31,7 @@ from tenacity import AsyncRetrying, Retrying, retry, stop_after_attempt, wait_no
 from resumable import NotSubmitted, ResumableMixin, make_resumable
 from resumable.errors import chain
 from resumable.jobs.limits import tells_of_limit
+from resumable.jobs.operator import is_durable_class
 from resumable.jobs.rejection import is_only_of_the_wait, proves_nothing_made, refuses_repetition
 from tests.peers.swap import ours_of_theirs
 from tests.support.names import AirflowException, AirflowFailException, AirflowNotFoundException, BaseOperator
@@ -753,5 +754,25 @@ def test_errors_that_are_causes_of_each_other_are_read_to_an_end():
     for read in (proves_nothing_made, refuses_repetition, is_only_of_the_wait, tells_of_limit):
         assert not read(error)
     for operator in ours_of_theirs().values():
-        if hasattr(operator, "is_rejection"):
+        if is_durable_class(operator):
             assert not operator._resumable.service(None).is_rejection(error)
+
+
+@pytest.mark.parametrize("code", ["InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"])
+def test_a_services_own_failure_proves_nothing_whatever_status_it_comes_with(code):
+    """EMR answers with 400 and InternalServerError."""
+    from botocore.exceptions import ClientError
+
+    answer = {"Error": {"Code": code, "Message": "boom"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    assert not proves_nothing_made(ClientError(answer, "AddJobFlowSteps"))
+    assert not refuses_repetition(ClientError(answer, "AddJobFlowSteps"))
+
+
+def test_no_operator_takes_a_services_own_failure_with_status_400_for_a_no():
+    from botocore.exceptions import ClientError
+
+    answer = {"Error": {"Code": "InternalServerError", "Message": "boom"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    for ours in filter(is_durable_class, ours_of_theirs().values()):
+        service = ours._resumable.service(None)
+        operation = getattr(service, "operations", ("Submit",))[0]
+        assert not service.is_rejection(ClientError(answer, operation)), ours
