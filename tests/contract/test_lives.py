@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import CASES, Case
 from tests.life.script import run, step
-from tests.life.task_life import AFTER, KINDS, LAST, OF_TRIGGER, POLICY, OperatorLife, happenings
+from tests.life.task_life import AFTER, KINDS, LAST, LAST_OF_A_SKIPPER, OF_TRIGGER, POLICY, OperatorLife, happenings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_NAME = {str(case): case for case in CASES}
 LIVES, MORE_LIVES = 2, 8
 """Of each operator in each mode, by default; and of those that do what no other does."""
+SKIPPERS = ("ecs",)
 LIVELY = ("databricks-submit-run", "emr-steps", "athena", "ecs")
 
 
@@ -48,11 +49,15 @@ def life_of(case: Case) -> type[ContractLife]:
         __qualname__ = ContractLife.__qualname__
         salt = str(case)
         begin = step(first=True, **draws)(ContractLife.begin)
-        if case.deferrable:
 
-            @step(OperatorLife.is_open, then=happenings(*KINDS, OF_TRIGGER, OF_TRIGGER), last=LAST, after=AFTER)
-            def start(self, then: Any, last: str, after: Any = None) -> None:
-                self._start(then, last, after)
+        @step(
+            OperatorLife.is_open,
+            then=happenings(*KINDS, *(OF_TRIGGER, OF_TRIGGER) * case.deferrable),
+            last=LAST_OF_A_SKIPPER if case.name in SKIPPERS else LAST,
+            after=AFTER,
+        )
+        def start(self, then: Any, last: str, after: Any = None) -> None:
+            self._start(then, last, after)
 
     return Life
 

@@ -91,6 +91,8 @@ def happenings(*kinds: tuple[str, ...], most: int = 3) -> st.SearchStrategy[Any]
 
 
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
+LAST_OF_A_SKIPPER = st.sampled_from(["job is skipped", "job is skipped", "job succeeds", "job fails", "dies"])
+"""Of an operator that skips its task for some jobs."""
 WHERE = {"at once": "", "a request": "http", "a write": "store.set"}
 AFTER = st.none() | st.tuples(
     st.sampled_from([*WHERE]), st.sampled_from(["dies", "times out", *OF_WORKER, "times out", *WRONG["status"]])
@@ -302,6 +304,8 @@ class OperatorLife(Told):
             self.task.attempt(listener=self._listen, render=self._gain_a_field)
             outcome = "success"
             self.task.try_number += 1
+        except invariants.Broken:
+            raise
         except AirflowRescheduleException as e:
             self.task.try_number, outcome, error = number, "handed back", e
         except AirflowSkipException as e:
