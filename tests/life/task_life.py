@@ -397,6 +397,7 @@ class OperatorLife(Told):
         elif what == "times out":
             if effect.startswith("http"):
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
+                self.is_good &= not self.is_out_of_sight()  # nobody can see that it has succeeded: it is told to stop
                 raise AirflowTaskTimeout("execution_timeout")
             self._then.insert(0, (0, what))  # in the next request
         elif what == "store down":
