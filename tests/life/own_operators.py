@@ -136,7 +136,7 @@ class OwnService:
 
     def _told_to_stop(self, number: int) -> None:
         job = self.jobs[number]
-        if job.state == RUNS:
+        if job.state in (RUNS, UNSEEN):
             job.is_told = True
             if job.looks_to_stop == 0:
                 job.state = STOPPED

@@ -186,7 +186,7 @@ class OperatorLife(Told):
         self.ended: str | None = None
         self.tries: set[int] = set()
         self.edits = 0
-        self.may_cancel = self.is_good = self.is_skipped = self.is_refusing = False
+        self.may_cancel = self.is_good = self.is_skipped = self.is_refusing = self.is_stopped_unseen = False
         self.last_end = ""
         self.known_jobs = self.known_cancels = self.known_active = 0
         self.jobs = 0
@@ -397,7 +397,7 @@ class OperatorLife(Told):
         elif what == "times out":
             if effect.startswith("http"):
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
-                self.is_good &= not self.is_out_of_sight()  # nobody can see that it has succeeded: it is told to stop
+                self.is_stopped_unseen |= self.is_out_of_sight()  # told to stop, while nobody can see whether it has succeeded
                 raise AirflowTaskTimeout("execution_timeout")
             self._then.insert(0, (0, what))  # in the next request
         elif what == "store down":
@@ -446,7 +446,7 @@ class OperatorLife(Told):
         else:
             self.bench.finish(ok=what == "job succeeds")
         if what == "job succeeds" and self.last_end != "job fails in part":
-            self.is_good = not self.is_of_before
+            self.is_good = not self.is_of_before and not self.is_stopped_unseen
         elif what == "job fails":
             self._notes_failure(what)
         if self.last_end != "job fails in part" or self.bench.active():
@@ -542,7 +542,7 @@ class OperatorLife(Told):
             invariants.VERDICT.holds(not self.is_skipped, "the operator skips for its job, and another one was submitted")
             refused = "on_failed=fail, its job had failed, and another one was submitted"
             invariants.POLICY.holds(not self.is_refusing, refused)
-            self.is_good = False
+            self.is_good = self.is_stopped_unseen = False
             # where the same token is the only way to find out about a submit from before a clear, that may make its job
             self.is_of_before, self.was_in_doubt = self.was_in_doubt, False
             self.edits += self.is_of_before
