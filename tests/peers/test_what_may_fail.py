@@ -41,7 +41,7 @@ def test_a_request_that_lacks_something_is_more_than_stamped(token):
 
 def test_every_class_of_the_documents_is_put_for_the_provider_s():
     ours = ours_of_theirs()
-    assert len(ours) == 42  # 39 operators, the workflow group and its launch task
+    assert len(ours) == 42  # 40 operators, the workflow group and its launch task
     assert all(issubclass(ours[theirs], theirs) for theirs in ours)
     some = next(iter(ours))
     assert swapped([(some, {"k": some}), 1], ours) == [(ours[some], {"k": ours[some]}), 1]
