@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,10 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_waiting_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of the main thread of this test, which is the task's, take 2 ms."""
     waits.shorten_those_of_the_task(monkeypatch)
+
+
+@pytest.fixture
+def bench(case: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The simulated service of an operator's ``case``, see ``tests.contract.cases``."""
+    with case.bench(monkeypatch) as bench:
+        yield bench

@@ -63,11 +63,6 @@ def is_durable_class(cls: Any) -> bool:
     return isinstance(cls, type) and isinstance(getattr(cls, ATTRIBUTE, None), DurableClass)
 
 
-def durable_task(operator: Any) -> DurableTask | None:
-    """What an operator has of ours; None if it is none of ours."""
-    return getattr(operator, ATTRIBUTE) if is_durable_class(type(operator)) else None
-
-
 class DurableClass:
     """
     Of a durable class: which service its jobs are of. Read on an operator, it is the `DurableTask`, which is of that very

@@ -137,7 +137,7 @@ class JobRun:
         except ResumableError as e:
             attempt = self.begun
             if attempt is not None:
-                e.service, e.handle, e.attempt = attempt.adapter.service, attempt.known_job or attempt.handle, attempt.number
+                e.service, e.handle, e.attempt = attempt.adapter.service, attempt.known_job, attempt.number
             raise
 
     def call_theirs(self, execute: Callable[..., Any]) -> Any:

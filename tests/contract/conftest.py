@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.cases import CASES, Bench, Case
+from tests.contract.cases import CASES, Case
 from tests.support.clients import reading_once
 
 
@@ -22,12 +22,6 @@ def models_are_read_once() -> Iterator[None]:
 @pytest.fixture(params=CASES, ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 IN_FULL = ("databricks-submit-run", "databricks-run-now", "emr-steps", "athena")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ WITH_THEIR_OWN = [c for c in CASES if isinstance(c.theirs, type) and issubclass(
 @pytest.fixture(params=WITH_THEIR_OWN, ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
-
-
-@pytest.fixture
-def bench(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with case.bench(monkeypatch) as bench:
-        yield bench
 
 
 def left_by_theirs(case: Case, bench: Bench, **policy: Any) -> TaskInstance:

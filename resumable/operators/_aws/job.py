@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from botocore.config import Config
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError, SSOError
 
-from resumable.errors import ConfigurationError, RecordError, StopNotTaken
+from resumable.errors import ConfigurationError, RecordError, StopNotTaken, chain
 from resumable.helpers import replaced
 from resumable.jobs.decision import JobState, Observation
 from resumable.jobs.provider_job import ProviderJob
@@ -229,13 +229,11 @@ class AwsJob(ProviderJob):
         """An answer that the credentials have expired, or botocore's own news that there are none. Provider code may wrap it."""
         if self._own_hook is not None:  # made for this look
             return False
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in chain(error):
             if isinstance(cause, ClientError):
                 return cause.response.get("Error", {}).get("Code") in EXPIRED
             if isinstance(cause, CredentialRetrievalError | SSOError | NoCredentialsError):
                 return True
-            cause = cause.__cause__ or cause.__context__
         return False
 
     def account(self) -> str | None:
