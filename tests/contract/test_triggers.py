@@ -18,7 +18,7 @@ from tests.contract.cases import CASES, Bench, Case
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
-EARLIER = json.loads((Path(__file__).parents[1] / "unit" / "triggers" / "0.1.0.json").read_text())
+EARLIER = json.loads((Path(__file__).parents[1] / "unit" / "stop" / "triggers" / "0.1.0.json").read_text())
 
 NOT_ENDED = ("deferred", "scheduled", "queued", "running", "up_for_retry", "restarting", None)
 """What a trigger may be told that was given to another triggerer, or whose task was cleared."""

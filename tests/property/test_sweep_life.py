@@ -7,7 +7,7 @@ the worker that wrote them was another; the service fails, or lies once. The lis
 name) and the command by hand are drawn alike.
 
 What the claims leave out, in full: a user's stop of a task whose service does not answer is repeated by the listener; here only
-that the sweep says so. A row that takes too long is `tests/unit/test_sweep.py`.
+that the sweep says so. A row that takes too long is `tests/unit/cleanup/test_sweep.py`.
 """
 
 from __future__ import annotations

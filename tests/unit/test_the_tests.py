@@ -37,6 +37,12 @@ THE_MACHINE = {("property/test_machine_can_fail.py", "tests.property.test_state_
 """The one exception: planted faults, kept scripts and nights name this machine by the module that tests with it."""
 
 
+def test_each_folder_of_unit_tests_is_a_room_of_the_package_and_each_room_has_one() -> None:
+    rooms = {path.parent.name for path in (ROOT / "resumable").glob("*/__init__.py")}
+    folders = {path.parent.name for path in (TESTS / "unit").glob("*/test_*.py")}
+    assert folders == rooms
+
+
 @pytest.mark.parametrize("fixture", ["no_waiting", "no_waiting_of_the_task"])
 def test_waits_are_made_short_in_one_place(fixture: str) -> None:
     defined = [path for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if getattr(node, "name", "") == fixture]

@@ -30,10 +30,11 @@ AT_BOTH_ENDS = ("2.11", "3.3")
 OLDER = {"3.3": "3.2", "3.4": "3.3"}
 """The version from which an upgrade with jobs in flight is run."""
 UNIT = ["tests/unit", "tests/contract"]
-STORES = ["tests/unit/test_stores.py", "tests/unit/test_maintenance.py", "tests/unit/test_old_records.py"]
+STORES = ["tests/unit/stores/test_stores.py", "tests/unit/cleanup/test_maintenance.py", "tests/unit/jobs/test_old_records.py"]
 PATTERNS = [
-    f"tests/unit/test_{name}.py"
-    for name in ("checkpoint", "checkpoint_safe", "once_safe", "read_ahead", "watermark", "watermark_safe")
+    "tests/unit/test_once_safe.py",
+    *(f"tests/unit/checkpoint/test_{name}.py" for name in ("checkpoint", "checkpoint_safe", "read_ahead")),
+    *(f"tests/unit/watermark/test_{name}.py" for name in ("watermark", "watermark_safe")),
 ]
 """`Checkpoint`, `once`, `Watermark`: what differs between versions is where they keep their state, and Airflow's errors."""
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]

@@ -9,7 +9,7 @@ Only what is certain counts. An opcode, a consumer or a name that is not known h
 
 `watch` decides; it asks `consumers` (who takes all items in one go), `loop` (what a loop does with an item) and `instructions`
 (what the asking code says). May import: the standard library alone, for it is tried on every Python
-(tests/unit/test_read_ahead.py). May be imported by: the loops of `resumable.checkpoint`.
+(tests/unit/checkpoint/test_read_ahead.py). May be imported by: the loops of `resumable.checkpoint`.
 """
 
 from resumable.checkpoint.read_ahead.watch import Watch

@@ -1,7 +1,7 @@
 """
 Whoever takes the next item before the last one can have been worked is recognised; a loop that works its items never is.
 
-Needs no Airflow and no pytest, so that every Python can be asked: ``python3.13 tests/unit/test_read_ahead.py``.
+Needs no Airflow and no pytest, so that every Python can be asked: ``python3.13 tests/unit/checkpoint/test_read_ahead.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 if __name__ == "__main__":
     for name in ("resumable", "resumable.checkpoint"):  # without what these import
         package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = [str(Path(__file__).parents[2] / name.replace(".", "/"))]
+        package.__path__ = [str(Path(__file__).parents[3] / name.replace(".", "/"))]
 
 from resumable.checkpoint.read_ahead import Watch
 

@@ -21,7 +21,7 @@ from tests.services import DatabricksSimulator, EmrService
 EARLIER = "02dae9acf5dad290bd6c00d7b054f0718a3b1549"
 """The commit of the earlier release."""
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "tests" / "support" / "worker_of_a_version.py"
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]

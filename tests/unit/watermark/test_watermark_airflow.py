@@ -129,7 +129,7 @@ def test_a_mark_goes_from_run_to_run_in_airflows_own_asset_state_and_variables(t
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[2])]),
+        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[3])]),
     }
     done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
