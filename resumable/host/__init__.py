@@ -92,6 +92,7 @@ from resumable.host.exceptions import (
 )
 from resumable.host.metrics import (
     count,
+    stats,
 )
 from resumable.host.schedule import (
     allows_runs_at_once,
@@ -231,6 +232,7 @@ __all__ = [
     "start_again_in_time",
     "state_seen_by_trigger",
     "state_store",
+    "stats",
     "succeeded",
     "sweep_delay",
     "task_context",

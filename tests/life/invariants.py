@@ -98,6 +98,17 @@ VALUE_TOO_LARGE = _new("a value too large", "what is kept fits into task state, 
 ORPHAN_KEPT = _new("something left behind", "what was set up is undone, or reported")
 
 
+# -- many who wait
+
+END_UNNOTICED = _new("an end that nobody noticed", "whoever waits for a job hears of its end, in time where nothing is wrong")
+END_MADE_UP = _new("an end that was none", "whoever waits for a job hears of an end that the service has told, and of no other")
+END_TWICE = _new("an end noticed twice", "an end is noticed once, by each of those who wait")
+ERROR_OF_ANOTHER = _new("another's error", "no one who waits hears of an error that is another job's")
+BUDGET_EXCEEDED = _new("more calls than the budget", "no account is asked more often than allowed, and less after it throttles")
+MORE_CALLS = _new("more calls than one by one", "asking together never takes more calls than asking one by one")
+WRONG_CALL = _new("a call about the wrong jobs", "one call asks about jobs of one group, no more than it takes")
+LEFT_BEHIND = _new("something left behind", "when the last of those who wait has gone, no task and no call of a poller is left")
+
 # -- over plain values, for those that count
 
 

@@ -16,7 +16,8 @@ PLAIN = {"errors", "helpers", "identity", "importing", "policy"}
 """Modules that know nothing of a room: anybody may import them."""
 
 MAY_IMPORT = {
-    "jobs": {"host", "stop", "stores"},
+    "jobs": {"fleet", "host", "stop", "stores"},
+    "fleet": {"host", "jobs"},
     "stop": {"current_task", "host", "jobs"},
     "checkpoint": {"current_task", "host", "stop", "stores"},
     "watermark": {"current_task", "host", "stores"},

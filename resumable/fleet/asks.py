@@ -1,0 +1,91 @@
+"""What is asked: a job, the pause between two looks at it, a question about some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from resumable.fleet.absence import Absence
+from resumable.fleet.lookups import Judge
+from resumable.jobs.record import JobHandle
+
+LONGEST = 60.0
+"""Seconds between two looks, to which the interval of a job grows with its age."""
+
+GROWTH = 20
+"""A job's end is noticed later by a twentieth of its age at most: its interval grows to that."""
+
+
+class How(Enum):
+    """A way to ask."""
+
+    ONE = "one by one"
+    BY_ID = "many by id"
+    LIST = "by list"
+
+
+def pause(own: float, age: float) -> float:
+    """
+    Seconds until the next look at a job.
+
+    Args:
+        own: the operator's interval. A longer one than `LONGEST` stays as it is.
+        age: seconds since the job was submitted.
+    """
+    return max(own, min(LONGEST, age / GROWTH))
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """
+    A job that somebody waits for.
+
+    Args:
+        handle: the job.
+        judge: what its operator makes of it.
+        own: the operator's interval in seconds.
+        born: when it was submitted, on the poller's clock; before the poller's beginning as a rule.
+        group: see `Lookup`.
+        ids: see `Lookup`.
+        absence: whether an answer that there is no such job is believed.
+    """
+
+    handle: JobHandle
+    judge: Judge
+    own: float
+    born: float
+    absence: Absence
+    group: Hashable | None = ""
+    ids: int = 1
+    due: float = 0.0
+    is_watched: bool = True
+    is_alone: bool = False
+    """It has spoilt calls that asked about others as well."""
+    company: int | None = None
+    """With how many it is asked about at most, because a call with more has failed."""
+    strikes: int = 0
+    misses: int = 0
+    """How often in a row the list, read to its end, has not shown it, although it runs."""
+    skips_list: bool = False
+    """The list has just not shown it, or was not read on: it is asked about by id, or alone."""
+    is_doubted: bool = False
+    """A call about many has not answered for it, or a single one said that it is not there: it is asked about alone."""
+    failures: int = 0
+    unseen_since: float | None = None
+    seen_at: float | None = None
+    watch: Any = None
+    """Those who wait for it."""
+
+    def next_pause(self, now: float) -> float:
+        return pause(self.own, now - self.born)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question: about which jobs, in which way. With `How.LIST` it may take several calls."""
+
+    how: How
+    group: Hashable | None
+    jobs: tuple[Job, ...]
