@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -249,6 +250,8 @@ class Airflow:
     def wait_until(self, what: str, ask: Callable[[], _T], timeout: float, log: str | None = None, pause: float = 0.1) -> _T:
         deadline = time.monotonic() + timeout
         while not (answer := ask()):
+            if ended := self._services.ended():
+                raise HarnessError(f"{ended[0]} has ended, before {what}\n{self._services.tail(ended[0])}")
             has_died = log is not None and not self._services.is_up(log)
             if has_died or time.monotonic() > deadline:
                 tail = self._services.tail(log) if log else ""
@@ -311,6 +314,17 @@ class Airflow:
         """Send a signal to the supervisor alone; after SIGKILL the task runs on as an orphan."""
         self._supervisor(attempt).send_signal(sig)
 
+    def evict(self, attempt: Mapping[str, Any]) -> None:
+        """
+        SIGTERM to the supervisor, as a node that is drained sends it, to be passed on to the task.
+
+        An Airflow that passes it on to nobody leaves that to what runs the container: there the task gets it.
+        """
+        supervisor = self._supervisor(attempt)
+        if not signals_are_passed_on():
+            (supervisor,) = filter(None, [task_process(attempt)])
+        supervisor.send_signal(signal.SIGTERM)
+
     def kill_orphan(self, attempt: Mapping[str, Any]) -> None:
         """SIGKILL a task, and what it started, whether or not its supervisor lives."""
         if (task := task_process(attempt)) is not None:
@@ -321,6 +335,16 @@ class Airflow:
             which = f"try {attempt['try_number']} of {attempt['task_id']}"
             raise HarnessError(f"{which} is not running under a worker of this scheduler")
         return supervisor
+
+
+@cache
+def signals_are_passed_on() -> bool:
+    """Whether a supervisor passes a SIGTERM on to its task: on 2.11 and 3.3, not on 3.0 to 3.2 and 3.4."""
+    if not host.has_sdk():
+        return True
+    from airflow.sdk.execution_time import supervisor
+
+    return "_forward_signal" in inspect.getsource(supervisor)
 
 
 def _ti(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:

@@ -21,6 +21,8 @@ import psutil
 from tests.airflow.attempts import ATTEMPTS_FILE, read_attempts
 
 ROOT = Path(__file__).parents[2]
+MENDS = Path(__file__).parent / "mends"
+"""What keeps faults of Airflow itself from ending the tests: one file a fault, with its place in Airflow's source."""
 _OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}  # they would share a port
 
 
@@ -39,6 +41,7 @@ def airflow_environment(home: Path, dags: Path, api_port: int, execution_port: i
         "core.load_examples": False,
         "core.dags_are_paused_at_creation": False,
         "core.executor": "LocalExecutor",
+        "core.plugins_folder": MENDS,
         "core.parallelism": 8,
         "core.simple_auth_manager_all_admins": True,
         "core.fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -149,6 +152,10 @@ class Services:
         """Tell whether the service's own process runs."""
         service = self._running.get(name)
         return service is not None and service.poll() is None
+
+    def ended(self) -> list[str]:
+        """The services that have ended by themselves."""
+        return [name for name in list(self._running) if name != "db" and not self.is_up(name)]
 
     def tail(self, name: str, size: int = 4000) -> str:
         """Return the end of a service's output."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pytest
 
 from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash.scenarios import LOOK, SUBMIT, Remote, _operation
 from tests.services import Hold
+from tests.versions.cannot import why_not
+
+_T = TypeVar("_T")
 
 LOOK_SECONDS = 10
 """Between two looks of the DAGs ``*_reschedule``: `tests/crash/dags/jobs.py`."""
@@ -110,6 +115,18 @@ def registers(scenarios: dict[str, tuple[str, Scenario]]) -> Callable[..., Calla
 
 
 scenario = registers(SCENARIOS)
+
+
+def possible(scenarios: Mapping[str, Any]) -> list[Any]:
+    """The names for `pytest.mark.parametrize`; what this Airflow cannot do is skipped, and `tests.versions` shows that."""
+    return [pytest.param(name, marks=[pytest.mark.skip(reason=why)] if (why := why_not(name)) else []) for name in scenarios]
+
+
+def asked_for(request: pytest.FixtureRequest, scenarios: Mapping[str, _T]) -> dict[str, _T]:
+    """Those that -k has left."""
+    items = [item for item in request.session.items if not item.get_closest_marker("skip")]
+    asked = {item.callspec.params.get("name") for item in items if hasattr(item, "callspec")}
+    return {name: of for name, of in scenarios.items() if name in asked}
 
 
 @scenario("databricks", "emr")
@@ -288,7 +305,7 @@ def a_task_marked_failed_between_two_looks_cancels_its_job_once(t: Task) -> None
 @scenario("databricks")
 def a_task_marked_success_after_a_hand_back_cancels_its_job_once(t: Task) -> None:
     t.start("_r0")
-    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.airflow.evict(t.in_the_wait())
     t.state("up_for_reschedule")
     t.mark("success")
     t.cancelled("marked after a hand-back", 90)

@@ -93,7 +93,7 @@ def test_after_sigkill_no_item_is_lost_and_repeats_are_one_write_intervals(airfl
 
 @pytest.mark.parametrize("dag_id", ["loop_r0", "many_r0"])
 def test_an_eviction_uses_up_no_try_and_repeats_nothing(airflow, target, dag_id):
-    run_id, repeated = killed(airflow, target, dag_id, airflow.signal_worker)
+    run_id, repeated = killed(airflow, target, dag_id, airflow.evict)
     assert set(effects(target, dag_id, run_id)) == ITEMS
     assert repeated == 0
     assert airflow.task(dag_id, run_id, "job")["try_number"] == 1
@@ -152,7 +152,7 @@ needs_airflow_3 = pytest.mark.skipif(not host.has_task_state(), reason="the exam
 
 
 @needs_airflow_3
-@pytest.mark.parametrize("kill", ["kill_worker", "signal_worker"])
+@pytest.mark.parametrize("kill", ["kill_worker", "evict"])
 def test_the_example_of_files_loses_none_however_it_is_killed(airflow, target, kill):
     for file in (target / "clean").iterdir():
         file.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -32,7 +31,7 @@ def a_lost_worker_costs_no_second_job_whatever_the_file_computes(t: Task) -> Non
 @scenario("databricks")
 def an_eviction_costs_no_second_job_whatever_the_file_computes(t: Task) -> None:
     t.start("_moves_r0")
-    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.airflow.evict(t.in_the_wait())
     t.in_the_wait(2)
     row = t.end()
     assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)

@@ -16,7 +16,7 @@ from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash import stops
 from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
-from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, registers
+from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, asked_for, possible, registers
 from tests.services import Hold, Refuse
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
@@ -57,7 +57,7 @@ def a_custom_operator_whose_worker_is_killed_is_followed_by_a_retry_that_reattac
 @scenario("databricks", "emr")
 def an_eviction_before_execute_has_begun_submits_nothing_and_uses_no_try(t: Task) -> None:
     t.start("_dawdles")
-    t.airflow.signal_worker(t.attempt(1), signal.SIGTERM)
+    t.airflow.evict(t.attempt(1))
     t.state("up_for_reschedule")
     assert t.jobs == 0
     t.in_the_wait(2)
@@ -95,7 +95,7 @@ def an_eviction_in_the_middle_of_a_look_of_the_reschedule_mode_uses_no_try(t: Ta
     t.remote.service(t.kind).fault(_operation(LOOK_FROM_AFAR, t.kind), hold, text=t.remote.ids(t.kind, t.run_id)[0])
     second = t.attempt(2)
     hold.wait_reached(120)
-    t.airflow.signal_worker(second, signal.SIGTERM)
+    t.airflow.evict(second)
     t.until("the end of the worker", lambda: task_process(second) is None)
     hold.release(drop=True)
     t.attempt(3)
@@ -149,7 +149,7 @@ def a_deferred_task_marked_success_cancels_its_job(t: Task) -> None:
 @scenario("emr", "custom")
 def a_task_marked_failed_after_a_hand_back_cancels_its_job_once(t: Task) -> None:
     t.start("_r0")
-    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.airflow.evict(t.in_the_wait())
     t.state("up_for_reschedule")
     t.mark("failed")
     t.cancelled("marked after a hand-back", 90)
@@ -357,7 +357,7 @@ def with_wait_reschedule_a_job_that_fails_between_two_looks_fails_the_try(t: Tas
 @scenario("databricks", "emr", "custom")
 def a_job_that_fails_while_its_task_is_handed_back_fails_the_try_also_with_retries_0(t: Task) -> None:
     t.start("_r0")
-    t.airflow.signal_worker(t.in_the_wait(), signal.SIGTERM)
+    t.airflow.evict(t.in_the_wait())
     t.state("up_for_reschedule")
     t.fail()
     row = t.state("failed")
@@ -478,18 +478,17 @@ def _is_looked_at_by_the_trigger(t: Task) -> None:
 @pytest.fixture(scope="module")
 def running(airflow: Airflow, remote: Remote, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
     """The scenarios that were asked for (-k), all begun, some at a time."""
-    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
-    chosen = {name: SCENARIOS[name] for name in SCENARIOS if name in asked}
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen.items()}
+        chosen = asked_for(request, SCENARIOS).items()
+        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
     finally:
         pool.shutdown(cancel_futures=True)
     for what, seconds in sorted(LATENCIES.items()):
         print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", possible(SCENARIOS))
 def test(running: dict[str, Future[None]], name: str) -> None:
     running[name].result()
 

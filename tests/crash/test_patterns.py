@@ -81,7 +81,7 @@ def test_an_eviction_within_map_in_threads_uses_up_no_try_and_repeats_nothing(ai
     run_id = airflow.trigger("threads", run_id="evicted")
     attempt = airflow.wait_attempt("threads", run_id, "job", 1, 120)
     airflow.wait_until("some items", lambda: len(effects(target, "threads", run_id)) >= 10, 60)
-    airflow.signal_worker(attempt)
+    airflow.evict(attempt)
     assert airflow.wait_run("threads", run_id, 180) == "success"
     assert sorted(effects(target, "threads", run_id)) == ITEMS
     assert len(airflow.attempts("threads", run_id, "job")) == 2

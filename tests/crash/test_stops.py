@@ -1,12 +1,11 @@
 """
-Real signals on a real Airflow 3.3: an eviction costs nothing, a user's stop stops the job.
+Real signals on a real Airflow: an eviction costs nothing, a user's stop stops the job.
 
 Each scenario is a test of its own; they run side by side, because most of their time is waiting for Airflow.
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -14,20 +13,21 @@ import pytest
 
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import Remote
-from tests.crash.stops import LATENCIES, SCENARIOS, Task
+from tests.crash.stops import LATENCIES, SCENARIOS, Task, asked_for, possible
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def running(airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
+def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
     with ThreadPoolExecutor(max_workers=6) as pool:
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in SCENARIOS.items()}
+        chosen = asked_for(request, SCENARIOS).items()
+        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
     for what, seconds in sorted(LATENCIES.items()):
         print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", possible(SCENARIOS))
 def test(running: dict[str, Future[None]], name: str) -> None:
     running[name].result()
 
@@ -37,7 +37,7 @@ def test_an_eviction_of_one_mapped_task_leaves_the_other_alone(airflow: Airflow,
     first, _ = (airflow.wait_attempt("ours_mapped", "mapped", "job", 1, 60, map_index=i) for i in (0, 1))
     airflow.wait_until("both jobs", lambda: remote.jobs("databricks", "mapped") == 2, 60)
     remote.databricks.wait_for("runs/get", remote.databricks.count("runs/get") + 5, 30)
-    airflow.signal_worker(first, signal.SIGTERM)
+    airflow.evict(first)
     airflow.wait_attempt("ours_mapped", "mapped", "job", 2, 90, map_index=0)
     remote.databricks.wait_for("runs/get", remote.databricks.count("runs/get") + 5, 30)
     remote.finish("databricks", "mapped")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from airflow import __version__
+
 _UNTOLD = "a SIGTERM to the supervisor is passed on to nobody"
 
 _EVICTIONS = {
@@ -31,5 +33,15 @@ CANNOT: dict[str, dict[str, str]] = {
     "3.1": {**_EVICTIONS, **_MARKS, "a deferred task marked failed cancels its job once": _DEFERRED},
     "3.2": {**_EVICTIONS, **_MARKS},
     "3.3": {},
-    "3.4": {**_EVICTIONS, "a task marked success after a hand back cancels its job once": _UNTOLD},
+    "3.4": _EVICTIONS,
 }
+
+VERSION = ".".join(__version__.split(".")[:2])
+"""Of the Airflow that is installed here, as `CANNOT` has it."""
+
+
+def why_not(scenario: str) -> str | None:
+    """What keeps the installed Airflow from this scenario, ``words-operator`` with spaces or underscores between words."""
+    words = scenario.rpartition("-")[0].replace("_", " ")
+    cannot = CANNOT.get(VERSION, {})
+    return cannot.get(scenario, cannot.get(words))

@@ -19,18 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow import __version__
 
 from resumable.stores.variables import opened
 from tests.airflow.harness import Airflow
 from tests.crash import scenarios, stops
 from tests.crash.scenarios import Remote
 from tests.crash.stops import Task
-from tests.versions.cannot import CANNOT
+from tests.versions.cannot import VERSION, why_not
 
 pytestmark = [pytest.mark.airflow, pytest.mark.versions, pytest.mark.timeout(1500)]
 
-VERSION = ".".join(__version__.split(".")[:2])
 CORE = bool(os.environ.get("MATRIX_CORE"))
 TABLE = os.environ.get("MATRIX_TABLE")
 AT_ONCE = 6
@@ -114,8 +112,7 @@ def _run(airflow: Airflow, remote: Remote, name: str) -> None:
 def test(running: dict[str, Future[None]], name: str) -> None:
     error = running[name].exception()
     _note(name, "no" if error else "yes")
-    words, _, _ = name.rpartition("-")
-    why = CANNOT.get(VERSION, {}).get(name, CANNOT.get(VERSION, {}).get(words))
+    why = why_not(name)
     if why is None and error is not None:
         raise error
     assert (error is None) == (why is None), f"Airflow {VERSION} is said not to do this ({why}), and does"
