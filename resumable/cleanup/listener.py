@@ -182,7 +182,9 @@ def _sweep(asked: Asked) -> set[RunId]:
         done = subprocess.run(
             command, input=asked.to_json(), text=True, check=False, env=env, stdout=subprocess.PIPE, timeout=SWEEP_SECONDS
         )
-        return {(dag_id, run_id) for dag_id, run_id in json.loads(done.stdout.strip().splitlines()[-1])["again"]}
+        *said, answer = done.stdout.strip().splitlines()
+        sys.stderr.writelines(f"{line}\n" for line in said)  # Airflow's loggers write to standard output
+        return {(dag_id, run_id) for dag_id, run_id in json.loads(answer)["again"]}
     except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as e:
         log.warning("resumable: the sweep did not come to its end: %s", shown(repr(e)))
         return set(asked.runs)

@@ -38,6 +38,7 @@ def airflow(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
         "TEST_EMR_CLUSTER": remote.cluster,
         "AIRFLOW__CORE__PARALLELISM": "24",
         "AIRFLOW__RESUMABLE__HAND_BACK_SECONDS": "10",
+        "AIRFLOW__RESUMABLE__SWEEP_MODULES": "tests.crash.nightly",
         "TEST_TIMEOUT_SECONDS": "15",  # a retry has to reattach, and its job to be ended, within it
     }
     return start_airflow(dags, env=env, triggerer=True)

@@ -423,6 +423,18 @@ def test_a_process_that_hangs_is_given_up_and_its_runs_are_swept_again(monkeypat
     assert listener._sweep(Asked(runs=[("dag", "a")])) == {("dag", "a")}
 
 
+def test_what_the_process_says_stands_in_the_servers_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow's loggers write to standard output, where the process also answers."""
+    says = (
+        'print(\'resumable: 1001 may be running. Stop it in the service.\'); print(\'{"counts": {}, "again": [["dag", "a"]]}\')'
+    )
+    monkeypatch.setattr(listener, "_START", says)
+    assert listener._sweep(Asked(runs=[("dag", "a")])) == {("dag", "a")}
+    assert "1001 may be running. Stop it in the service.\n" in capfd.readouterr().err
+
+
 def test_the_process_finds_no_module_in_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """There, on an API server of the official images, lie everybody's DAG files."""
     (tmp_path / "everybodys.py").write_text("")
