@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,7 @@ from resumable.jobs.code import names_used
 from resumable.jobs.connection import values_of_record
 from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Recovery
 from resumable.jobs.record import JobHandle, JobRecord
+from resumable.jobs.rejection import watch_botocore
 from resumable.jobs.service import JobService
 from resumable.policy import Wait, seconds_of
 
@@ -106,6 +108,8 @@ class OperatorMethods(JobService):
         context = run.given_context
         if not attempt.replays:
             token, _ = attempt.intend(token=self.own_token())
+            if "botocore" in sys.modules:
+                watch_botocore()
             with replaced(run.task, token=token):
                 external_id = operator.submit_job(context)
             attempt.submitted(JobHandle(self.service, external_id))

@@ -8,12 +8,14 @@ kubernetes, and whatever has their attributes.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -87,18 +89,20 @@ def proves_nothing_made(error: BaseException) -> bool:
     return _proves(error, frozenset())
 
 
-def _proves(error: BaseException, seen: frozenset[int]) -> bool:
+def _proves(error: BaseException, seen: frozenset[int], *, looks_back: bool = True) -> bool:
     if id(error) in seen:
         return False
     seen |= {id(error)}
     if parts := _parts(error):
-        return all(_proves(part, seen) for part in parts)
+        return all(_proves(part, seen, looks_back=looks_back) for part in parts)
     if isinstance(error, NotSubmitted) or host.is_not_found(error):
         return True
     if _gave_up_after_several(error):
         return False  # the last of several requests says nothing of the others
     verdict = _verdict(error)
-    return any(_proves(cause, seen) for cause in _causes(error)) if verdict is None else verdict
+    if verdict is None:
+        return any(_proves(cause, seen, looks_back=looks_back) for cause in _causes(error))
+    return verdict and not (looks_back and _came_after_a_loss(error))
 
 
 def refuses_repetition(error: BaseException) -> bool:
@@ -254,8 +258,24 @@ def _was_sent_again(error: BaseException) -> bool:
     return any(getattr(sent, "redirect_location", None) is None for sent in history)
 
 
+def _came_after_a_loss(error: BaseException) -> bool:
+    """
+    Whether the request was sent once more while the loss of an earlier one's answer was handled (``except ConnectionError:``, and
+    the submit again): its last answer says nothing of the first.
+    """
+    context, seen = error.__context__, {id(error)}
+    while context is not None and id(context) not in seen:
+        seen.add(id(context))
+        status = status_of(context)
+        is_request = status is not None or {library for library, _ in _named(context)} & _CLIENT_LIBRARIES
+        if is_request and not _is_of_a_read(context) and not _proves(context, frozenset(), looks_back=False):
+            return True
+        context = context.__context__
+    return False
+
+
 def _gave_up_after_several(error: BaseException) -> bool:
-    """A library, or tenacity, has repeated the request, and what became of the earlier ones is not known."""
+    """A library has repeated the request, and what became of the earlier ones is not known."""
     if any(_times_sent(frame) > 1 for frame in _frames(error)):
         return True
     names = {name for _, name in _named(error)}
@@ -268,11 +288,46 @@ def _gave_up_after_several(error: BaseException) -> bool:
     return any(sent.error is None or not proves_nothing_made(sent.error) for sent in history[:-1])
 
 
-def _times_sent(frame: FrameType) -> int:
-    """How often tenacity has made the call that failed, if ``frame`` is its own: with ``reraise`` nothing else says so."""
-    if str(frame.f_globals.get("__name__")).partition(".")[0] != "tenacity":
+_UNANSWERED = "resumable_unanswered"
+
+
+@functools.cache
+def watch_botocore() -> None:
+    """Have botocore's sessions, from now on, note which requests may have got there: an error tells of the last."""
+    botocore: Any = import_module("botocore")
+    botocore.register_initializer(lambda session: session.register("needs-retry", _note_unanswered))
+
+
+def _note_unanswered(request_dict: Any = None, response: Any = None, caught_exception: Any = None, **_: Any) -> None:
+    if isinstance(request_dict, dict):
+        may_be_there = response is not None or not (caught_exception is None or proves_nothing_made(caught_exception))
+        request_dict.setdefault("context", {}).setdefault(_UNANSWERED, []).append(may_be_there)
+
+
+def _sent_by_botocore(found: Mapping[str, Any]) -> Any:
+    """Its count; without the requests that are known not to have got anywhere."""
+    attempts, request = found.get("attempts"), found.get("request_dict")
+    if attempts is None or not isinstance(request, dict):
         return 0
-    count = getattr(frame.f_locals.get("retry_state"), "attempt_number", 0)
+    noted = request.get("context", {}).get(_UNANSWERED)
+    return attempts if noted is None else 1 + sum(noted[: attempts - 1])
+
+
+_COUNTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "tenacity": lambda found: getattr(found.get("retry_state"), "attempt_number", 0),
+    "botocore": _sent_by_botocore,  # a no of the service tells by itself: `_was_sent_again`
+    "aiobotocore": _sent_by_botocore,
+    "backoff": lambda found: found.get("tries"),
+    "retrying": lambda found: found.get("attempt_number"),
+    "google": lambda found: 1 + len(found.get("error_list") or ()),  # google.api_core.retry
+}
+"""How often a library that repeats calls has made the one that failed, by the variables of its frame: nothing else says so."""
+
+
+def _times_sent(frame: FrameType) -> int:
+    """How often the call that failed was made, if ``frame`` is of a library that repeats calls."""
+    read = _COUNTS.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+    count = read(frame.f_locals) if read is not None else 0
     return count if isinstance(count, int) else 0
 
 

@@ -108,8 +108,9 @@ class DataSyncExecution(AwsCall):
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
         task, waits = self.operator.task_arn, self.operator.wait_for_completion
+        if attempt.handle is not None:
+            self.operator.task_arn = self.ids(attempt.handle, "task")[0]
         during = {
-            "task_arn": task if attempt.handle is None else self.ids(attempt.handle, "task")[0],
             # Once it has succeeded, the task may be deleted, and then nothing tells of its execution.
             "wait_for_completion": waits and not isinstance(attempt.plan, Deliver),
             "_cancel_datasync_task_execution": self._cancel_nothing,
@@ -134,6 +135,9 @@ class DataSyncExecution(AwsCall):
                 events.register(f"before-call.{delete}", done)
                 events.register(f"after-call.{delete}", deleted)
                 yield
+        except BaseException:  # what is executed again starts from what the author gave; what has succeeded tells its task
+            self.operator.task_arn = task
+            raise
         finally:
             events.unregister(f"before-call.{delete}", done)
             events.unregister(f"after-call.{delete}", deleted)

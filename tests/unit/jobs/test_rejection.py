@@ -444,6 +444,96 @@ def test_boto3_that_was_refused_after_repetitions_is_a_doubt(serve):
     assert not proves_nothing_made(error)
 
 
+def _lost_then_refused(serve):
+    """A server that takes one request, does not answer it, and is gone."""
+    server = serve(None)
+    real = server._read_all
+    server._read_all = lambda client: (real(client), server.close())
+    return server
+
+
+def _with_boto3_that_repeats(url):
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="y", region_name="eu-west-1")
+    config = Config(retries={"total_max_attempts": 3}, read_timeout=5)
+    return session.client("glue", endpoint_url=url, config=config).start_job_run(JobName="x")["JobRunId"]
+
+
+def test_boto3_that_reaches_nobody_after_its_first_request_got_no_answer_is_a_doubt(serve):
+    server = _lost_then_refused(serve)
+    instance = one_submit(lambda: _with_boto3_that_repeats(server.url))
+    assert (server.taken, instance.record["state"]) == (1, "submitting")
+
+
+def test_boto3_that_reached_nobody_however_often_it_tried_has_submitted_nothing():
+    assert one_submit(lambda: _with_boto3_that_repeats(UNUSED)).record["state"] == "rejected"
+
+
+class _OfBackoff(types.ModuleType):
+    """Repeats calls as backoff, retrying and google.api_core do: the count is in a variable of theirs."""
+
+    def __init__(self, name, counting):
+        super().__init__(name)
+        exec(
+            "def repeat(call):\n"
+            "    tries, error_list, attempt_number = 0, [], 0\n"
+            "    while True:\n"
+            f"        {counting}\n"
+            "        try:\n"
+            "            return call()\n"
+            "        except ConnectionError as e:\n"
+            "            error_list.append(e)\n",
+            vars(self),
+        )
+
+
+@pytest.mark.parametrize(
+    ("library", "counting"),
+    [("backoff._sync", "tries += 1"), ("retrying", "attempt_number += 1"), ("google.api_core.retry.retry_unary", "pass")],
+)
+def test_a_refusal_after_a_lost_answer_is_a_doubt_whichever_library_has_repeated_the_request(serve, library, counting):
+    server = serve([None, http_answer(400)])
+
+    def post():
+        try:
+            return with_requests(server.url)
+        except requests.ConnectionError:
+            raise ConnectionError from None
+
+    repeat = _OfBackoff(library, counting).repeat
+    assert one_submit(lambda: repeat(post)).record["state"] == "submitting"
+    assert server.taken == 2
+    server.behaviour = http_answer(400)
+    assert one_submit(lambda: repeat(post)).record["state"] == "rejected"
+
+
+@pytest.mark.parametrize("client", [with_requests, with_httpx, with_boto3])
+def test_a_refusal_of_a_request_that_was_sent_again_when_the_first_was_lost_is_a_doubt(serve, client):
+    server = serve([None, http_answer(400)])
+
+    def submit():
+        try:
+            return client(server.url)
+        except Exception:
+            return client(server.url)
+
+    assert one_submit(submit).record["state"] == "submitting"
+    assert server.taken == 2
+
+
+@pytest.mark.parametrize("before", [http_answer(404), http_answer(401)])
+def test_a_refusal_after_another_refusal_is_one(serve, before):
+    """A login that has expired, and the submit again; or a look whether the job is there, which it is not."""
+    server = serve([before, http_answer(400)])
+
+    def submit():
+        try:
+            return with_requests(server.url)
+        except requests.HTTPError:
+            return with_requests(server.url)
+
+    assert one_submit(submit).record["state"] == "rejected"
+
+
 def test_tenacity_that_gave_up_after_several_tries_is_a_doubt_and_after_one_is_what_it_was():
     def refused():
         raise ConnectionRefusedError
