@@ -62,10 +62,13 @@ class OnFinalFailure(str, Enum):
 
 
 class Wait(str, Enum):
-    """How the task waits: as the operator does, or giving its worker slot back between two looks (no triggerer needed)."""
+    """How the task waits: as the operator does; giving its worker slot back between two looks (no triggerer needed); or deferred,
+    all jobs of an account asked about together in the triggerer.
+    """
 
     POLL = "poll"
     RESCHEDULE = "reschedule"
+    DEFER = "defer"
 
 
 _ENUMS: dict[str, type[Enum]] = {
@@ -152,9 +155,10 @@ class ResumePolicy:
         on_clear: the task was cleared while its job runs (default ``restart``).
         on_timeout: ``execution_timeout`` struck (default ``cancel``).
         on_final_failure: the last try failed although the job itself did not (default ``leave``).
-        wait: ``poll`` (default; also with ``deferrable=True``) or ``reschedule``.
-        wait_interval: seconds or timedelta between two looks with ``wait="reschedule"`` (default 60). Not less than ``[resumable]
-            hand_back_seconds``: a nearer date loses a race in the scheduler.
+        wait: ``poll`` (default; also with ``deferrable=True``), ``reschedule`` or ``defer``.
+        wait_interval: seconds or timedelta between two looks with ``wait="reschedule"`` (default 60), not less than ``[resumable]
+            hand_back_seconds``: a nearer date loses a race in the scheduler. With ``wait="defer"`` the operator's own interval,
+            unless this is given.
         job_timeout: seconds or timedelta after its submission, over all attempts, when a job that still runs is cancelled and the
             task fails for good. A custom operator needs ``cancel_job``, or an ``on_kill`` of its own, for it. Default: none.
         strict: True fails for good, instead of submitting again, where a submit was left unanswered and its job was not found,
@@ -220,6 +224,11 @@ class ResumePolicy:
         return type(self)(**chosen)
 
     @property
+    def frees_the_slot(self) -> bool:
+        """Whether no process holds the task while it waits, of a resolved policy."""
+        return self.wait in (Wait.RESCHEDULE, Wait.DEFER)
+
+    @property
     def interval(self) -> float:
         """``wait_interval`` in seconds, of a resolved policy."""
         return float(cast("Any", self.wait_interval))
@@ -258,7 +267,11 @@ def options() -> list[tuple[str, str, str]]:
             (name, f"{(enum.__doc__ or '').strip()} One of: {', '.join(m.value for m in enum)}.", _default(name).value)
             for name, enum in _ENUMS.items()
         ),
-        ("wait_interval", "Seconds between two looks with wait = reschedule.", "60"),
+        (
+            "wait_interval",
+            "Seconds between two looks with wait = reschedule, and with defer where an operator has no interval.",
+            "60",
+        ),
         ("job_timeout", "Seconds after its submission when a job that still runs is cancelled. Empty: never.", ""),
         ("strict", "Fail for good where a submit was left unanswered and its job is not found.", "False"),
     ]

@@ -24,6 +24,22 @@ def get_provider_info() -> dict[str, Any]:
                         "scheduler; 10 is the floor.",
                         "60",
                     ),
+                    "lost_sight_after": _option(
+                        "wait = defer: after how many seconds without sight of its job a task is woken, to look at it and to "
+                        "fail its try if it cannot see the job either.",
+                        "21600",
+                    ),
+                    "fleet_share": _option(
+                        "wait = defer: which part of a service's published rate of status calls each triggerer may use.", "0.4"
+                    ),
+                    "fleet_rates": _option(
+                        "wait = defer: calls per second, and a burst, that each triggerer may make of an operation instead, e.g. "
+                        "emr:ListSteps=2/20, databricks:runs/get=50.",
+                        "",
+                    ),
+                    "fleet_threads": _option(
+                        "wait = defer: how many status calls each triggerer makes at once by one connection to one service.", "8"
+                    ),
                     "sweep_delay": _option(
                         "How many seconds after a user ended a task it is seen to that its job was stopped. Longer than the "
                         "task's own process may take: the heartbeat interval and five seconds.",

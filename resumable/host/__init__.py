@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from resumable.host.access import (
     asset_state_rows,
+    from_trigger,
     has_object_storage,
     object_storage_path,
     task_state_rows,
@@ -66,6 +67,7 @@ from resumable.host.context import (
     kept_by_operator,
     may_be_cleared,
     may_have_lost_its_record,
+    started_at,
     task_context,
     task_identity,
 )
@@ -78,6 +80,7 @@ from resumable.host.ending import (
 )
 from resumable.host.exceptions import (
     airflow_errors,
+    deferral,
     final_errors,
     is_airflow_error,
     is_deferral,
@@ -176,11 +179,13 @@ __all__ = [
     "dag_bag",
     "dag_time_zone",
     "database",
+    "deferral",
     "deployment",
     "durable_by_default",
     "end_stopped_task",
     "execute_guard",
     "final_errors",
+    "from_trigger",
     "generation",
     "given",
     "given_context",
@@ -230,6 +235,7 @@ __all__ = [
     "sigterm_calls",
     "spec",
     "start_again_in_time",
+    "started_at",
     "state_seen_by_trigger",
     "state_store",
     "stats",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from resumable import host
 from resumable.host import _three, _two
@@ -10,6 +11,8 @@ from resumable.host.config import conf
 from resumable.host.versions import first_of
 from resumable.identity import TaskIdentity
 from resumable.stores.base import Variables
+
+T = TypeVar("T")
 
 
 def variables(task: TaskIdentity) -> Variables:
@@ -29,6 +32,17 @@ def asset_state_rows(accessor: Any) -> Any:
 
 def _has_workers_backend() -> bool:
     return bool(conf().get("workers", "state_store_backend", fallback=None))
+
+
+async def from_trigger(call: Callable[[], T]) -> T:
+    """
+    What ``call`` returns, which may look up a connection and take its time: in a thread of its own, from which Airflow can be
+    asked, in the context of the trigger that waits for it.
+    """
+    from asgiref.sync import sync_to_async
+
+    answer: T = await sync_to_async(call, thread_sensitive=False)()
+    return answer
 
 
 def has_object_storage(scheme: str) -> bool:

@@ -33,6 +33,12 @@ def task_context(context: Any, operator: Any) -> Mapping[str, Any]:
     return Rehearsal(context, operator)
 
 
+def started_at(context: Mapping[str, Any]) -> float | None:
+    """When the task's try was started first, deferrals aside, in seconds since the epoch. None: Airflow does not say."""
+    date = getattr(context["ti"], "start_date", None)
+    return None if date is None else float(date.timestamp())
+
+
 def given_context(context: Any) -> Any:
     """What ``execute`` was called with."""
     return context.given if isinstance(context, Rehearsal) else context

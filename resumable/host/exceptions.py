@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from resumable import host
@@ -37,6 +37,12 @@ def is_hand_back(error: BaseException) -> bool:
 
 def is_deferral(error: BaseException) -> bool:
     return isinstance(error, exception("TaskDeferred"))
+
+
+def deferral(trigger: Any, method: str, timeout: timedelta) -> BaseException:
+    """The exception by which a task defers, to be resumed in ``method``, after ``timeout`` at the latest."""
+    deferred: Any = exception("TaskDeferred")
+    return cast("BaseException", deferred(trigger=trigger, method_name=method, timeout=timeout))
 
 
 def is_deferral_timeout(error: BaseException) -> bool:

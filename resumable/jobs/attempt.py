@@ -26,7 +26,6 @@ from resumable.jobs.decision import (
 from resumable.jobs.record import JobHandle
 from resumable.jobs.spec import edited_fields, moved_fields, named
 from resumable.jobs.watching import Watching
-from resumable.policy import Wait
 
 
 class Attempt(Watching):
@@ -52,7 +51,7 @@ class Attempt(Watching):
                     "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
                 )
             self._number = record.attempt + 1
-            self._is_next_look = self.policy.wait is Wait.RESCHEDULE and record.try_number == self._try
+            self._is_next_look = self.policy.frees_the_slot and record.try_number == self._try
             if record.handle is not None and not self._is_next_look:
                 self._count("reconnect_attempt")
         self._settle()

@@ -24,7 +24,7 @@ from resumable.jobs.decision import (
 )
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.remote import JobAdapter, Remote
-from resumable.policy import OnFinalFailure, ResumePolicy, Wait
+from resumable.policy import OnFinalFailure, ResumePolicy
 from resumable.stores.base import RecordStore
 
 ROOM = 65_535
@@ -99,7 +99,7 @@ class AttemptRecord:
 
     _intended = False
 
-    _is_next_look = False  # of a task that waits by being rescheduled: no reconnect
+    _is_next_look = False  # of a task that gives its slot back while it waits: no reconnect
 
     is_waiting = False
     """The code that waits for the job's end is at work; what it raises is its verdict, or trouble of the wait."""
@@ -211,7 +211,7 @@ class AttemptRecord:
         return record.noting(what, self._clock(), "" if record.handle else "its submit was not answered")
 
     def _first_look(self, before: JobRecord | None) -> int | None:
-        if self.policy.wait is not Wait.RESCHEDULE:
+        if not self.policy.frees_the_slot:
             return None
         is_same_try = before is not None and before.try_number == self._try
         return before.first_look if is_same_try and before is not None and before.first_look else self._number

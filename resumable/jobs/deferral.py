@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import ResumableError
-from resumable.jobs import ending, waiting
+from resumable.jobs import alarm, ending, waiting
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import Deliver, JobState
 from resumable.jobs.run import JobRun
@@ -63,6 +63,8 @@ def resume(task: DurableTask, method: str, kwargs: dict[str, Any], given: Any, t
     if not task.is_durable:
         return theirs(method, kwargs, given)
     run = JobRun(task, given)
+    if alarm.rings(run, method, kwargs):
+        return task.operator.execute(given)
     if run.service.restarts(method) or _is_of_an_earlier_try(run, deferred_by):
         return task.operator.execute(given)
     if not run.service.is_looked_at_after_deferral:

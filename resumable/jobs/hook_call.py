@@ -116,6 +116,6 @@ class HookCall(ProviderJob):
     def check_reschedule(cls, operator: Any) -> None:
         if not cls.wait_argument:
             raise ConfigurationError(
-                f"wait='reschedule' needs an operator that can be told not to wait, and {type(operator).__name__} names no "
-                "wait_argument. Nothing was submitted. Leave wait at 'poll'."
+                f"wait='reschedule' or 'defer' needs an operator that can be told not to wait, and {type(operator).__name__} has "
+                "no wait_argument. Nothing was submitted. Leave wait at 'poll'."
             )

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 from resumable import host
 from resumable.errors import InvalidHandleError, JobNotFound
 from resumable.helpers import replaced
-from resumable.jobs import waiting
+from resumable.jobs import alarm
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.code import names_used
-from resumable.jobs.connection import values_of_record
+from resumable.jobs.connection import path_of_class, values_of_record
 from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Recovery
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.rejection import watch_botocore
 from resumable.jobs.service import JobService
-from resumable.policy import Wait, seconds_of
+from resumable.policy import seconds_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from resumable.fleet.lookups import Lookup
 
 
 class OperatorMethods(JobService):
@@ -51,6 +53,15 @@ class OperatorMethods(JobService):
         made = operator.__new__(operator)
         vars(made).update({**_defaults_of(operator), **values_of_record(operator.reach_fields or (), connection)})
         return cls(made)
+
+    @classmethod
+    def can_be_reached(cls, operator: type) -> bool:
+        return operator.reach_fields is not None and path_of_class(operator) is not None  # type: ignore[attr-defined]
+
+    def lookup(self, handle: JobHandle) -> Lookup:  # noqa: ARG002
+        from resumable.fleet.lookups import alone
+
+        return alone(f"custom {path_of_class(type(self.operator))}")  # whatever service its author names
 
     @property
     def _context(self) -> Any:
@@ -115,8 +126,8 @@ class OperatorMethods(JobService):
             attempt.submitted(JobHandle(self.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
-        if run.policy.wait is Wait.RESCHEDULE and not isinstance(attempt.plan, Deliver | Conclude):
-            waiting.look_again_later(run, attempt.seen or attempt.observe())
+        if run.policy.frees_the_slot and not isinstance(attempt.plan, Deliver | Conclude):
+            alarm.leave(run, attempt.seen or attempt.observe())
         if not isinstance(attempt.plan, Deliver):
             attempt.is_waiting = True
             with self._flushing(attempt):

@@ -11,11 +11,11 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resumable import host
 from resumable.errors import ConfigurationError
-from resumable.jobs import deferral
+from resumable.jobs import alarm, deferral
 from resumable.jobs.code import reached_from
 from resumable.jobs.run import JobRun
 from resumable.jobs.spec import Spec
@@ -93,6 +93,7 @@ class DurableTask:
         is_durable: False: exactly the provider's operator.
         their_durable: what the operator's own durability (Airflow 3.3) has in ``durable``, where ours is off.
         run: the start of the task that is under way.
+        woken_by: what has rung the alarm of a deferral although the job may run on, in words: see `resumable.jobs.alarm`.
         failed_wait: a deferral has ended with this error although the job is done: there is none for it once more.
         token: of the submission that is under way, for `ResumableMixin.idempotency_token`.
         their_token: the token that the author gave to an operator made by `resumable.make_resumable`.
@@ -106,6 +107,7 @@ class DurableTask:
         self.their_durable: bool | None = copied.their_durable if copied else None
         self.run: JobRun | None = None
         self.failed_wait: Exception | None = None
+        self.woken_by = ""
         self.token: str | None = None
         self.their_token: str | None = copied.their_token if copied else None
         self._written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
@@ -132,8 +134,8 @@ class DurableTask:
         if not durable:
             return
         service = self.of.service
-        if self.policy.wait is Wait.RESCHEDULE:
-            self._settle_reschedule()
+        if self.policy.frees_the_slot:
+            self._settle_wait()
         service.check_operator(operator)
         if policy.job_timeout is not None and not service.can_stop(operator):
             raise ConfigurationError(
@@ -145,19 +147,25 @@ class DurableTask:
         """Replace the resolved policy."""
         self.policy = vars(self.operator)["resume_policy"] = policy
 
-    def _settle_reschedule(self) -> None:
+    def _settle_wait(self) -> None:
         """What cannot be is an error where the author asked for it; where airflow.cfg did, it yields."""
-        given, where = self.given, "airflow.cfg [resumable]"
-        if given.wait_interval is None and self.policy.interval < least_interval():
+        given, where, wait = self.given, "airflow.cfg [resumable]", cast("Wait", self.policy.wait)
+        if wait is Wait.DEFER and given.wait is None and getattr(self.operator, "deferrable", False):
+            self.use(replace(self.policy, wait=Wait.POLL))  # the author asked for the provider's trigger
+            return
+        if wait is Wait.RESCHEDULE and given.wait_interval is None and self.policy.interval < least_interval():
             host.say_once(f"{where}: wait_interval={self.policy.interval:g} is too near for the scheduler; it is taken for 60")
             self.use(replace(self.policy, wait_interval=60.0))
         try:
-            self._check_reschedule()
+            if wait is Wait.DEFER:
+                alarm.require(self.operator, self.of.service)
+            else:
+                self._check_reschedule()
         except ConfigurationError as e:
             if given.wait is not None:
                 raise
             why, name = str(e).partition(" Nothing was submitted.")[0], type(self.operator).__name__
-            host.say_once(f"{where}: wait=reschedule is not followed by {name}, which waits as it does without. {why}")
+            host.say_once(f"{where}: wait={wait.value} is not followed by {name}, which waits as it does without. {why}")
             self.use(replace(self.policy, wait=Wait.POLL))
 
     def _check_reschedule(self) -> None:
@@ -300,7 +308,7 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
         policy = ResumePolicy.of(resume_policy)
         if durable:
             host.require_store()
-            if policy.wait is Wait.RESCHEDULE or type(self)._resumable.service.submits_undeferred:
+            if _frees_the_slot(type(self), policy) or type(self)._resumable.service.submits_undeferred:
                 kwargs = _undeferred(type(self), kwargs)
         super(cls, self).__init__(**kwargs)
         theirs = vars(self).get("durable")
@@ -356,6 +364,18 @@ def _warn_of_own_execute(cls: Any) -> None:
 def least_interval() -> float:
     """The least ``wait_interval`` that an author may give. A larger ``hand_back_seconds`` is heeded when a look is put off."""
     return min(host.hand_back_seconds(), host.HAND_BACK)
+
+
+def _frees_the_slot(cls: Any, policy: ResumePolicy) -> bool:
+    """Whether airflow.cfg's default to be deferrable yields: to the author's ``wait``, or to its own ``wait = defer``."""
+    if policy.wait is not None:
+        return policy.frees_the_slot
+    return host.resolved_policy(policy).wait is Wait.DEFER and _can_be_reached(cls)
+
+
+@functools.cache
+def _can_be_reached(cls: Any) -> bool:
+    return bool(cls._resumable.service.can_be_reached(cls))
 
 
 def _undeferred(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:

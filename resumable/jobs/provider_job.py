@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from resumable import host
 from resumable.errors import UnseenSubmitError
 from resumable.helpers import replaced
-from resumable.jobs import waiting
+from resumable.jobs import alarm
 from resumable.jobs.attempt import Attempt
-from resumable.jobs.decision import Conclude, Deliver
+from resumable.jobs.decision import Conclude, Deliver, Observation
+from resumable.jobs.record import JobHandle
 from resumable.jobs.service import JobService
-from resumable.policy import Wait
 
 
 class ProviderJob(JobService):
@@ -53,13 +53,19 @@ class ProviderJob(JobService):
         run = getattr(self, "run", None)
         return run.begun if run is not None else None
 
-    def is_expired(self, error: BaseException) -> bool:  # noqa: ARG002
-        """Whether an error says that the credentials of the hook are no longer good."""
-        return False
-
     def renew(self, error: BaseException) -> bool:
         """Drop a hook whose credentials have expired: the operator makes another, which reads the connection again."""
-        return self.is_expired(error) and vars(self.operator).pop(self.hook_name, None) is not None
+        return self._own_hook is None and self.is_expired(error) and vars(self.operator).pop(self.hook_name, None) is not None
+
+    def observe_by(self, client: Any, handle: JobHandle) -> Observation:
+        if client is not None:
+            self._own_hook = client
+        return self.observe(handle)
+
+    def cancel_by(self, client: Any, handle: JobHandle) -> None:
+        if client is not None:
+            self._own_hook = client
+        self.cancel(handle)
 
     def waits(self) -> bool:
         return bool(getattr(self.operator, self.wait_argument))
@@ -72,11 +78,11 @@ class ProviderJob(JobService):
         run, attempt = self.run, self.attempt
         with self.intercept(attempt):
             has_ended = isinstance(attempt.plan, Deliver | Conclude)
-            if run.policy.wait is Wait.RESCHEDULE and self.waits() and not has_ended:
+            if run.policy.frees_the_slot and self.waits() and not has_ended:
                 with self.not_waiting():
                     theirs()
                 self.refuse_unseen()
-                waiting.look_again_later(run, attempt.seen or attempt.observe())
+                alarm.leave(run, attempt.seen or attempt.observe())
             result = theirs()
         if attempt.is_unseen and self.can_see():
             self.log.error("resumable: %s", self._unseen())

@@ -19,6 +19,7 @@ from resumable.jobs.limits import tells_of_limit
 from resumable.jobs.record import Outcome
 from resumable.jobs.rejection import refuses_repetition
 from resumable.jobs.submission import Again
+from resumable.policy import Wait
 from resumable.stop.sigterm import Interrupted, Interruption
 from resumable.stores.base import RecordStore
 
@@ -164,7 +165,20 @@ class JobRun:
     def _clock(self) -> Callable[[], bool]:
         """From now on, tells whether the task's ``execution_timeout`` is over."""
         limit, began = getattr(self.operator, "execution_timeout", None), time.monotonic()
-        return lambda: limit is not None and time.monotonic() - began >= limit.total_seconds()
+        before = self.time_since_start if self.policy.wait is Wait.DEFER else 0.0
+        return lambda: limit is not None and before + time.monotonic() - began >= limit.total_seconds()
+
+    @property
+    def time_since_start(self) -> float:
+        """Seconds since the first start of this try, deferrals included; Airflow keeps when that was."""
+        started = host.started_at(self.context)
+        return 0.0 if started is None else max(0.0, time.time() - started)
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds of ``execution_timeout`` that are left of them, None without one."""
+        limit = getattr(self.operator, "execution_timeout", None)
+        return None if limit is None else limit.total_seconds() - self.time_since_start
 
     # -- the begin ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +13,7 @@ from resumable.errors import ConfigurationError
 from resumable.jobs.connection import default_of, kept_values, path_of_class, values_of_record
 from resumable.jobs.decision import Observation, Recovery
 from resumable.jobs.limits import Limit
+from resumable.jobs.one_of_many import OneOfMany
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.rejection import proves_nothing_made
 from resumable.jobs.remote import VISIBLE_AFTER
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("resumable")
 
 
-class JobService(ABC):
+class JobService(OneOfMany):
     """
     What is the same for all operators that start such a job; made from an operator, or from a job's record.
 
@@ -54,9 +55,6 @@ class JobService(ABC):
     """Whether `find` can be asked once the token has expired."""
     limits: ClassVar[Sequence[Limit]] = ()
     """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
-    reach_fields: ClassVar[Sequence[str] | None] = None
-    """The operator's attributes that are kept in the record, so that the job can be looked at and stopped when no process holds
-    the task: the connection's name, and plain settings by which states are told apart. None: such a job is only reported."""
     goes_on_undeferred: ClassVar[bool] = False
     """The operator's ``execute`` goes on to its result where `defer` returns: then it does not defer for a job that is done."""
     is_looked_at_after_deferral: ClassVar[bool] = True
@@ -152,13 +150,13 @@ class JobService(ABC):
 
     # -- the operator -------------------------------------------------------------------------------------------------
 
-    @classmethod  # noqa: B027 - most need none
+    @classmethod
     def check_operator(cls, operator: Any) -> None:
         """Raises: ConfigurationError: the operator's arguments cannot be had with ours."""
 
-    @classmethod  # noqa: B027 - most need none
+    @classmethod
     def check_reschedule(cls, operator: Any) -> None:
-        """Raises: ConfigurationError: the operator cannot wait with ``wait="reschedule"``."""
+        """Raises: ConfigurationError: the operator cannot leave while it waits (``wait="reschedule"`` and ``"defer"``)."""
 
     @classmethod
     def can_stop(cls, operator: Any) -> bool:  # noqa: ARG003
@@ -196,7 +194,7 @@ class JobService(ABC):
 
     # -- a start of the task ------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:  # noqa: B027 - most need none
+    def begin(self) -> None:
         """Called first of all in a start of the task."""
 
     @abstractmethod
@@ -211,7 +209,7 @@ class JobService(ABC):
         """The policy of an attempt."""
         return policy
 
-    def note_failure(self, attempt: Attempt, seen: Observation) -> None:  # noqa: B027 - most need none
+    def note_failure(self, attempt: Attempt, seen: Observation) -> None:
         """The try fails, with the job as it was seen: called before anything is made of that."""
 
     def stop_job(self, attempt: Attempt, why: str) -> bool:
@@ -234,7 +232,7 @@ class JobService(ABC):
         """The trigger to defer with, in place of the provider's."""
         return theirs
 
-    def refuse_unseen(self) -> None:  # noqa: B027 - most need none
+    def refuse_unseen(self) -> None:
         """Raises: UnseenSubmitError: the operator's code watches a job that it has submitted past us."""
 
     def restarts(self, method: str) -> bool:  # noqa: ARG002

@@ -70,17 +70,25 @@ def is_at_limit(run: JobRun, error: BaseException, seen: Observation, told: str 
     return found is not None
 
 
-def look_again_later(run: JobRun, seen: Observation) -> None:
-    """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
-    attempt, policy = run.attempt, run.policy
+def is_to_be_waited_for(run: JobRun, seen: Observation) -> bool:
+    """Whether the job still runs, as it was seen. Raises what ends the try although it does."""
+    attempt = run.attempt
     if seen.state is JobState.FAILING:
         error = attempt.failing(seen)
         ending.failed(run, seen, error)
         raise error
     if seen.state not in (JobState.ACTIVE, JobState.UNKNOWN):
-        return
+        return False
     if attempt.stop_if_overdue(run.stop_job):
         raise ending.overdue(attempt)
+    return True
+
+
+def look_again_later(run: JobRun, seen: Observation) -> None:
+    """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
+    attempt, policy = run.attempt, run.policy
+    if not is_to_be_waited_for(run, seen):
+        return
     if policy.wait is Wait.RESCHEDULE:
         _end_at_limit(run, seen)
     raise host.hand_back(max(host.hand_back_seconds(), min(policy.interval, attempt.remaining or policy.interval)))

@@ -39,6 +39,11 @@ class Watching(Submission):
         return max(1.0, began + self.policy.deadline - self._clock())
 
     @property
+    def age(self) -> float:
+        """Seconds since the job was submitted, by this worker's clock."""
+        return max(0.0, self._clock() - self._submitted_at)
+
+    @property
     def is_the_only_job(self) -> bool:
         """No other job could follow on the one that is watched, unless its token or name is edited."""
         return self.handle is not None and bool(self._one_job(self._known_record()))

@@ -62,6 +62,24 @@ class DatabricksCall(HookCall):
         made._own_hook = DatabricksHook(made.operator.databricks_conn_id, caller="Resumable")
         return made
 
+    @classmethod
+    def shares(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any]) -> str:  # noqa: ARG003
+        return str(connection.get("databricks_conn_id"))
+
+    @classmethod
+    def shared_client(
+        cls,
+        operator: Any,
+        connection: Mapping[str, Any],
+        more: Mapping[str, Any],  # noqa: ARG003
+        *,
+        requests: int,
+    ) -> Any:
+        name = cls.of_record(operator, connection).operator.databricks_conn_id
+        hook = DatabricksHook(name, timeout_seconds=60, retry_limit=requests, caller="Resumable")
+        _ = hook.host  # the connection is looked up here
+        return hook
+
     def place(self) -> Mapping[str, str]:
         return {"workspace": str(self.hook.host)}
 

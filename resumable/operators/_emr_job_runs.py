@@ -21,6 +21,7 @@ from resumable.operators._aws import HOUR, AwsCall
 class EksJobRun(AwsCall):
     """A job run on a virtual cluster."""
 
+    together = "emr-containers"
     service = "emr-containers"
     token_member = "clientToken"
     limits = (Limit("max_polling_attempts", "poll_interval"),)
@@ -74,6 +75,7 @@ class EksJobRun(AwsCall):
 class ServerlessJobRun(AwsCall):
     """A job run of an application."""
 
+    together = "emr-serverless"
     service = "emr-serverless"
     token_member = "clientToken"
     limits = (Limit("waiter_max_attempts", "waiter_delay", default=25),)

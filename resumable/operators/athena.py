@@ -28,6 +28,7 @@ __all__ = ["ResumableAthenaOperator"]
 class AthenaQuery(AwsCall):
     """One execution of a query."""
 
+    together = "athena"
     service = "athena"
     operation = "StartQueryExecution"
     token_member = "ClientRequestToken"

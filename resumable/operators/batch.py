@@ -38,6 +38,7 @@ JOBS_A_CALL = 100
 class BatchJob(AwsCall):
     """One job in a queue."""
 
+    together = "batch"
     service = "batch"
     operation = "SubmitJob"
     status_calls = ("DescribeJobs",)

@@ -35,12 +35,14 @@ __all__ = [
 class SubmittedRun(DatabricksRun):
     """A run of no job."""
 
+    together = "databricks"
     submit_method = "submit_run"
 
 
 class JobRun(DatabricksRun):
     """A run of a job, which may be repaired."""
 
+    together = "databricks"
     submit_method = "run_now"
     reach_fields = (*DatabricksRun.reach_fields, "repair_run")
 

@@ -54,6 +54,7 @@ class _Judged:
 class EcsTask(AwsCall):
     """One task on a cluster."""
 
+    together = "ecs"
     service = "ecs"
     operation = "RunTask"
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)

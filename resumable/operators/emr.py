@@ -92,6 +92,7 @@ class ResumableEmrAddStepsTrigger(StopGuard, EmrAddStepsTrigger):
 class EmrSteps(AwsCall):
     """The steps that one task adds to a cluster: active while one of them is, succeeded when all have."""
 
+    together = "emr"
     service = "emr"
     operation = "AddJobFlowSteps"
     asks_account = False  # the provider's DescribeCluster tells it
@@ -188,6 +189,7 @@ class EmrSteps(AwsCall):
 class EmrCluster(AwsCall):
     """The start of a cluster, until what ``wait_policy`` waits for."""
 
+    together = "emr-cluster"
     service = "emr"
     operation = "RunJobFlow"
     limits = (Limit("waiter_max_attempts", "waiter_delay", default=60),)

@@ -37,6 +37,7 @@ _ENDLESS = ("ERROR", "EXPIRED")
 class GlueJobRun(AwsCall):
     """One run of a job."""
 
+    together = "glue"
     service = "glue"
     operation = "StartJobRun"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)

@@ -212,6 +212,7 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 class TrainingJob(_NamedJob):
     """One training job."""
 
+    together = "sagemaker-TrainingJob"
     limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTrainingJob", "DescribeTrainingJob", "stop_training_job"
     name_param, status_key = "TrainingJobName", "TrainingJobStatus"
@@ -234,6 +235,7 @@ class ResumableSageMakerTrainingOperator(SageMakerTrainingOperator):
 class ProcessingJob(_NamedJob):
     """One processing job."""
 
+    together = "sagemaker-ProcessingJob"
     limits = (_SECONDS, _LOOKS)
     checks_if_job_exists = True
     operation, describe, stop = "CreateProcessingJob", "DescribeProcessingJob", "stop_processing_job"
@@ -261,6 +263,7 @@ class ResumableSageMakerProcessingOperator(SageMakerProcessingOperator):
 class TransformJob(_NamedJob):
     """One batch transform job, and the model that is made for it."""
 
+    together = "sagemaker-TransformJob"
     limits = (_SECONDS, _LOOKS)
     operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
     name_param, status_key = "TransformJobName", "TransformJobStatus"
@@ -310,6 +313,7 @@ class ResumableSageMakerTransformOperator(SageMakerTransformOperator):
 class TuningJob(_NamedJob):
     """One hyperparameter tuning job."""
 
+    together = "sagemaker-HyperParameterTuningJob"
     limits = (_SECONDS,)
     operation, describe = "CreateHyperParameterTuningJob", "DescribeHyperParameterTuningJob"
     name_param, status_key = "HyperParameterTuningJobName", "HyperParameterTuningJobStatus"
@@ -334,6 +338,7 @@ class ResumableSageMakerTuningOperator(SageMakerTuningOperator):
 class AutoMLJob(_NamedJob):
     """One AutoML job."""
 
+    together = "sagemaker-AutoMLJob"
     operation, describe, stop = "CreateAutoMLJob", "DescribeAutoMLJob", "stop_auto_ml_job"
     name_param, status_key = "AutoMLJobName", "AutoMLJobStatus"
     name_length = SHORT_NAME

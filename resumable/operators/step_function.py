@@ -50,6 +50,7 @@ class ResumableStepFunctionsExecutionCompleteTrigger(StepFunctionsExecutionCompl
 class StateMachineExecution(AwsOwnNamedJob):
     """One execution of a state machine."""
 
+    together = "sfn"
     service = "sfn"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
     doubt = (

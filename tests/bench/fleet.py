@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from resumable.fleet.budget import Rate
@@ -64,6 +65,11 @@ class Service:
         if not is_within:
             self.throttled[operation] += 1
             raise Answer("ThrottlingException", 400, "Rate exceeded")
+
+    @property
+    def conn(self) -> Service:
+        """It is its own hook."""
+        return self
 
     # -- the clients' methods -----------------------------------------------------------------------------------------
 
@@ -307,7 +313,7 @@ async def _emr_steps(count: int) -> None:
 
         client = boto3.client("emr", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         client.meta.events.register("before-call.emr.ListSteps", answer)
-        return Reached(client)
+        return Reached(SimpleNamespace(conn=client))
 
     async def reach() -> Reached:
         return await asyncio.to_thread(make)

@@ -33,6 +33,8 @@ FOR_ALL = (
     "test_a_stop_reaches_the_job_by_its_record_alone",
     "test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancels_it",
     "test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing",
+    "test_wait_defer_gives_the_slot_back_until_the_job_has_ended_and_gives_the_same",
+    "test_the_trigger_of_wait_defer_leaves_the_job_when_it_is_merely_stopped_and_cancels_it_for_a_users_mark",
     "test_a_job_that_is_there_is_asked_about_and_nothing_else",
     "test_whatever_happens_to_a_task_its_service_shows_what_was_promised",
 )

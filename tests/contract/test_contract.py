@@ -24,8 +24,14 @@ from resumable.jobs.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
-from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowTaskTimeout, BaseOperator
-from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.names import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    TaskDeferred,
+)
+from tests.support.runner import TaskInstance, WorkerDied, in_fleet
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
@@ -120,12 +126,12 @@ def test_a_failure_in_the_wait_is_noted_and_the_retry_submits_anew(case: Case, b
 
 def lives(case: Case, wait: str) -> dict[str, Any]:
     """The arguments of a task that waits in the given way; skipped where its mode has another one."""
-    if wait == "reschedule" and case.deferrable:
+    if wait != "poll" and case.deferrable:
         pytest.skip("two ways to give the slot back exclude each other")
     return {"resume_policy": {"wait": wait}}
 
 
-@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+@pytest.mark.parametrize("wait", ["poll", "reschedule", "defer"])
 @pytest.mark.parametrize("retries", [0, 2])
 def test_a_job_that_keeps_failing_is_asked_for_once_a_try_and_each_failure_uses_one(
     case: Case, bench: Bench, wait: str, retries: int
@@ -137,7 +143,8 @@ def test_a_job_that_keeps_failing_is_asked_for_once_a_try_and_each_failure_uses_
         if bench.active() and instance.data.get("resumable", {}).get("state") == "submitted":
             bench.finish(ok=False)
 
-    listener = None if wait == "reschedule" else fail
+    listener = fail if wait == "poll" else None
+    instance.on_defer = lambda _: fail()
     assert instance.run(between=fail, listener=listener) == "failed"
     assert (bench.jobs(), len(instance.errors), bench.cancels()) == (retries + 1, retries + 1, 0)
     assert instance.record["state"] == "failed"
@@ -199,7 +206,7 @@ def test_inside_another_task_it_runs_as_the_providers_and_leaves_no_record(
     assert capsys.readouterr().out.count("is executed inside task task and is not made durable") == 2
 
 
-@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+@pytest.mark.parametrize("wait", ["poll", "reschedule", "defer"])
 def test_a_job_that_is_gone_fails_a_try_and_the_next_one_submits(case: Case, bench: Bench, wait: str) -> None:
     instance = task(case, bench, **lives(case, wait))
     die_in_the_wait(instance, bench)
@@ -490,6 +497,45 @@ def test_wait_reschedule_gives_the_slot_back_between_looks_and_gives_the_same(ca
     assert shape(waiting) == shape(fresh_xcoms)
 
 
+def test_wait_defer_gives_the_slot_back_until_the_job_has_ended_and_gives_the_same(case: Case, bench: Bench) -> None:
+    if case.deferrable:
+        pytest.skip("two ways to give the slot back exclude each other")
+    instance = task(case, bench, resume_policy={"wait": "defer"})
+    instance.retries = instance.max_tries = 0
+    deferrals: list[TaskDeferred] = []
+    waiting: dict[str, Any] = {}
+
+    def run_trigger(deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
+        deferrals.append(deferred)
+        if len(deferrals) == 1:  # the scheduler's time-out is a look, and no more
+            waiting.update(instance.xcoms)
+            back = in_fleet(deferred)
+            assert (bench.active(), back) == (1, ("__fail__", {"error": "Trigger timeout"}))
+            return back
+        return in_fleet(deferred, during=bench.finish)
+
+    instance.run_trigger = run_trigger
+    result = instance.attempt()
+    xcoms = dict(instance.xcoms)
+    assert (bench.jobs(), bench.server.count(bench.submit), bench.cancels(), len(deferrals)) == (1, 1, 0, 2)
+    assert {deferred.method_name for deferred in deferrals} == {"execute"}
+    fresh_result, fresh_xcoms, _ = undisturbed(case, bench)
+    assert shape(result) == shape(fresh_result)
+    assert shape(xcoms) == shape(fresh_xcoms)
+    fresh_xcoms.pop("cloudwatch_events", None)  # a link that a provider shows once the job has ended
+    assert shape(waiting) == shape(fresh_xcoms)
+
+
+def test_a_short_job_pays_no_deferral(case: Case, bench: Bench) -> None:
+    if case.deferrable:
+        pytest.skip("two ways to give the slot back exclude each other")
+    instance = task(case, bench, resume_policy={"wait": "defer"})
+    instance.on_defer = lambda _: pytest.fail("deferred")
+    bench.at_once()
+    instance.attempt()
+    assert bench.jobs() == 1
+
+
 def test_a_stop_reaches_the_job_by_its_record_alone(case: Case, bench: Bench) -> None:
     instance = task(case, bench)
     die_in_the_wait(instance, bench)
@@ -560,9 +606,9 @@ def test_a_job_that_is_seen_to_stop_is_closed_as_cancelled(case: Case, bench: Be
     assert "closed_at" in instance.record
 
 
-@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+@pytest.mark.parametrize("wait", ["poll", "reschedule", "defer"])
 def test_a_job_over_its_job_timeout_is_cancelled_and_the_task_fails_for_good(case: Case, bench: Bench, wait: str) -> None:
-    if case.deferrable and wait == "reschedule":
+    if case.deferrable and wait != "poll":
         pytest.skip("two ways to give the slot back exclude each other")
     if not can_stop(bench):
         pytest.skip("nothing stops the job, so a job_timeout is refused")

@@ -33,7 +33,7 @@ class ContractLife(OperatorLife):
 
 def life_of(case: Case) -> type[ContractLife]:
     """The machine that draws lives of one case; its scripts are played by `ContractLife`."""
-    waits = ["poll"] if case.deferrable else ["poll", "reschedule"]
+    waits = ["poll"] if case.deferrable else ["poll", "reschedule", "defer"]
     draws: dict[str, Any] = {
         "case": st.just(str(case)),
         "wait": st.sampled_from(waits),

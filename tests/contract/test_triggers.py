@@ -77,6 +77,24 @@ def test_a_trigger_that_is_merely_stopped_leaves_the_job_and_a_users_mark_cancel
         assert (bench.cancels(), bench.active()) == (1, 0)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if not case.deferrable], ids=str)
+def test_the_trigger_of_wait_defer_leaves_the_job_when_it_is_merely_stopped_and_cancels_it_for_a_users_mark(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, trigger = deferred(case, bench, resume_policy={"wait": "defer"})
+    path, kwargs = trigger.serialize()
+    assert path == "resumable.fleet.trigger.JobTrigger"
+    assert json.loads(json.dumps(kwargs)) == kwargs
+    for state in NOT_ENDED:
+        told(monkeypatch, state)
+        asyncio.run(trigger.on_kill())
+    assert (bench.cancels(), bench.active()) == (0, 1)
+    if can_stop(bench):
+        told(monkeypatch, "failed")
+        asyncio.run(trigger.on_kill())
+        assert (bench.cancels(), bench.active()) == (1, 0)
+
+
 @pytest.mark.parametrize("state", MARKED)
 def test_each_state_that_only_a_user_gives_a_deferred_task_cancels_the_job(
     case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch, state: str

@@ -152,7 +152,7 @@ class OperatorLife(Told):
         """
         Args:
             case: the operator, in its mode.
-            wait: ``poll`` or ``reschedule``.
+            wait: ``poll``, ``reschedule`` or ``defer``.
             retries: Airflow's.
             policy: ``resume_policy``.
             moves: every argument is computed when the DAG file is parsed, and is another each time.
@@ -172,7 +172,7 @@ class OperatorLife(Told):
         patch.setattr(asyncio, "sleep", lambda seconds, *a: _real_async_sleep(0, *a))
         self.bench = self._stack.enter_context(self.case.bench(patch))
         self.policy = dict(policy)
-        if wait == "reschedule" and not self.case.deferrable:
+        if wait != "poll" and not self.case.deferrable:
             self.policy["wait"] = wait
         self.limit = self._limit() if limited and not self.case.deferrable and wait == "poll" else {}
         self.task = TaskInstance(self._make, retries=retries)

@@ -23,8 +23,11 @@ from datetime import datetime, timezone
 from typing import Any
 from unittest import mock
 
+from resumable.fleet.trigger import JobTrigger
+from tests.support import waits
 from tests.support.dag_file import in_file, new_path
 from tests.support.names import AirflowFailException, AirflowRescheduleException, ExecutorSafeguard, TaskDeferred
+from tests.support.simulated_time import Instant, simulated
 
 
 class WorkerDied(BaseException):
@@ -231,10 +234,44 @@ def _as_the_runner(operator: Any, call: Callable[[], Any]) -> Any:
 
 def _run_trigger(deferred: TaskDeferred) -> tuple[str, dict[str, Any]]:
     """What the triggerer sends the task back with: an event, or the news that the trigger failed."""
+    if type(deferred.trigger) is JobTrigger:
+        return in_fleet(deferred)
     try:
         event = asyncio.run(_first_event(deferred.trigger))
     except Exception as e:
         return "__fail__", {"error": repr(e), "traceback": [repr(e)]}
+    return deferred.method_name, {**(deferred.kwargs or {}), "event": event}
+
+
+def in_fleet(deferred: TaskDeferred, during: Callable[[], None] = lambda: None) -> tuple[str, dict[str, Any]]:
+    """
+    The same of ``wait="defer"``, in simulated time: the fleet's calls reach the service, its pauses take none.
+
+    Args:
+        deferred: as the task has raised it.
+        during: called when the trigger has begun to wait.
+    """
+
+    async def wait() -> Any:
+        asyncio.get_running_loop().call_later(2.0, during)
+        return await asyncio.wait_for(_first_event(deferred.trigger), deferred.timeout.total_seconds())
+
+    async def at_once(call: Callable[[], Any]) -> Any:
+        return call()
+
+    with (
+        mock.patch("resumable.host.from_trigger", at_once),
+        mock.patch("resumable.fleet.configured.AirflowThreads", Instant),
+        mock.patch("asyncio.sleep", waits.real_async_sleep),
+        simulated() as loop,
+    ):
+        task = loop.create_task(wait())
+        try:
+            event = loop.run_until_complete(task)
+        except asyncio.TimeoutError:
+            return "__fail__", {"error": "Trigger timeout"}
+        except Exception as e:
+            return "__fail__", {"error": "Trigger failure", "traceback": [repr(e)]}
     return deferred.method_name, {**(deferred.kwargs or {}), "event": event}
 
 

@@ -10,16 +10,23 @@ from typing import Any
 import boto3
 import pytest
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
 from resumable.fleet.faults import Fault, fault_of
 from resumable.fleet.lookups import Lookup
-from resumable.fleet.services import LOOKUPS, aws, databricks, lookup_of
+from resumable.fleet.services import LOOKUPS, aws, databricks
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobHandle
 from resumable.operators import athena, batch, ecs, emr, glue, sagemaker, step_function
+from resumable.operators.databricks import (
+    ResumableDatabricksRunNowOperator,
+    ResumableDatabricksSQLStatementsOperator,
+    ResumableDatabricksSubmitRunOperator,
+    ResumableDatabricksTaskOperator,
+)
 from tests.services.databricks import DatabricksSimulator
 from tests.services.emr import EmrService
 
@@ -47,13 +54,18 @@ def handles(service: str, *ids: dict[str, Any]) -> list[JobHandle]:
     return [JobHandle(service, one, {"region": REGION, "account": "123456789012"}) for one in ids]
 
 
+def _hook(client: Any) -> Any:
+    """What the lookups of AWS take: a hook with the client. A hook of Databricks is one."""
+    return SimpleNamespace(conn=client) if isinstance(client, BaseClient) else client
+
+
 def pages(lookup: Lookup, client: Any, asked: list[JobHandle], place: Any = None) -> tuple[dict[int, JobState], int]:
     """All that a list shows, and in how many pages."""
     assert lookup.listing is not None
     seen: dict[int, JobState] = {}
     cursor, count = None, 0
     while True:
-        page = lookup.listing.read(client, asked, place, cursor)
+        page = lookup.listing.read(_hook(client), asked, place, cursor)
         seen.update({i: one.state for i, one in page.seen.items()})
         count += 1
         if (cursor := page.following) is None:
@@ -62,7 +74,7 @@ def pages(lookup: Lookup, client: Any, asked: list[JobHandle], place: Any = None
 
 def by_id(lookup: Lookup, client: Any, asked: list[JobHandle], place: Any = None) -> dict[int, JobState]:
     assert lookup.by_id is not None
-    return {i: one.state for i, one in lookup.by_id.ask(client, asked, place).items()}
+    return {i: one.state for i, one in lookup.by_id.ask(_hook(client), asked, place).items()}
 
 
 # -- by id ------------------------------------------------------------------------------------------------------------
@@ -258,7 +270,7 @@ def test_emr_on_eks_lists_the_runs_of_a_virtual_cluster() -> None:
     ],
 )
 def test_sagemaker_lists_the_jobs_of_a_kind_that_run(kind: str, operator: Any) -> None:
-    client, lookup = boto3.client("sagemaker", REGION), aws.sagemaker(kind)
+    client, lookup = boto3.client("sagemaker", REGION), LOOKUPS[f"sagemaker-{kind}"]
     asked = handles("sagemaker", {"name": "a"}, {"name": "b"})
     summary: dict[str, Any] = {
         f"{kind}Name": "b",
@@ -303,13 +315,59 @@ def test_databricks_lists_the_runs_that_run_and_says_nothing_of_the_others(monke
 # -- which ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_service_has_its_lookup_and_others_are_asked_one_by_one() -> None:
-    assert lookup_of(handles("emr", {"cluster": "j", "steps": ["s"]})[0]) is aws.EMR_STEPS
-    assert lookup_of(handles("emr", {"cluster": "j"})[0]) is aws.EMR_CLUSTERS
-    assert lookup_of(handles("sagemaker", {"name": "n"})[0], "TrainingJob") is aws.sagemaker("TrainingJob")
-    for service in ("datasync", "mwaa", "anything"):
-        lookup = lookup_of(handles(service, {"id": "1"})[0])
-        assert (lookup.name, lookup.by_id, lookup.listing) == (service, None, None)
-    assert lookup_of(JobHandle("databricks", {"statement_id": "s"})).name == "databricks-sql"
-    assert lookup_of(JobHandle("databricks", {"run_id": 1})) is databricks.RUNS
+def lookup_for(operator: Any) -> Lookup:
+    service = operator._resumable.service(SimpleNamespace())
+    return service.lookup(JobHandle(service.service, {"id": "1"}))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("operator", "lookup"),
+    [
+        (athena.ResumableAthenaOperator, aws.ATHENA),
+        (batch.ResumableBatchOperator, aws.BATCH),
+        (ecs.ResumableEcsRunTaskOperator, aws.ECS),
+        (emr.ResumableEmrAddStepsOperator, aws.EMR_STEPS),
+        (emr.ResumableEmrCreateJobFlowOperator, aws.EMR_CLUSTERS),
+        (emr.ResumableEmrContainerOperator, aws.EMR_CONTAINERS),
+        (emr.ResumableEmrServerlessStartJobOperator, aws.EMR_SERVERLESS),
+        (glue.ResumableGlueJobOperator, aws.GLUE),
+        (step_function.ResumableStepFunctionStartExecutionOperator, aws.STEP_FUNCTIONS),
+        (sagemaker.ResumableSageMakerTuningOperator, LOOKUPS["sagemaker-HyperParameterTuningJob"]),
+        (ResumableDatabricksSubmitRunOperator, databricks.RUNS),
+        (ResumableDatabricksRunNowOperator, databricks.RUNS),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_service_whose_jobs_can_be_asked_about_together_says_how(operator: Any, lookup: Lookup) -> None:
+    assert lookup_for(operator) is lookup
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        emr.ResumableEmrStartNotebookExecutionOperator,
+        sagemaker.ResumableSageMakerStartPipelineOperator,
+        ResumableDatabricksTaskOperator,
+        ResumableDatabricksSQLStatementsOperator,
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_jobs_of_the_same_service_that_are_of_another_kind_are_asked_about_one_by_one(operator: Any) -> None:
+    lookup = lookup_for(operator)
+    assert (lookup.by_id, lookup.listing) == (None, None)
+
+
+def test_a_subclass_that_sees_its_jobs_in_its_own_way_is_asked_and_no_list_in_its_place() -> None:
+    class Careful(athena.AthenaQuery):
+        def state_of(self, handle: JobHandle) -> str | None:
+            return "RUNNING"
+
+    class Renamed(athena.AthenaQuery):
+        service = "athena-of-ours"
+
+    assert Careful(SimpleNamespace()).lookup(JobHandle("athena", {"query": "q"})).by_id is None
+    assert Renamed(SimpleNamespace()).lookup(JobHandle("athena", {"query": "q"})) is aws.ATHENA
+
+
+def test_each_lookup_is_found_by_its_name() -> None:
     assert all(LOOKUPS[name].name == name for name in LOOKUPS)

@@ -92,7 +92,7 @@ def test_a_wrong_value_is_refused_with_the_right_ones(setting, wrong):
 
 
 @pytest.mark.parametrize(
-    ("setting", "wrong"), [("on_clear", "resume"), ("wait", "defer"), ("job_timeout", "24h"), ("strict", "2")]
+    ("setting", "wrong"), [("on_clear", "resume"), ("wait", "sleep"), ("job_timeout", "24h"), ("strict", "2")]
 )
 def test_a_wrong_value_in_airflow_cfg_yields_with_a_line_that_names_the_place_and_the_right_ones(setting, wrong, caplog):
     assert ResumePolicy().resolved({setting: wrong}) == ResumePolicy().resolved()

@@ -17,7 +17,7 @@ PLAIN = {"errors", "helpers", "identity", "importing", "policy"}
 
 MAY_IMPORT = {
     "jobs": {"fleet", "host", "stop", "stores"},
-    "fleet": {"host", "jobs"},
+    "fleet": {"host", "jobs", "stop"},
     "stop": {"current_task", "host", "jobs"},
     "checkpoint": {"current_task", "host", "stop", "stores"},
     "watermark": {"current_task", "host", "stores"},

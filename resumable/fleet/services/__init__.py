@@ -1,10 +1,14 @@
-"""How each service is asked about many jobs at once. What is in no list here is asked about one by one."""
+"""
+How each service is asked about many jobs at once. What is in no list here is asked about one by one.
+
+A job's `JobService` says by ``together`` which of them is its jobs': the name of a service is not enough, because whoever writes
+an operator of his own may give it any.
+"""
 
 from __future__ import annotations
 
 from resumable.fleet.lookups import Lookup, alone
 from resumable.fleet.services import aws, databricks
-from resumable.jobs.record import JobHandle
 
 LOOKUPS: dict[str, Lookup] = {
     lookup.name: lookup
@@ -13,27 +17,23 @@ LOOKUPS: dict[str, Lookup] = {
         aws.BATCH,
         aws.ECS,
         aws.EMR_STEPS,
+        aws.EMR_CLUSTERS,
         aws.EMR_CONTAINERS,
         aws.EMR_SERVERLESS,
         aws.GLUE,
         aws.STEP_FUNCTIONS,
+        *aws.SAGEMAKER,
         databricks.RUNS,
     )
 }
 
 
-def lookup_of(handle: JobHandle, kind: str = "") -> Lookup:
+def lookup_of(together: str, service: str) -> Lookup:
     """
-    How the service of a job is asked.
+    How jobs are asked about.
 
     Args:
-        handle: the job.
-        kind: of a service that has several kinds of jobs, which; see `aws.sagemaker`.
+        together: see `resumable.jobs.service.JobService.together`.
+        service: the name of their service, for those that are asked about one by one.
     """
-    if handle.service == "emr" and not (isinstance(handle.ids, dict) and handle.ids.get("steps")):
-        return aws.EMR_CLUSTERS
-    if handle.service == "databricks" and not (isinstance(handle.ids, dict) and "run_id" in handle.ids):
-        return alone("databricks-sql")
-    if handle.service == "sagemaker" and kind:
-        return aws.sagemaker(kind)
-    return LOOKUPS.get(handle.service) or alone(handle.service)
+    return LOOKUPS[together] if together else alone(service)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from resumable.fleet.budget import Rate
@@ -42,9 +41,9 @@ def _seen(words: Mapping[str, str], asked: Sequence[JobHandle], name: str, place
 # -- Athena, Batch, ECS: by id -----------------------------------------------------------------------------------------
 
 
-def _athena(client: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
+def _athena(hook: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
     """BatchGetQueryExecution: up to 50 ids. Those that it does not know are in ``UnprocessedQueryExecutionIds``."""
-    answer = client.batch_get_query_execution(QueryExecutionIds=[_of(handle, "query") for handle in asked])
+    answer = hook.conn.batch_get_query_execution(QueryExecutionIds=[_of(handle, "query") for handle in asked])
     words = {query["QueryExecutionId"]: str(query["Status"]["State"]) for query in answer.get("QueryExecutions", ())}
     return _seen(words, asked, "query", place)
 
@@ -57,18 +56,18 @@ ATHENA = Lookup(
 )
 
 
-def _batch(client: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
+def _batch(hook: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
     """DescribeJobs: up to 100 ids. It leaves out those that it does not know."""
-    answer = client.describe_jobs(jobs=[_of(handle, "job") for handle in asked])
+    answer = hook.conn.describe_jobs(jobs=[_of(handle, "job") for handle in asked])
     return _seen({job["jobId"]: str(job["status"]) for job in answer["jobs"]}, asked, "job", place)
 
 
 BATCH = Lookup("batch", "batch:DescribeJobs", by_id=ById("batch:DescribeJobs", 100, _batch))
 
 
-def _ecs(client: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
+def _ecs(hook: Any, asked: Sequence[JobHandle], place: Place) -> Seen:
     """DescribeTasks: up to 100 tasks of a cluster. Those that it does not show are in ``failures``, each with a reason."""
-    answer = client.describe_tasks(cluster=_of(asked[0], "cluster"), tasks=[_of(handle, "task") for handle in asked])
+    answer = hook.conn.describe_tasks(cluster=_of(asked[0], "cluster"), tasks=[_of(handle, "task") for handle in asked])
     return _seen({task["taskArn"]: str(task["lastStatus"]) for task in answer["tasks"]}, asked, "task", place)
 
 
@@ -114,18 +113,18 @@ def _state_of_steps(states: frozenset[str]) -> JobState:
     return JobState.FAILED if has_failed else JobState.SUCCEEDED
 
 
-def _steps_by_id(client: Any, asked: Sequence[JobHandle], place: Place) -> Seen:  # noqa: ARG001
+def _steps_by_id(hook: Any, asked: Sequence[JobHandle], place: Place) -> Seen:  # noqa: ARG001
     """ListSteps with ``StepIds``: up to ten, of one cluster."""
     ids = [step for handle in asked for step in _steps(handle)]
-    answer = client.list_steps(ClusterId=_of(asked[0], "cluster"), StepIds=ids)
+    answer = hook.conn.list_steps(ClusterId=_of(asked[0], "cluster"), StepIds=ids)
     return _of_steps({step["Id"]: str(step["Status"]["State"]) for step in answer["Steps"]}, asked)
 
 
-def _steps_listed(client: Any, asked: Sequence[JobHandle], place: Place, cursor: Any) -> Page:  # noqa: ARG001
+def _steps_listed(hook: Any, asked: Sequence[JobHandle], place: Place, cursor: Any) -> Page:  # noqa: ARG001
     """ListSteps with ``StepStates``: 50 a page; ``Marker`` names the next. A job of several steps may be spread over pages."""
     marker, words = cursor or (None, {})
     more = {} if marker is None else {"Marker": marker}
-    answer = client.list_steps(ClusterId=_of(asked[0], "cluster"), StepStates=list(_STEPS_RUN), **more)
+    answer = hook.conn.list_steps(ClusterId=_of(asked[0], "cluster"), StepStates=list(_STEPS_RUN), **more)
     words = {**words, **{step["Id"]: str(step["Status"]["State"]) for step in answer["Steps"]}}
     following = answer.get("Marker")
     return Page(_of_steps(words, asked), (following, words) if following else None)
@@ -171,9 +170,9 @@ def _pages(
         token: the member, of request and answer, that names the next page.
     """
 
-    def read(client: Any, asked: Sequence[JobHandle], place: Place, cursor: Any) -> Page:
+    def read(hook: Any, asked: Sequence[JobHandle], place: Place, cursor: Any) -> Page:
         more = {} if cursor is None else {token: cursor}
-        answer = getattr(client, method)(**given(asked[0]), **more)
+        answer = getattr(hook.conn, method)(**given(asked[0]), **more)
         words = {str(job[key]): str(job[state]) for job in answer.get(items, ())}
         return Page(_seen(words, asked, name, place), answer.get(token) or None)
 
@@ -270,8 +269,7 @@ STEP_FUNCTIONS = Lookup(
 )
 
 
-@cache
-def sagemaker(kind: str) -> Lookup:
+def _sagemaker(kind: str) -> Lookup:
     """
     Args:
         kind: as the operations name it: ``TrainingJob``, ``ProcessingJob``, ``TransformJob``, ``HyperParameterTuningJob``,
@@ -296,3 +294,6 @@ def sagemaker(kind: str) -> Lookup:
     return Lookup(
         f"sagemaker-{kind}", f"sagemaker:Describe{kind}", listing=Listing(f"sagemaker:List{kind}s", 100, read), rates={}
     )
+
+
+SAGEMAKER = tuple(map(_sagemaker, ("TrainingJob", "ProcessingJob", "TransformJob", "HyperParameterTuningJob", "AutoMLJob")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -43,6 +44,13 @@ _FROM_AFAR = Config(connect_timeout=10, read_timeout=20, retries={"total_max_att
 """For a process that has other jobs to look after."""
 
 _REGION = re.compile("[a-z]+(-[a-z0-9]+)+")
+
+
+def _region_of(connection: Mapping[str, Any]) -> str | None:
+    region = connection.get("region_name")
+    if region is not None and not _REGION.fullmatch(str(region)):
+        raise ConfigurationError(f"The record names {region!r} as the job's region, which is not a valid one")
+    return region
 
 
 def _harmless(config: Any) -> dict[str, bool]:
@@ -99,9 +107,7 @@ class AwsJob(ProviderJob):
     def of_record(cls, operator: Any, connection: Mapping[str, Any]) -> Self:
         made = super().of_record(operator, connection)
         made.mark_in = getattr(operator, "mark_in", cls.mark_in)
-        region = connection.get("region_name")
-        if region is not None and not _REGION.fullmatch(str(region)):
-            raise ConfigurationError(f"The record names {region!r} as the job's region, which is not a valid one")
+        region = _region_of(connection)
         config = _FROM_AFAR.merge(Config(**_harmless(connection.get("botocore_config"))))
         # Not the operator's own property: Glue's uploads the script when it is asked for the hook.
         made._own_hook = operator.aws_hook_class(aws_conn_id=connection.get("aws_conn_id"), region_name=region, config=config)
@@ -110,6 +116,34 @@ class AwsJob(ProviderJob):
     def connection(self) -> dict[str, Any] | None:
         kept, config = super().connection(), _harmless(getattr(self.operator, "botocore_config", None))
         return {**kept, "botocore_config": config} if kept and config else kept
+
+    @classmethod
+    def shares(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any]) -> str:
+        kind = operator.aws_hook_class
+        names = ("aws_conn_id", "region_name", "botocore_config")
+        return json.dumps([f"{kind.__module__}.{kind.__qualname__}", [connection.get(name) for name in names], dict(more)])
+
+    @classmethod
+    def shared_client(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any], *, requests: int) -> Any:
+        """The hook, its client made. What the connection's extra says of the client is kept, as in the operator's own."""
+        given = {
+            "aws_conn_id": connection.get("aws_conn_id"),
+            "region_name": _region_of(connection),
+            "verify": more.get("verify"),
+        }
+        own = more.get("config") or _harmless(connection.get("botocore_config"))
+        config = Config(**own) if own else operator.aws_hook_class(**given).conn_config.botocore_config or Config()
+        once = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": requests}, max_pool_connections=8)
+        hook = operator.aws_hook_class(**given, config=config.merge(once))
+        _ = hook.conn
+        return hook
+
+    def more_of_client(self) -> dict[str, Any]:
+        verify, config = self.hook.verify, getattr(self.operator, "botocore_config", None)
+        return {
+            **({"verify": verify} if isinstance(verify, bool | str) else {}),
+            **({"config": dict(config)} if isinstance(config, Mapping) and config else {}),
+        }
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         """The client's method that asks the service to stop the job, and its arguments: one request."""
@@ -227,8 +261,6 @@ class AwsJob(ProviderJob):
 
     def is_expired(self, error: BaseException) -> bool:
         """An answer that the credentials have expired, or botocore's own news that there are none. Provider code may wrap it."""
-        if self._own_hook is not None:  # made for this look
-            return False
         for cause in chain(error):
             if isinstance(cause, ClientError):
                 return cause.response.get("Error", {}).get("Code") in EXPIRED
