@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resumable import host
 from resumable.errors import InvalidHandleError, JobNotFound
 from resumable.helpers import replaced
+from resumable.importing import import_object
 from resumable.jobs import alarm
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.code import names_used
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from resumable.fleet.lookups import Lookup
+
+
+_LOOKS_AND_STOP = ("get_job_status", "is_job_active", "is_job_succeeded", "is_job_failed", "cancel_job")
 
 
 class OperatorMethods(JobService):
@@ -56,7 +60,10 @@ class OperatorMethods(JobService):
 
     @classmethod
     def can_be_reached(cls, operator: type) -> bool:
-        return operator.reach_fields is not None and path_of_class(operator) is not None  # type: ignore[attr-defined]
+        path = path_of_class(operator)
+        found = None if path is None else import_object(path)  # a class above it, where its own is one of a DAG file
+        is_the_same = all(getattr(found, name, None) is getattr(operator, name) for name in _LOOKS_AND_STOP)
+        return getattr(found, "reach_fields", None) is not None and is_the_same
 
     def lookup(self, handle: JobHandle) -> Lookup:  # noqa: ARG002
         from resumable.fleet.lookups import alone

@@ -95,6 +95,8 @@ class TaskInstanceDouble:
         self.map_index = instance.map_index
         self.try_number, self.max_tries = instance.try_number, instance.max_tries
         self.stats_tags: dict[str, str] = {}
+        if instance.started is not None:
+            self.start_date = instance.started
         self._instance, self._effects = instance, effects
 
     def xcom_push(self, key: str, value: Any, **_: Any) -> None:
@@ -120,6 +122,7 @@ class TaskInstance:
         self.make, self.retries, self.map_index = make, retries, map_index
         self.try_number, self.max_tries, self.clear_number = 1, retries, 0
         self.state = "running"
+        self.started: datetime | None = None  # the try's first start: a deferral leaves it
         self.run_started = datetime(2026, 1, 1, tzinfo=timezone.utc)
         self.data: dict[str, Any] = {}
         self.xcoms: dict[str, Any] = {}
