@@ -115,6 +115,7 @@ class AdaptedMethods(OperatorMethods):
 
     @classmethod
     def check_operator(cls, operator: Any) -> None:
+        super().check_operator(operator)
         if getattr(operator, "deferrable", False):
             raise ConfigurationError(
                 f"{type(operator).__name__}(deferrable=True): a deferrable operator submits by another way than submit_job, "

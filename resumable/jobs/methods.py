@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from resumable import host
-from resumable.errors import InvalidHandleError, JobNotFound
+from resumable.errors import ConfigurationError, InvalidHandleError, JobNotFound
 from resumable.helpers import replaced
 from resumable.importing import import_object
 from resumable.jobs import alarm
@@ -20,7 +20,7 @@ from resumable.jobs.code import names_used
 from resumable.jobs.connection import path_of_class, values_of_record
 from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Recovery
 from resumable.jobs.record import JobHandle, JobRecord
-from resumable.jobs.rejection import watch_botocore
+from resumable.jobs.rejection import came_after_a_loss, watch_botocore
 from resumable.jobs.service import JobService
 from resumable.policy import seconds_of
 
@@ -31,6 +31,21 @@ if TYPE_CHECKING:
 
 
 _LOOKS_AND_STOP = ("get_job_status", "is_job_active", "is_job_succeeded", "is_job_failed", "cancel_job")
+
+
+_METHODS = (
+    "submit_job",
+    "get_job_status",
+    "is_job_active",
+    "is_job_succeeded",
+    "is_job_failed",
+    "poll_until_complete",
+    "get_job_result",
+    "cancel_job",
+    "find_job",
+    "is_wait_trouble",
+    "is_rejection",
+)
 
 
 class OperatorMethods(JobService):
@@ -109,6 +124,10 @@ class OperatorMethods(JobService):
         return bool(self.operator.is_wait_trouble(error))
 
     @classmethod
+    def check_operator(cls, operator: Any) -> None:
+        check_methods(type(operator))
+
+    @classmethod
     def can_stop(cls, operator: Any) -> bool:
         return _is_written(type(operator), "cancel_job") or has_own_on_kill(type(operator))
 
@@ -129,7 +148,12 @@ class OperatorMethods(JobService):
             if "botocore" in sys.modules:
                 watch_botocore()
             with replaced(run.task, token=token):
-                external_id = operator.submit_job(context)
+                try:
+                    external_id = operator.submit_job(context)
+                except BaseException as e:
+                    if _comes_before_the_submit(e):
+                        attempt.rejected()
+                    raise
             attempt.submitted(JobHandle(self.service, external_id))
         assert attempt.handle is not None
         external_id = attempt.handle.ids
@@ -153,6 +177,45 @@ class OperatorMethods(JobService):
 
         with replaced(self.operator, get_job_status=look_and_flush):
             yield
+
+
+def _comes_before_the_submit(error: BaseException) -> bool:
+    """
+    Whether ``submit_job`` says by ``error`` that the task is to be started again for its submit (a reschedule, a deferral that
+    comes back to ``execute``) or has nothing to submit (a skip). Not while a lost answer is handled.
+    """
+    starts_again = host.is_deferral(error) and getattr(error, "method_name", None) == "execute"
+    return (starts_again or host.is_hand_back(error) or host.is_skip(error)) and not came_after_a_loss(error)
+
+
+def check_methods(operator: Any) -> None:
+    """
+    What can be told of an operator's class before any of its tasks runs.
+
+    Raises:
+        ConfigurationError: a method is a coroutine function, which nobody would await; a setting is not of its type.
+    """
+    name = operator.__name__
+    if waits := [method for method in _METHODS if inspect.iscoroutinefunction(getattr(operator, method, None))]:
+        raise ConfigurationError(
+            f"{name}: {', '.join(waits)} {'is' if len(waits) == 1 else 'are'} async, and nothing would await it. Nothing was "
+            "submitted. Write a plain method, which may call asyncio.run()."
+        )
+    for setting in ("spec_fields", "reach_fields"):
+        given = getattr(operator, setting)
+        if given is not None and (isinstance(given, str) or not _is_of_texts(given)):
+            raise ConfigurationError(
+                f"{name}: {setting}={given!r} is no sequence of attribute names. Nothing was submitted. Give a tuple, as in "
+                f'{setting} = ("name",).'
+            )
+    if not isinstance(operator.submit_is_idempotent, bool | None):
+        raise ConfigurationError(
+            f"{name}: submit_is_idempotent={operator.submit_is_idempotent!r} is none of True, False, None. Nothing was submitted."
+        )
+
+
+def _is_of_texts(given: Any) -> bool:
+    return isinstance(given, Sequence | Set) and all(isinstance(one, str) for one in given)
 
 
 def has_own_on_kill(operator: Any) -> bool:

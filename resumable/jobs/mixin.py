@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable import host
-from resumable.errors import JobNotFound
+from resumable.errors import ConfigurationError, JobNotFound
 from resumable.jobs.methods import OperatorMethods
 from resumable.jobs.operator import DurableTask, add_entry_points
 from resumable.jobs.rejection import is_only_of_the_wait, proves_nothing_made
@@ -38,7 +38,8 @@ class ResumableMixin(ABC):
     - ``cancel_job``: a user's stop cancels the job, and ``restart`` policies work.
     - ``is_job_failed``: a status that is none of active, succeeded, failed counts as unknown, and is waited out.
     - raise `resumable.JobNotFound` in ``get_job_status`` when the service no longer knows the job.
-    - raise `resumable.NotSubmitted` in ``submit_job`` when it is certain that no job was made.
+    - raise `resumable.NotSubmitted` in ``submit_job`` when it is certain that no job was made. A reschedule, a skip, or a
+      deferral that comes back to ``execute``, says so as well.
 
     Without token and ``find_job``, a submit that ended in anything but a job's id, or in a proof that there is none (see
     `is_rejection`), is never repeated by itself: the retry fails with a message that says what to check, until the task is
@@ -71,6 +72,15 @@ class ResumableMixin(ABC):
 
     if TYPE_CHECKING:
         _resumable: DurableTask
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order, base = cls.__mro__, host.base_operator()
+        if base in order and order.index(base) < order.index(ResumableMixin):
+            raise ConfigurationError(
+                f"class {cls.__name__}: ResumableMixin stands behind {base.__name__}, where Airflow does not come to it. Write "
+                f"it first: class {cls.__name__}(ResumableMixin, {base.__name__})."
+            )
 
     # -- to be implemented --------------------------------------------------------------------------------------------
 

@@ -61,11 +61,12 @@ class JobHandle:
         if self.ids is None or (not self.ids and isinstance(self.ids, str | list | tuple | dict)):
             raise InvalidHandleError(_bad_id(self.service, self.ids, "is no id"))
         try:
-            size = len(json.dumps(self.ids))
+            text = json.dumps(self.ids)
         except (TypeError, ValueError):
             raise InvalidHandleError(_bad_id(self.service, self.ids, "cannot be kept as JSON")) from None
-        if size > MAX_HANDLE_BYTES:
-            raise InvalidHandleError(_bad_id(self.service, self.ids, f"is too large ({size} bytes)"))
+        if len(text) > MAX_HANDLE_BYTES:
+            raise InvalidHandleError(_bad_id(self.service, self.ids, f"is too large ({len(text)} bytes)"))
+        object.__setattr__(self, "ids", json.loads(text))  # what a later attempt has: a list for a tuple
 
     def __str__(self) -> str:
         ids = self.ids

@@ -102,7 +102,7 @@ def _proves(error: BaseException, seen: frozenset[int], *, looks_back: bool = Tr
     verdict = _verdict(error)
     if verdict is None:
         return any(_proves(cause, seen, looks_back=looks_back) for cause in _causes(error))
-    return verdict and not (looks_back and _came_after_a_loss(error))
+    return verdict and not (looks_back and came_after_a_loss(error))
 
 
 def refuses_repetition(error: BaseException) -> bool:
@@ -258,7 +258,7 @@ def _was_sent_again(error: BaseException) -> bool:
     return any(getattr(sent, "redirect_location", None) is None for sent in history)
 
 
-def _came_after_a_loss(error: BaseException) -> bool:
+def came_after_a_loss(error: BaseException) -> bool:
     """
     Whether the request was sent once more while the loss of an earlier one's answer was handled (``except ConnectionError:``, and
     the submit again): its last answer says nothing of the first.

@@ -9,12 +9,15 @@ import functools
 import inspect
 import itertools
 import os
+import re
 import signal
 import sys
+from collections import namedtuple
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import (
@@ -27,6 +30,7 @@ from resumable import (
     ResumePolicy,
     host,
 )
+from resumable.jobs.record import Outcome
 from resumable.jobs.remote import MAX_LOOKS
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.services import DatabricksSimulator
@@ -43,7 +47,17 @@ from tests.support.custom import (
     task,
     time_out,
 )
-from tests.support.names import DAG, STOPPED, AirflowFailException, AirflowTaskTimeout, BaseOperator
+from tests.support.names import (
+    DAG,
+    STOPPED,
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    TaskDeferred,
+)
 from tests.support.runner import TaskInstance, WorkerDied
 from tests.support.waits import real_sleep
 
@@ -208,6 +222,29 @@ def test_any_json_value_that_is_not_empty_is_an_id_and_comes_back_as_it_was(exte
     assert all(one == external_id and type(one) is type(external_id) for one in seen)
 
 
+Ref = namedtuple("Ref", "cluster run")
+
+
+@pytest.mark.parametrize(
+    ("external_id", "kept"),
+    [(Ref("c", 1), ["c", 1]), ((1, 2), [1, 2]), ({1: "a"}, {"1": "a"}), (Outcome.FAILED, "failed")],
+    ids=["namedtuple", "tuple", "int key", "text enum"],
+)
+def test_the_first_attempt_has_the_id_as_a_later_one_will(external_id, kept):
+    seen = []
+
+    class Operator(Plain):
+        def submit_job(self, context):
+            return external_id
+
+        def get_job_status(self, external_id, context):
+            seen.append(external_id)
+            return "SUCCEEDED"
+
+    assert task(Operator, Service()).attempt()["of"] == kept
+    assert [(type(one), one) for one in seen] == [(type(kept), kept)]
+
+
 @pytest.mark.parametrize("external_id", [None, "", [], {}, ()], ids=repr)
 @pytest.mark.parametrize("base", [Plain, WithToken, WithFind])
 def test_an_empty_id_is_refused_with_an_error_that_says_what_to_do(service, external_id, base):
@@ -283,6 +320,53 @@ def test_a_lost_answer_that_the_operator_wrapped_in_its_own_exception_is_still_o
     with pytest.raises(RuntimeError):
         instance.attempt()
     assert instance.record["state"] == "submitting"
+
+
+def defer_to(method_name):
+    raise TaskDeferred(trigger=object(), method_name=method_name)
+
+
+def handled(error, then):
+    try:
+        raise error
+    except type(error):
+        then()
+
+
+NOT_YET = {
+    "reschedule": lambda: raise_it(AirflowRescheduleException(datetime.now(timezone.utc))),
+    "skip": lambda: raise_it(AirflowSkipException("no files today")),
+    "deferral": lambda: defer_to("execute"),
+}
+PERHAPS = {
+    "deferral for a job": lambda: defer_to("execute_complete"),
+    "reschedule after a lost answer": lambda: handled(requests.ConnectionError("reset"), NOT_YET["reschedule"]),
+    "fail": lambda: raise_it(AirflowFailException("bad")),
+}
+
+
+def raise_it(error):
+    raise error
+
+
+@pytest.mark.parametrize(("ends", "state"), [*((end, "rejected") for end in NOT_YET), *((end, "submitting") for end in PERHAPS)])
+@pytest.mark.parametrize("base", [Plain, WithToken])
+def test_a_submit_that_waits_for_something_or_has_nothing_to_do_leaves_no_doubt(service, base, ends, state):
+    ways = iter([(NOT_YET | PERHAPS)[ends]])
+
+    class Operator(base):
+        def submit_job(self, context):
+            next(ways, lambda: None)()
+            return super().submit_job(context)
+
+    instance = task(Operator, service)
+    instance.run_trigger = lambda deferred: raise_it(WorkerDied("deferred"))
+    with pytest.raises((AirflowException, WorkerDied)):
+        instance.attempt()
+    assert (instance.record["state"], service.states) == (state, {})
+    service.on_poll = service.finish
+    if state == "rejected":
+        assert instance.attempt()["of"] == 0
 
 
 def test_is_rejection_lets_an_operator_say_so_itself(service):
@@ -516,6 +600,37 @@ def lacking(base, method):
 def test_an_operator_that_lacks_a_method_fails_when_the_dag_is_parsed(base, method):
     with DAG("dag", schedule=None), pytest.raises(TypeError, match=rf"abstract.*{method}"):
         lacking(base, method)(task_id="task")
+
+
+async def of_a_coroutine(self, *_):
+    """Nobody awaits it: a wait that is never begun has ended at once."""
+
+
+@pytest.mark.parametrize("method", [*METHODS, "cancel_job", "find_job", "is_job_failed", "is_rejection", "is_wait_trouble"])
+def test_a_method_that_nobody_would_await_is_an_error_when_the_dag_is_parsed(method):
+    with pytest.raises(ConfigurationError, match=rf"{method} is async, and nothing would await it.*plain method"):
+        type("Operator", (Plain,), {method: of_a_coroutine})(task_id="task")
+
+
+@pytest.mark.parametrize(
+    ("setting", "given"),
+    [
+        ("spec_fields", "spec"),
+        ("spec_fields", 5),
+        ("reach_fields", "conn_id"),
+        ("reach_fields", {"a": 1}),
+        ("reach_fields", (1,)),
+        ("submit_is_idempotent", "yes"),
+    ],
+)
+def test_a_setting_of_another_type_is_an_error_when_the_dag_is_parsed(setting, given):
+    with pytest.raises(ConfigurationError, match=rf"Operator: {setting}={re.escape(repr(given))} is .*Nothing was submitted"):
+        type("Operator", (WithCancel,), {setting: given})(task_id="task")
+
+
+def test_the_mixin_behind_base_operator_is_an_error_when_its_class_is_made():
+    with pytest.raises(ConfigurationError, match=r"Write it first: class Operator\(ResumableMixin, BaseOperator\)"):
+        type("Operator", (SixMethods, BaseOperator, ResumableMixin), {})
 
 
 @pytest.mark.parametrize("policy", [{"on_clear": "reattach"}, ResumePolicy(on_clear="reattach")], ids=["dict", "object"])
