@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import CASES, Case
 from tests.life.script import run, step
-from tests.life.task_life import AFTER, KINDS, LAST, LAST_OF_A_SKIPPER, OF_TRIGGER, POLICY, OperatorLife, happenings
+from tests.life.task_life import AFTER, KINDS, LAST, LAST_OF_A_SKIPPER, OF_TRIGGER, POLICY, STARTS, OperatorLife, happenings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -52,6 +52,7 @@ def life_of(case: Case) -> type[ContractLife]:
 
         @step(
             OperatorLife.is_open,
+            often=STARTS,
             then=happenings(*KINDS, *(OF_TRIGGER, OF_TRIGGER) * case.deferrable),
             last=LAST_OF_A_SKIPPER if case.name in SKIPPERS else LAST,
             after=AFTER,

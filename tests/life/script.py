@@ -93,7 +93,14 @@ class Told(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.history: list[tuple[str, dict[str, Any]]] = []
+        self.seldom_of_late: set[str] = set()
         type(self).cases += 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, act in list(vars(cls).items()):
+            for n, again in enumerate(getattr(act, "again", ())):
+                setattr(cls, f"{name}_again_{n}", again)
 
     def end(self) -> None:
         """Bring the history to an end; what must hold in the end is checked here."""
@@ -137,26 +144,46 @@ class Told(RuleBasedStateMachine):
     script: str | None = None
 
 
-def step(when: Callable[[Any], Any] | None = None, *, first: bool = False, **arguments: Any) -> Callable[[Any], Any]:
+def step(
+    when: Callable[[Any], Any] | None = None, *, first: bool = False, often: int = 1, seldom: bool = False, **arguments: Any
+) -> Callable[[Any], Any]:
     """
     A rule of a `Told`.
+
+    Hypothesis draws each rule as often as any other, and leaves many of them out of a history. A history in which the task is
+    started once is one that finds little: so what everything else is for is ``often``, and what only prepares it is ``seldom``.
 
     Args:
         when: given the machine, whether the step can be taken now.
         first: it is the first step of each history.
+        often: it is drawn as often as so many others.
+        seldom: it is not drawn again before one that is not seldom was.
         arguments: a strategy each; the values must be literals (numbers, strings, None, lists, tuples, dicts of such).
     """
 
     def make(act: Callable[..., Any]) -> Any:
-        @functools.wraps(act)
-        def told(self: Told, **given: Any) -> Any:
-            self.history.append((act.__name__, given))
-            type(self).covered[act.__name__] += 1
-            return self.tell(lambda: act(self, **given))
+        def drawn_when(self: Told) -> Any:
+            return not (seldom and act.__name__ in self.seldom_of_late) and (when is None or when(self))
 
-        told.can_be_taken = when  # type: ignore[attr-defined]
-        ruled = (initialize if first else rule)(**arguments)(told)
-        return ruled if when is None or first else precondition(when)(ruled)
+        def rule_named(name: str) -> Any:
+            @functools.wraps(act)
+            def told(self: Told, **given: Any) -> Any:
+                self.history.append((act.__name__, given))
+                type(self).covered[act.__name__] += 1
+                if seldom:
+                    self.seldom_of_late.add(act.__name__)
+                else:
+                    self.seldom_of_late.clear()
+                return self.tell(lambda: act(self, **given))
+
+            told.__name__ = name  # by it Hypothesis knows which rules it has left out
+            told.can_be_taken = when  # type: ignore[attr-defined]
+            ruled = (initialize if first else rule)(**arguments)(told)
+            return ruled if first else precondition(drawn_when)(ruled)
+
+        ruled = rule_named(act.__name__)
+        ruled.again = [rule_named(f"{act.__name__}_again_{n}") for n in range(often - 1)]
+        return ruled
 
     return make
 

@@ -99,6 +99,9 @@ AFTER = st.none() | st.tuples(
 )
 """The moment in which a job has ended is the one in which most is asked and written: what happens with the next of such."""
 
+STARTS = 3
+"""A task is started as often as this many other things happen to it."""
+
 MEANWHILE = ("a sibling is cleared", "the file is edited elsewhere", "the provider gains a field")
 
 POLICY = st.fixed_dictionaries(
@@ -203,7 +206,7 @@ class OperatorLife(Told):
     def is_open(self) -> bool:
         return self.ended is None
 
-    @step(is_open, then=happenings(*KINDS), last=LAST, after=AFTER)
+    @step(is_open, often=STARTS, then=happenings(*KINDS), last=LAST, after=AFTER)
     def start(self, then: list[tuple[int, str]], last: str, after: tuple[str, str] | None = None) -> None:
         """
         Airflow starts the task. ``then``: after so many more effects, that happens; ``last``: what ends a wait in the end;
@@ -211,7 +214,7 @@ class OperatorLife(Told):
         """
         self._start(then, last, after)
 
-    @step(lambda self: self.ended is None and not self.bench.active(), how=st.sampled_from(WRONG["submit"]))
+    @step(lambda self: self.ended is None and not self.bench.active(), seldom=True, how=st.sampled_from(WRONG["submit"]))
     def next_submit_goes_wrong(self, how: str) -> None:
         """Drawn by itself: a start makes one submit, at most, and most of what can be lost is lost there."""
         self._is_submit_faulty = True
@@ -222,7 +225,7 @@ class OperatorLife(Told):
         """While no process holds the task."""
         self._happens(how)
 
-    @step(lambda self: not self.bench.active() and self.jobs and self.last_end)
+    @step(lambda self: not self.bench.active() and self.jobs and self.last_end, seldom=True)
     def job_is_forgotten(self) -> None:
         before = self.bench.jobs()
         self.bench.forget()
@@ -234,7 +237,7 @@ class OperatorLife(Told):
     def clear(self) -> None:
         self._clear()
 
-    @step(what=st.sampled_from(MEANWHILE))
+    @step(seldom=True, what=st.sampled_from(MEANWHILE))
     def meanwhile(self, what: str) -> None:
         """Something that is nothing to this task."""
         self.cover(what)
@@ -245,7 +248,7 @@ class OperatorLife(Told):
         else:
             self.has_gained_a_field = True
 
-    @step(lambda self: self._stalled is not None and self.ended is None)
+    @step(lambda self: self._stalled is not None and self.ended is None, seldom=True)
     def stalled_triggerer_wakes(self) -> None:
         """The triggerer of an earlier deferral: by now the task waits elsewhere, or for another try."""
         self._triggerer_stops(self._stalled, "up_for_retry")

@@ -33,17 +33,17 @@ class OwnLife(OperatorLife):
     def is_out_of_sight(self) -> bool:
         return any(job.state == UNSEEN for job in self.bench.server.jobs)
 
-    @step(lambda self: self.bench.active())
+    @step(lambda self: self.bench.active(), seldom=True)
     def job_shows_a_state_of_next_year(self) -> None:
         for job in self.bench.server.jobs:
             if job.state == "RUNS":
                 job.state = UNSEEN
 
-    @step(seconds=st.sampled_from([1.0, 20.0, 600.0]))
+    @step(seldom=True, seconds=st.sampled_from([1.0, 20.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
         self.bench.server.now += seconds
 
-    @step(lambda self: self.jobs, times=st.integers(1, 2))
+    @step(lambda self: self.jobs, seldom=True, times=st.integers(1, 2))
     def list_says_nothing(self, times: int) -> None:
         """One answer, or two, from a server that is behind."""
         from tests.services import Refuse

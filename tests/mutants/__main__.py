@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -47,8 +47,18 @@ def main(*arguments: str) -> int:
     parser.add_argument("--by", help="this generator instead of those of the list")
     parser.add_argument("--list", action="store_true", help="print the list and run nothing")
     parser.add_argument("--healthy", action="store_true", help="first run each generator on the tree as it is")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="JSON lines: what stands there is not run again, the rest is added"
+    )
+    parser.add_argument("--table", action="store_true", help="print what stands in the file of --results, and run nothing")
     given = parser.parse_args(arguments)
+    if given.table and given.results is None:
+        parser.error("--table needs --results")
     chosen = [m for m in MUTANTS if not given.only or any(part in m.name for part in given.only)]
+    results = Results(given.results)
+    if given.table:
+        print("\n".join(_row(mutant, results.of(mutant)[-given.seeds :]) for mutant in chosen))
+        return 0
     if given.list:
         for mutant in chosen:
             print(f"{mutant.name:42} {mutant.file}: {mutant.breaks} [{', '.join(mutant.by)}]")
@@ -59,8 +69,10 @@ def main(*arguments: str) -> int:
     if given.healthy and not _all_healthy(chosen, seeds):
         return 1
     missed = []
-    for mutant in chosen:
-        found = [hunt(mutant, seed, (given.by,) if given.by else mutant.by) for seed in seeds]
+    for mutant in sorted(chosen, key=lambda mutant: len(results.of(mutant))):
+        for seed in seeds[: max(0, given.seeds - len(results.of(mutant)))]:
+            results.add(mutant, seed, hunt(mutant, seed, (given.by,) if given.by else mutant.by))
+        found = results.of(mutant)
         print(_row(mutant, found), flush=True)
         if not all(one.by for one in found):
             missed.append(mutant.name)
@@ -90,6 +102,26 @@ class Found:
     broken: str = ""
     cases: int = 0
     seconds: float = 0.0
+
+
+class Results:
+    """What came of each mutant with each seed; kept in a file if one is given, so that a long run can be gone on with."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, list[Found]] = {}
+        for line in path.read_text().splitlines() if path is not None and path.exists() else []:
+            told = json.loads(line)
+            self._found.setdefault(told["mutant"], []).append(Found(**told["found"]))
+
+    def of(self, mutant: Mutant) -> list[Found]:
+        return self._found.get(mutant.name, [])
+
+    def add(self, mutant: Mutant, seed: int, found: Found) -> None:
+        self._found.setdefault(mutant.name, []).append(found)
+        if self._path is not None:
+            with self._path.open("a") as lines:
+                lines.write(json.dumps({"mutant": mutant.name, "seed": seed, "found": asdict(found)}) + "\n")
 
 
 def _row(mutant: Mutant, found: Sequence[Found]) -> str:

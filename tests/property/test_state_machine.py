@@ -35,6 +35,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -200,7 +202,8 @@ class ServiceOf:
         finally:
             for job in self._service.jobs[known:]:
                 job.notes.update(generation=intent.generation.max_tries, spec=params["spec"], ours=True)
-                self._process.world.submitted(job)
+                with world.watching():
+                    world.submitted(job)
 
     def observe(self, job_id: int) -> Any:
         self._process.stop_before("observe")
@@ -214,7 +217,8 @@ class ServiceOf:
         self._process.stop_before("cancel")
         was = self._service.jobs[job_id].verdict
         self._service.cancel(job_id)
-        self._process.world.cancelled_by(self._process, self._service.jobs[job_id], was)
+        with self._process.world.watching():
+            self._process.world.cancelled_by(self._process, self._service.jobs[job_id], was)
 
 
 class Polled(ServiceOf):
@@ -458,7 +462,19 @@ class World:
 
     # -- what must hold
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What is broken in the middle of a process's call is told by `check`: the library may make anything of an error there."""
+        try:
+            yield
+        except invariants.Broken as e:
+            self.broken = self.broken or e
+
+    broken: invariants.Broken | None = None
+
     def check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
         invariants.one_at_once(self.active)
         self._check_nothing_is_run_twice()
         for process in self.processes:
@@ -588,8 +604,11 @@ OF_THE_FIRST_RELEASE = (
 )
 """What a record of the first release has, beside its generation and one hash of the job."""
 UNTIL = st.none() | st.sampled_from([*PLACES, "submit", "submit done", "submit done"])
-THERE = st.sampled_from(["goes on", "goes on", "dies", "is given up", "is cleared"])
-"""What happens to it there."""
+THERE = st.sampled_from(["goes on", "goes on", "dies", "is given up", "is cleared", "leaves", "leaves"])
+"""What happens to it there. It leaves once it waits: it is evicted then, or rescheduled, and is started again in the same try."""
+VERDICTS = ("SUCCEEDED", "FAILED", "FAILING")
+MEANWHILE = st.none() | st.sampled_from([*VERDICTS, "FAILED", "FORGOTTEN"])
+"""What becomes of the job that runs thereupon, while nobody looks."""
 WHICH = st.integers(0, 5)
 
 
@@ -639,10 +658,17 @@ class TaskLife(Told):
         side = self.world.store if call in ("get", "set") else self.world.service
         side.faults.arm(call, Fault[fault], times)
 
-    @step(lambda self: self.world.wants_run, until=UNTIL, there=THERE)
-    def start(self, until: str | None, there: str = "goes on") -> None:
-        """Airflow starts the task; it goes as far as a place, where something happens to it, or to its end."""
+    @step(lambda self: self.world.wants_run, often=3, until=UNTIL, there=THERE, meanwhile=MEANWHILE)
+    def start(self, until: str | None, there: str = "goes on", meanwhile: str | None = None) -> None:
+        """
+        Airflow starts the task; it goes as far as a place, where something happens to it, or to its end. ``meanwhile``: what
+        becomes of its job then.
+        """
         self._start(until, there)
+        if meanwhile is not None and self.world.active:
+            self._ends(self.world.active[0], "FAILED" if meanwhile == "FORGOTTEN" else meanwhile)
+            if meanwhile == "FORGOTTEN" and (forgettable := self._forgettable()):
+                self._forget(forgettable[-1])
 
     def _start(self, until: str | None, there: str) -> None:
         self.world.start()
@@ -656,6 +682,10 @@ class TaskLife(Told):
             self.world.give_up_on_current()
         elif there == "dies" and self.world.current is not None:
             self.world.kill(self.world.current)
+        elif there == "leaves" and self.world.current is not None:
+            self.world.run(self.world.current)
+            if self.world.current is not None and self.world.current.is_watching:
+                self.world.hand_back()
 
     @step(
         lambda self: (
@@ -706,16 +736,16 @@ class TaskLife(Told):
     def clear(self) -> None:
         self.world.clear()
 
-    @step(lambda self: not self.world.knows_no_spec)
+    @step(lambda self: not self.world.knows_no_spec, seldom=True)
     def clear_a_sibling(self) -> None:
         self.world.clear_number += 1
         self.world.is_sibling_cleared = True
 
-    @step(lambda self: not self.world.knows_no_spec)
+    @step(lambda self: not self.world.knows_no_spec, seldom=True)
     def edit_the_spec(self) -> None:
         self.world.edit()
 
-    @step(lambda self: not self.world.alive and self.world.is_plain and self.world.store.memory.get(KEY))
+    @step(lambda self: not self.world.alive and self.world.is_plain and self.world.store.memory.get(KEY), seldom=True)
     def an_earlier_release_had_it(self) -> None:
         self.world.writes_as_earlier()
 
@@ -723,15 +753,19 @@ class TaskLife(Told):
     def upgrade_the_provider(self) -> None:
         self.world.has_gained_a_field = True
 
-    @step(lambda self: self.world.active, which=WHICH, verdict=st.sampled_from(["SUCCEEDED", "FAILED", "FAILING"]))
+    @step(lambda self: self.world.active, which=WHICH, verdict=st.sampled_from(VERDICTS))
     def job_ends(self, which: int, verdict: str) -> None:
-        job = _one(self.world.active, which)
+        self._ends(_one(self.world.active, which), verdict)
+
+    def _ends(self, job: Job, verdict: str) -> None:
         job.notes["failed_by_itself"] = not job.notes.get("told") and verdict != "SUCCEEDED"
         job.verdict = JobState[verdict] if job.verdict is JobState.ACTIVE else JobState.FAILED
 
     @step(lambda self: self._forgettable(), which=WHICH)
     def job_is_forgotten(self, which: int) -> None:
-        job = _one(self._forgettable(), which)
+        self._forget(_one(self._forgettable(), which))
+
+    def _forget(self, job: Job) -> None:
         job.forgotten = True
         self.world.lost_results.add(job.id)
         if (self.world.store.memory.get(KEY) or {}).get("state") != "failed":
@@ -741,15 +775,15 @@ class TaskLife(Told):
     def job_goes_out_of_sight(self, which: int) -> None:
         _one(self.world.active, which).unseen = True
 
-    @step(armed=st.sampled_from(ARMED), times=st.sampled_from([1, 1, 2, 5, 14]))
+    @step(seldom=True, armed=st.sampled_from(ARMED), times=st.sampled_from([1, 1, 2, 5, 14]))
     def break_something(self, armed: tuple[str, str], times: int) -> None:
         self.break_now(*armed, times)
 
-    @step()
+    @step(seldom=True)
     def mend_everything(self) -> None:
         self.world.mend()
 
-    @step(seconds=st.sampled_from([1.0, 10.0, 60.0, 600.0]))
+    @step(seldom=True, seconds=st.sampled_from([1.0, 10.0, 60.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
 
