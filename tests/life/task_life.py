@@ -91,7 +91,7 @@ def happenings(*kinds: tuple[str, ...], most: int = 3) -> st.SearchStrategy[Any]
 
 
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
-LAST_OF_A_SKIPPER = st.sampled_from(["job is skipped", "job is skipped", "job succeeds", "job fails", "dies"])
+LAST_OF_A_SKIPPER = st.sampled_from([*["job is skipped"] * 3, "job succeeds", "job fails", "dies"])
 """Of an operator that skips its task for some jobs."""
 WHERE = {"at once": "", "a request": "http", "a write": "store.set"}
 AFTER = st.none() | st.tuples(
@@ -293,7 +293,7 @@ class OperatorLife(Told):
         self._happened: list[str] = []
         self.store_down_before = self.store_down_for
         self._waited = self._effects = 0
-        self._faulty = bool(self.store_down_for) or self._is_submit_faulty or any(what not in OF_JOB for _, what in self._drawn)
+        self._was_faulty = bool(self.store_down_for) or self._is_submit_faulty or bool(self.bench.server.has_faults)
         self._signalled = None
         self._had_job = True
         self._broken: invariants.Broken | None = None
@@ -349,6 +349,11 @@ class OperatorLife(Told):
             self._check_what_it_was_for(error)
         if self.ended == "failed":
             self._check_left(outcome)
+
+    @property
+    def _faulty(self) -> bool:
+        """Something else than its job's end has happened to this start, or was to happen in it from before."""
+        return self._was_faulty or any(what not in (*OF_JOB, "nothing") for what in self._happened)
 
     def _listen(self, effect: str) -> None:
         """After each effect of the process."""
