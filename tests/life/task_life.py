@@ -195,6 +195,7 @@ class OperatorLife(Told):
         self.jobs = 0
         self.was_in_doubt = False
         self.is_of_before = False  # the job that runs, or ended last, is of before a clear
+        self.is_of_older_text = False  # the same, of before an edit: what it comes to is nothing to the task
         self.store_down_for = 0
         self._signalled: str | None = None
         self._then: list[tuple[int, str]] = []
@@ -255,7 +256,7 @@ class OperatorLife(Told):
 
     @step(lambda self: not self.moves and not self.is_edited)
     def edit_the_job(self) -> None:
-        self.is_edited = True
+        self.is_edited = self.is_of_older_text = True
         self.edits += 1
         self.may_cancel |= self.policy.get("on_change", "restart") == "restart"
         self.is_good = self.is_skipped = self.is_refusing = False
@@ -450,21 +451,26 @@ class OperatorLife(Told):
                 self._job_ends("job succeeds")
                 return
             skip()
-            self.is_skipped = not self.is_of_before and self.task.data.get("resumable", {}).get("job") is not None
+            self.is_skipped = self.is_of_now and self.task.data.get("resumable", {}).get("job") is not None
         else:
             self.bench.finish(ok=what == "job succeeds")
         if what == "job succeeds" and self.last_end != "job fails in part":
-            self.is_good = not self.is_of_before and not self.is_stopped_unseen
+            self.is_good = self.is_of_now and not self.is_stopped_unseen
         elif what == "job fails":
             self._notes_failure(what)
         if self.last_end != "job fails in part" or self.bench.active():
             self.last_end = what
         self.known_active = self.bench.active()
 
+    @property
+    def is_of_now(self) -> bool:
+        """The job is of this clear and of this text: what it comes to is what the task asked for."""
+        return not (self.is_of_before or self.is_of_older_text)
+
     def _notes_failure(self, what: str) -> None:
         self.last_end = what
         is_by_itself = not self.may_cancel  # one that was told to stop has not failed
-        self.is_refusing = self.policy.get("on_failed") == "fail" and not self.is_of_before and is_by_itself
+        self.is_refusing = self.policy.get("on_failed") == "fail" and self.is_of_now and is_by_itself
 
     def _is_store_down(self, verb: str) -> bool:
         if self.store_down_for:
@@ -550,7 +556,7 @@ class OperatorLife(Told):
             invariants.VERDICT.holds(not self.is_skipped, "the operator skips for its job, and another one was submitted")
             refused = "on_failed=fail, its job had failed, and another one was submitted"
             invariants.POLICY.holds(not self.is_refusing, refused)
-            self.is_good = self.is_stopped_unseen = False
+            self.is_good = self.is_stopped_unseen = self.is_of_older_text = False
             # where the same token is the only way to find out about a submit from before a clear, that may make its job
             self.is_of_before, self.was_in_doubt = self.was_in_doubt, False
             self.edits += self.is_of_before

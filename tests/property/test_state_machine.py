@@ -464,7 +464,7 @@ class World:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """What is broken in the middle of a process's call is told by `check`: the library may make anything of an error there."""
+        """What is broken within a process's call is told by `check`: the library may make anything of an error there."""
         try:
             yield
         except invariants.Broken as e:
