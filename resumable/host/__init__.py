@@ -91,6 +91,7 @@ from resumable.host.exceptions import (
     is_out_of_time,
     is_skip,
     say_if_last,
+    skip,
     task_timeout,
 )
 from resumable.host.metrics import (
@@ -233,6 +234,7 @@ __all__ = [
     "say_once",
     "setting",
     "sigterm_calls",
+    "skip",
     "spec",
     "start_again_in_time",
     "started_at",

@@ -31,6 +31,11 @@ def is_skip(error: BaseException) -> bool:
     return isinstance(error, exception("AirflowSkipException"))
 
 
+def skip(why: str) -> BaseException:
+    """What skips a task."""
+    return exception("AirflowSkipException")(why)
+
+
 def is_hand_back(error: BaseException) -> bool:
     return isinstance(error, exception("AirflowRescheduleException"))
 

@@ -31,7 +31,7 @@ def failed(run: JobRun, seen: Observation, error: Exception) -> None:
             attempt.close(Outcome.GONE)
         case JobState.SUCCEEDED:
             is_verdict = attempt.is_waiting and not service.is_wait_trouble(error)  # a later start delivers no success then
-            attempt.close(Outcome.FAILED if is_verdict and not host.is_final(error) else Outcome.SUCCEEDED)
+            attempt.close(Outcome.FAILED if is_verdict and not host.is_final(error) else Outcome.SUCCEEDED, seen)
         case JobState.FAILING:
             attempt.note_failing()
             _leave_running(run, seen, ours or error)

@@ -137,6 +137,8 @@ class JobRecord:
     """The try that failed because the job was failing while parts of it still ran; the record stays open for those."""
     decided_try: int | None = None
     """The try that last decided to go on with this job, where a later one has only taken the record up so far."""
+    ended_as: str | None = None
+    """The service's words for the end, where the operator's own code makes something of them that a success does not say."""
     forgotten_by: str | None = None
     """Who had the job forgotten, by the command: the next attempt submits another one."""
     history: tuple[past.Event, ...] = field(default=(), compare=False)
@@ -209,7 +211,17 @@ class JobRecord:
                 data[name] = _iso(at)
         if self.replaces is not None:
             data["replaces"] = self.replaces
-        for name in ("left", "reach", "cancel_if_lost", "stopping", "failing_try", "decided_try", "first_look", "forgotten_by"):
+        for name in (
+            "left",
+            "reach",
+            "cancel_if_lost",
+            "stopping",
+            "failing_try",
+            "decided_try",
+            "first_look",
+            "forgotten_by",
+            "ended_as",
+        ):
             if value := getattr(self, name):
                 data[name] = dict(value) if isinstance(value, Mapping) else value
         if self.replaced:
@@ -286,6 +298,7 @@ class JobRecord:
                 failing_try=data.get("failing_try"),
                 decided_try=data.get("decided_try"),
                 forgotten_by=data.get("forgotten_by"),
+                ended_as=data.get("ended_as"),
                 history=past.from_json(data.get("history")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidHandleError) as e:

@@ -66,9 +66,10 @@ class Watching(Submission):
         handle, record = self.known_job, self.record
         if handle is None or record is None or record.outcome is not None:
             return False
-        outcome = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED}.get(self._remote.observe(handle).state)
+        seen = self._remote.observe(handle)
+        outcome = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED}.get(seen.state)
         if outcome is not None:
-            self.close(outcome)
+            self.close(outcome, seen)
         return outcome is not None
 
     def cancel(self, why: str) -> bool:
@@ -89,9 +90,9 @@ class Watching(Submission):
         self._count("cancelled")
         return True
 
-    def close(self, outcome: Outcome) -> None:
+    def close(self, outcome: Outcome, seen: Observation | None = None) -> None:
         """
-        Note how the job ended. Never fails the task.
+        Note how the job ended; ``seen``: the look that showed it. Never fails the task.
 
         CANCELLED notes that it was told to stop: an answer to a cancel is a promise, so the record is closed (``closed_at``) only
         if one look then shows the job ended or stopping, and is left to the sweep otherwise.
@@ -100,6 +101,8 @@ class Watching(Submission):
         if record is None or record.handle is None or record.outcome is not None:
             return
         closed = record.ended(outcome, self._clock(), self.stop_reason if outcome is Outcome.CANCELLED else "")
+        if seen is not None:
+            closed = replace(closed, ended_as=getattr(self.adapter, "end_to_keep", lambda _: "")(seen) or None)
         if outcome is Outcome.CANCELLED:
             self._note(replace(closed, closed_at=None), self._log.debug)  # before the look: SIGKILL may be near
             if not self._stops(record.handle):

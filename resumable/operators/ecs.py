@@ -18,7 +18,7 @@ from resumable import host
 from resumable._extras import provider_import
 from resumable.helpers import replaced
 from resumable.jobs.attempt import Attempt
-from resumable.jobs.decision import Deliver, JobState
+from resumable.jobs.decision import Deliver, JobState, Observation
 from resumable.jobs.limits import Limit
 from resumable.jobs.operator import durable_operator
 from resumable.jobs.record import JobHandle, JobRecord
@@ -136,6 +136,9 @@ class EcsTask(AwsCall):
             return JobState.SUCCEEDED
         return JobState.FAILED if word.startswith(_BAD) else super().classify(word)
 
+    def end_to_keep(self, seen: Observation) -> str:
+        return seen.detail if seen.detail.startswith(_SKIPPED) else ""
+
     def find(self, record: JobRecord) -> JobHandle | None:
         cluster = record.place["cluster"]
         for status in ("RUNNING", "STOPPED"):
@@ -171,10 +174,13 @@ class EcsTask(AwsCall):
             type(self.operator)._wait_for_task_ended(self.operator)
 
     def _check(self) -> None:
-        """The provider's, which may skip the Airflow task; of a task that ECS has forgotten it is known that it ended well."""
-        handle = self.attempt.handle
+        """The provider's, which may skip the Airflow task; of a task that ECS has forgotten the record says how it ended."""
+        handle, record = self.attempt.handle, self.attempt.record
         if not self._has_succeeded() or (handle is not None and self._described(handle) is not None):
             type(self.operator)._check_success_task(self.operator)
+        elif record is not None and record.ended_as:
+            code = record.ended_as.removeprefix(_SKIPPED)
+            raise host.skip(f"{handle} had ended with exit code {code}, one of skip_on_exit_code; ECS has forgotten it")
 
 
 @durable_operator(EcsTask)

@@ -296,7 +296,6 @@ def keep(file: str | Path, name: str | None = None, folder: Path = REGRESSIONS) 
 
 
 _TEST = '''\
-# ruff: noqa: E501 - a step is a line
 """
 {why}
 

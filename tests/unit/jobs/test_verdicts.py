@@ -15,7 +15,7 @@ from resumable.operators.ecs import ResumableEcsRunTaskOperator
 from resumable.operators.glue import ResumableGlueJobOperator
 from tests.contract.aws_cases import CASES
 from tests.support.aws_tasks import models_are_read_once, tasks  # noqa: F401
-from tests.support.names import AirflowRescheduleException, AirflowSkipException, BaseOperator
+from tests.support.names import AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -116,6 +116,24 @@ def test_ecs_an_exit_code_that_skips_skips_the_task_that_watches(run, deferrable
     with pytest.raises(AirflowSkipException):
         instance.attempt(listener=end)
     assert len(server.all) == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
+def test_ecs_an_exit_code_that_skips_skips_the_task_once_ecs_has_forgotten_it(run, deferrable):
+    server, instance = run("ecs", skip_on_exit_code=99, deferrable=deferrable)
+
+    def end(effect):
+        if server.running() and instance.data.get("resumable", {}).get("job"):
+            server.finish(server.all[0], "STOPPED 99")
+            raise AirflowTaskTimeout("execution_timeout")
+
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt(listener=end)
+    assert instance.data["resumable"]["state"] == "succeeded"
+    server.forget()
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        instance.attempt()
+    assert server.count("RunTask") == 1
 
 
 @pytest.mark.parametrize("mode", [{}, {"deferrable": True}, {"resume_policy": {"wait": "reschedule"}}], ids=str)
