@@ -288,6 +288,21 @@ def a_clear_goes_on_with_an_unfinished_checkpoint(t: Loop) -> None:
 
 
 @scenario
+def a_clear_has_what_once_made_removed_before_it_is_made_anew(t: Loop) -> None:
+    t.begin("clear_once")
+    t.until("the first cluster", lambda: t.airflow.state_store(t.dag_id, t.run_id, "job").get("resumable.once.cluster"))
+    t.airflow.kill_worker(t.attempt(1))
+    t.state("up_for_retry")
+    t.clear()
+    t.until("the second cluster", lambda: len(t.told()) >= 3)
+    (t.airflow.home / f"gate-{t.run_id}").touch()
+    t.ends()
+    one, two = (told["made"] for told in t.told() if "made" in told)
+    assert one != two
+    assert t.told() == [{"made": one}, {"removed": one}, {"made": two}, {"removed": two}]
+
+
+@scenario
 def a_key_that_a_user_deletes_is_deleted(t: Loop) -> None:
     t.start("_reschedule")
     t.attempt(1)
@@ -296,6 +311,29 @@ def a_key_that_a_user_deletes_is_deleted(t: Loop) -> None:
     t.airflow.call("DELETE", path)
     assert "resumable" not in t.airflow.state_store(t.dag_id, t.run_id, "job")
     t.ends()
+
+
+# -- a retry_policy that answers RESCHEDULE: the same try runs again -----------------------------------------------------
+
+
+@scenario
+def a_try_that_the_retry_policy_runs_again_reattaches_although_no_try_is_left(t: Loop) -> None:
+    t.begin("policy_bug")
+    t.in_the_wait(2)
+    assert (t.active, t.cancels) == (1, 0)
+    row = t.end()
+    assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
+    assert "resumable: reattached to" in t.log()
+
+
+@scenario
+def a_job_that_failed_is_asked_for_once_more_where_the_retry_policy_runs_the_try_again(t: Loop) -> None:
+    t.begin("policy_job")
+    for number in (1, 2):
+        t.in_the_wait(number, jobs=number)
+        t.fail()
+    row = t.state("failed")
+    assert (row["try_number"], t.jobs, t.cancels, t.record["state"]) == (1, 2, 0, "failed")
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import task, task_group
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, task, task_group
 
 from resumable import Checkpoint, ResumePolicy, Watermark, once
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.airflow.attempts import ATTEMPTS_FILE, note_attempt
+from tests.crash.nightly import NightlyOperator
 from tests.support.names import DAG
 
 NOTED: dict[str, Any] = {"pre_execute": note_attempt, "retry_delay": timedelta(seconds=1), "retries": 2}
@@ -99,3 +100,48 @@ def items(run_id: str | None = None) -> None:
 
 with DAG("clear_items", schedule=None) as clear_items:
     items.override(task_id="job")()
+
+
+@task(retries=1, retry_delay=timedelta(minutes=10), pre_execute=note_attempt)
+def cluster(run_id: str | None = None) -> None:
+    def create(token: str) -> str:
+        tell(str(run_id), made=token)
+        return token
+
+    once("cluster", create, cleanup=lambda value: tell(str(run_id), removed=value))
+    while not Path(os.environ[ATTEMPTS_FILE]).with_name(f"gate-{run_id}").exists():
+        time.sleep(0.2)
+
+
+with DAG("clear_once", schedule=None) as clear_once:
+    cluster.override(task_id="job")()
+
+
+# -- a retry_policy that runs a failed try again without using one -----------------------------------------------------
+
+
+class GivesUpOnce(NightlyOperator):
+    """Its first wait fails by a bug of its own."""
+
+    def poll_until_complete(self, external_id: Any, context: Any) -> None:
+        self.gives_up = context["task_reschedule_count"] == 0
+        super().poll_until_complete(external_id, context)
+
+
+for name, kind in (("bug", GivesUpOnce), ("job", NightlyOperator)):
+    AGAIN = RetryRule(
+        exception=[LookupError, RuntimeError],
+        action=RetryAction.RESCHEDULE,
+        retry_delay=timedelta(seconds=1),
+        max_reschedules=1,
+    )
+    with DAG(f"policy_{name}", schedule=None) as dag:
+        kind(
+            task_id="job",
+            run_name="{{ run_id }}",
+            retries=0,
+            retry_policy=ExceptionRetryPolicy(rules=[AGAIN]),
+            resume_policy=ResumePolicy(on_final_failure="cancel"),
+            pre_execute=note_attempt,
+        )
+    globals()[dag.dag_id] = dag
