@@ -27,6 +27,8 @@ from tests.airflow.processes import Services, airflow_environment, free_port, ki
 from tests.airflow.proxy import ExecutionApiProxy
 
 _T = TypeVar("_T")
+LOCKED_SECONDS = 20.0
+"""How long a request to the REST API is repeated whose write found SQLite locked."""
 _HEALTH = {"api-server": "metadatabase", "dag-processor": "dag_processor"}
 
 
@@ -132,10 +134,11 @@ class Airflow:
         if "Authorization" not in self._http.headers:
             token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-        for _ in range(5):
+        deadline = time.monotonic() + LOCKED_SECONDS
+        while True:
             answer = self._http.request(method, "/api/v2" + path, **options)
             is_locked = "Database error" in answer.text or answer.text == "Internal Server Error"
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or not is_locked:
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or not is_locked or time.monotonic() > deadline:
                 break
             time.sleep(0.2)  # SQLite was locked and nothing was done, see processes.py
         if answer.is_error:

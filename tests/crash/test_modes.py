@@ -16,7 +16,7 @@ from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash import stops
 from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
-from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, asked_for, possible, registers
+from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, _marked_and_killed, asked_for, possible, registers
 from tests.services import Hold, Refuse
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
@@ -141,7 +141,7 @@ def a_cancel_that_hangs_beyond_the_five_seconds_is_made_good(t: Task) -> None:
 def a_deferred_task_marked_success_cancels_its_job(t: Task) -> None:
     _deferred(t)
     t.mark("success")
-    t.cancelled("marked success while deferred", 30)
+    t.cancelled("marked success while deferred", 90)
     assert t.state("success")["state"] == "success"
     assert (t.jobs, t.cancels) == (1, 1)
 
@@ -172,8 +172,7 @@ def a_mark_whose_worker_is_killed_in_the_submit_cancels_the_job_once(t: Task) ->
     t.remote.service(t.kind).fault(_operation(SUBMIT, t.kind), hold, text=t.run_id)
     t.start()
     hold.wait_reached(120)
-    t.airflow.kill_worker(t.attempt(1))
-    t.mark("failed")
+    _marked_and_killed(t, t.attempt(1))
     hold.release(drop=True)
     t.cancelled("marked, worker killed in the submit", 120)
     assert (t.jobs, t.cancels) == (1, 1)
