@@ -111,6 +111,8 @@ class JobRun:
                     if attempt.stop_if_overdue(self.stop_job):
                         raise ending.overdue(attempt)
                     result = self._repeat(body)
+                    if attempt.was_stopped_overdue():  # a stopped job is well done to some operators (Glue's)
+                        raise ending.overdue(attempt)
             except Interrupted as e:
                 watch.close()  # it may have come while the watch was being closed
                 ending.leave(self, e.stop)
@@ -236,6 +238,8 @@ class JobRun:
         if attempt.handle is None:
             return False
         attempt.wait_while_halted()  # the error may come of the stop: a job that was cancelled for it has not failed
+        if attempt.stop_if_overdue(self.stop_job):  # nor has one that was told to stop for its job_timeout
+            raise ending.overdue(attempt) from error
         seen = attempt.observe()
         is_trouble = service.waits() and service.is_wait_trouble(error) and not waiting.is_at_limit(self, error, seen)
         if is_trouble and trouble.can_go_on(seen, is_quick=not tells_of_limit(error)):

@@ -128,6 +128,11 @@ class Watching(Submission):
                     self._stop_overdue(stop or self.cancel)
             return self._was_overdue
 
+    def was_stopped_overdue(self) -> bool:
+        """Whether this attempt has told the job to stop for its ``job_timeout``, and the job has not succeeded for all that."""
+        with self._overdue:
+            return self._was_overdue and self._remote.observe(self._known_handle()).state is not JobState.SUCCEEDED
+
     def _stop_overdue(self, stop: Callable[[str], bool]) -> None:
         is_told = stop(f"it has run for longer than job_timeout={self.policy.deadline:g} s")
         if is_told:

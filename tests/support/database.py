@@ -249,7 +249,8 @@ def put_task(dag_id: str, run_id: str, task_id: str, state: str | None, map_inde
     logical = NOW + timedelta(seconds=sum(run_id.encode()))
     run |= {"run_after": NOW, "start_date": NOW, "execution_date": logical, "logical_date": logical}
     ti_id = uuid.uuid4() if hasattr(sqlalchemy, "Uuid") else str(uuid.uuid4())
-    ti = {"id": ti_id, "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "state": state}
+    index = {"map_index": map_index, "region_index": map_index}  # 3.4 calls it so
+    ti = {"id": ti_id, "dag_id": dag_id, "run_id": run_id, "task_id": task_id, **index, "state": state}
     ti |= {"try_number": 1, "max_tries": 3, "pool": "default_pool", "pool_slots": 1}
     with create_session() as session:
         if session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)) is None:

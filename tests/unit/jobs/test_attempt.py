@@ -1203,6 +1203,16 @@ def test_a_job_that_was_seen_to_end_or_has_no_deadline_is_never_overdue(bench):
     assert not bench.start().is_overdue
 
 
+@pytest.mark.parametrize(("end", "is_stopped"), [(JobState.SUCCEEDED, False), (JobState.FAILED, True)])
+def test_a_job_that_succeeds_while_it_is_told_to_stop_was_not_stopped(bench, end, is_stopped):
+    attempt = bench.start(job_timeout=100)
+    assert not attempt.was_stopped_overdue()
+    bench.clock.now += 101
+    attempt.adapter.cancel = lambda handle: bench.service.finish(handle.ids, end)
+    assert attempt.stop_if_overdue()
+    assert attempt.was_stopped_overdue() is is_stopped
+
+
 def test_two_threads_that_find_a_job_overdue_cancel_it_once_and_both_know(bench):
     attempt = bench.start(job_timeout=100)
     bench.clock.now += 101

@@ -281,6 +281,40 @@ def test_a_job_timeout_uses_on_kill_where_there_is_no_cancel_job(overdue_wait):
     assert overdue_wait.cancelled == [0]
 
 
+class StoppedIsFine(WithCancel):
+    """As the provider's Glue operator: a job that was stopped is no failure."""
+
+    def is_job_succeeded(self, status):
+        return True
+
+    def poll_until_complete(self, external_id, context):
+        while self.client.status(external_id) == "RUNNING":
+            self.client.on_poll()
+
+
+@pytest.mark.parametrize("operator", [WithCancel, WithOnKill, StoppedIsFine])
+def test_a_wait_that_sees_the_cancel_of_an_overdue_job_before_its_answer_is_there_makes_no_other_job(overdue_wait, operator):
+    """The service stops the job at once, and answers later."""
+    seen, cancel, status = threading.Event(), overdue_wait.cancel, overdue_wait.status
+
+    def slow_cancel(job_id):
+        cancel(job_id)
+        assert seen.wait(5)
+        time.sleep(0.3)
+
+    def look(job_id):
+        if (state := status(job_id)) == "CANCELLED" and threading.current_thread() is threading.main_thread():
+            seen.set()
+        return state
+
+    overdue_wait.cancel, overdue_wait.status = slow_cancel, look
+    instance = task(operator, overdue_wait, resume_policy={"job_timeout": 0.2})
+    with pytest.raises(AirflowFailException, match="It was told to stop") as caught:
+        instance.attempt()
+    assert isinstance(caught.value.__cause__, JobTimeoutError)
+    assert (overdue_wait.cancelled, instance.record["state"]) == ([0], "cancelled")
+
+
 def test_no_look_is_nearer_than_the_floor_however_near_the_deadline_is(monkeypatch):
     handed_back = []
     monkeypatch.setattr(host, "hand_back", lambda seconds: handed_back.append(seconds) or AirflowRescheduleException(None))
