@@ -62,6 +62,10 @@ class Choice:
         of_class = {ALL, provider.__name__, f"{provider.__module__}.{provider.__name__}", service, _short_service(service)}
         return bool(of_class & self.names)
 
+    def unknown_names(self) -> list[str]:
+        """Those that are neither a service nor an operator class of one."""
+        return sorted(name for name in self.names - {ALL} - services() if not is_known(name))
+
     def takes(self, task: Any) -> bool:
         """Whether the task's id and its DAG's tags are among those that are meant."""
         if not (self.dags or self.skip):

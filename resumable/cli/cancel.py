@@ -7,7 +7,7 @@ import time
 
 from resumable import host
 from resumable.cli.jobs import look_at
-from resumable.cli.live import Live, all_live, one_of
+from resumable.cli.live import Live, again, one_of
 from resumable.cli.output import DONE, TROUBLE, Refused, confirmed, say
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import Outcome
@@ -30,22 +30,61 @@ def run(given: argparse.Namespace) -> int:
     nobody watches, or nobody has stopped in time, is cancelled directly.
     """
     one = one_of(given.task, given.run)
-    if one.record is None:
-        raise Refused(f"The record of {one.task} cannot be read, so its job is not known: {one.problem}")
-    if not one.is_open:
-        raise Refused(f"{one.job} has ended ({one.state}): there is nothing to cancel.")
+    _require_open(one)
     if not confirmed(_question(one), yes=given.yes):
         return TROUBLE
+    one = _as_it_is_now(one)
     who = host.beside().user()
     if one.is_watched:
-        _mark_failed(one)
-        one = _wait(one, given.wait if one.kept.row.state in HELD else 0.0)
+        is_marked = _mark_failed(one)
+        one = _wait(one, given.wait if _is_held(one) else 0.0)
         if not one.is_open:
             return _told(one, who)
-        if _has_stopped(one):
+        if is_marked and _has_stopped(one):
             return _close(one, who)
         say(f"{one.job} was not seen to be stopped by its task: it is cancelled directly.")
     return _cancel(one, who)
+
+
+def _require_open(one: Live) -> None:
+    """
+    Raises:
+        Refused: there is no job to cancel, or it is not known.
+    """
+    if one.record is None:
+        raise Refused(
+            f"The job of {one.task} is not known: {one.problem}. Nothing was done. Look for the job in its service, and stop it "
+            "there."
+        )
+    if not one.is_open:
+        raise Refused(f"{one.job} has ended ({one.state}): there is nothing to cancel.")
+
+
+def _as_it_is_now(one: Live) -> Live:
+    """
+    The record after somebody has thought about the question, which may take any time.
+
+    Raises:
+        Refused: the job has ended meanwhile, or is another one.
+    """
+    now = again(one)
+    if now is None:
+        raise Refused(
+            f"The record of {one.task} is gone meanwhile. Nothing was done. Look in {one.service} what became of {one.job}."
+        )
+    _require_open(now)
+    if now.job != one.job and not one.is_in_doubt:
+        raise Refused(f"{one.task} has another job meanwhile: {now.job}. Nothing was done; look again.")
+    return now
+
+
+def _is_held(one: Live) -> bool:
+    """Whether there is a process or a trigger that stops the job when its task is marked failed."""
+    state = one.kept.row.state
+    if state == "deferred" and not host.beside().is_alive("Triggerer"):
+        say("No triggerer is alive, so none stops the job.")
+        return False
+    return state in HELD
 
 
 def _question(one: Live) -> str:
@@ -55,12 +94,16 @@ def _question(one: Live) -> str:
     return f"{age} is watched by {one.watcher}. It is cancelled in {one.service}."
 
 
-def _mark_failed(one: Live) -> None:
+def _mark_failed(one: Live) -> bool:
     try:
-        host.beside().mark_failed(one.kept.row.task)
+        is_marked = bool(host.beside().mark_failed(one.kept.row.task))
     except LookupError as e:
-        raise Refused(f"{e}: it cannot be marked failed. Nothing was done. Mark it in the UI.") from e
-    say(f"Marked failed: {one.task}, run {one.run_id}.")
+        raise Refused(
+            f"{e}: it cannot be marked failed, and whatever has it would go on. Nothing was done. Stop {one.job} in "
+            f"{one.service}; without its DAG, the task is not tried again."
+        ) from e
+    say(f"Marked failed: {one.task}, run {one.run_id}." if is_marked else f"{one.task}, run {one.run_id}, has ended meanwhile.")
+    return is_marked
 
 
 def _wait(one: Live, seconds: float) -> Live:
@@ -69,7 +112,8 @@ def _wait(one: Live, seconds: float) -> Live:
     while True:
         now = again(one)
         if now is None:
-            raise Refused(f"The record of {one.task} is gone meanwhile: what became of {one.job} is not known. Look there.")
+            seen = look_at(one)
+            raise Refused(f"The record of {one.task} is gone meanwhile. {one.job}: {seen or one.seen}. Look in {one.service}.")
         if not now.is_open or time.monotonic() >= until:
             return now
         if time.monotonic() >= looks_at:  # a trigger stops the job and writes nothing
@@ -94,20 +138,14 @@ def _close(one: Live, who: str) -> int:
     return DONE
 
 
-def again(one: Live) -> Live | None:
-    """The same record as it is now; None if it is gone."""
-    row = one.kept.row
-    found = all_live(f"{row.dag_id}.{row.task_id}", row.run_id, only_open=False)
-    return next((now for now in found if now.kept.row.map_index == row.map_index), None)
-
-
 def _told(one: Live, who: str) -> int:
-    """The task has dealt with its job: note who asked for it."""
+    """The task has dealt with its job: note who asked for it, if it was for that."""
     assert one.record is not None
-    by = one.record.noting("cancelled by", time.time(), who)
-    host.beside().write(one.kept, by.to_json())
+    if one.record.outcome is Outcome.CANCELLED:
+        by = one.record.noting("cancelled by", time.time(), who)
+        host.beside().write(one.kept, by.to_json())
     say(f"{one.job}: {one.state}.")
-    return DONE if one.record.outcome is not None else TROUBLE
+    return DONE
 
 
 def _cancel(one: Live, who: str) -> int:
@@ -123,10 +161,25 @@ def _cancel(one: Live, who: str) -> int:
         "ended": "it had ended by itself",
         "stopping": "told to stop, and not seen to yet: `sweep` looks again",
     }
+    now = again(one)
     if how not in words:
-        doubt = "no job of its token is to be seen" if one.record.handle is None else "there is no way to it from here"
-        raise Refused(f"{one.job} was not cancelled: {doubt}. Look in {one.service}, and stop it there.")
+        return _not_cancelled(one, now)
     say(f"{one.job}: {words[how]}.")
-    if (now := again(one)) is not None and now.record is not None and now.record.outcome is Outcome.CANCELLED:
+    return DONE if how == "ended" or (now is not None and not now.is_open) else TROUBLE
+
+
+def _not_cancelled(one: Live, now: Live | None) -> int:
+    """
+    Raises:
+        Refused: the job may run on.
+    """
+    if now is not None and now.record is not None and now.record.outcome is Outcome.CANCELLED and not now.is_open:
+        last = now.record.history[-1] if now.record.history else None
+        say(f"{one.job}: cancelled meanwhile{f' ({last.what} {last.note})' if last else ''}.")
         return DONE
-    return DONE if how == "ended" else TROUBLE
+    if now is None or now.kept.row != one.kept.row:
+        raise Refused(f"{one.job} was not cancelled: its record or its task has changed meanwhile. Look again.")
+    doubt = (
+        "whether there is a job of its token cannot be seen from here" if one.is_in_doubt else "there is no way to it from here"
+    )
+    raise Refused(f"{one.job} was not cancelled: {doubt}. Look in {one.service}, and stop it there.")

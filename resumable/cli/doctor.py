@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from importlib import metadata
 
 from resumable import adoption, host
 from resumable._extras import COVERED, _numbers
 from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
+from resumable.cli.unusable import why_unusable
 from resumable.errors import ConfigurationError
 from resumable.policy import ResumePolicy
 from resumable.provider_info import get_provider_info
 
 WRONG, LOOK, GOOD = "trouble", "look", "good"
-
-BEAT = 90.0
-"""Seconds without a heartbeat after which a scheduler or a triggerer is taken for dead."""
 
 _KEPT_ELSEWHERE = "jobs, show and cancel cannot read them, and neither can the sweep"
 
@@ -49,7 +47,14 @@ def run(given: argparse.Namespace) -> int:
 def findings() -> list[Finding]:
     """All of them; a check that fails itself is a trouble of its own."""
     found: list[Finding] = []
-    for check in CHECKS:
+    try:
+        host.beside().require_tables()
+        checks = CHECKS
+    except Exception as e:  # what it is, the finding says
+        checks = tuple(check for check in CHECKS if check not in OF_DATABASE)
+        todo = "The command and Airflow itself cannot do without it; pools, processes and jobs were not looked at"
+        found.append(Finding(WRONG, "database", why_unusable(e) or f"{type(e).__name__}: {e}", todo))
+    for check in checks:
         try:
             found.extend(check())
         except Exception as e:  # one broken part of a deployment must not hide the others
@@ -111,6 +116,25 @@ def _settings() -> Iterator[Finding]:
     for name in host.configured_policy():
         if (value := host.setting(name)) is not None:
             yield from _policy_value(name, value)
+    for names, is_one, what in ((_NUMBERS, _is_number, "a number of seconds"), (_BOOLS, _is_bool, "true or false")):
+        for name in names:
+            if (value := host.setting(name)) is not None and not is_one(value):
+                todo = f"{options[name]['default']} is taken until it is right"
+                yield Finding(WRONG, "settings", f"{name} = {value!r} is not {what}", todo)
+
+
+_NUMBERS, _BOOLS = ("hand_back_seconds", "sweep_delay"), ("adopt_new", "look_for_variables")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _is_bool(text: str) -> bool:
+    return text.strip().lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
 def _policy_value(name: str, value: str) -> Iterator[Finding]:
@@ -129,6 +153,11 @@ def _store() -> Iterator[Finding]:
         return
     if (where := host.records_are_elsewhere()) is not None:
         yield Finding(LOOK, "store", where, f"{_KEPT_ELSEWHERE}: stops of tasks that no process holds are yours to see to")
+        try:
+            host.try_store()
+        except Exception as e:  # an object store, or somebody's own, may raise anything
+            what = f"it does not answer: {type(e).__name__}: {e}"[:300]
+            yield Finding(WRONG, "store", what, "No task that is durable can start a job until it does")
     else:
         yield Finding(GOOD, "store", "Airflow's database, which all share")
     path = host.setting("store_path") or ""
@@ -154,11 +183,12 @@ def _namespace() -> Iterator[Finding]:
 
 
 def _heartbeats() -> Iterator[Finding]:
-    now = datetime.now(timezone.utc)
-    alive = {kind.replace("Job", "") for kind, _, at in host.beside().heartbeats() if (now - at).total_seconds() < BEAT}
-    if "Scheduler" not in alive:
+    if not host.beside().is_alive("Scheduler"):
         yield Finding(WRONG, "scheduler", "none is alive", "Start one: `airflow scheduler`")
-    if "Triggerer" not in alive:
+    if host.has_sdk() and not host.beside().is_alive("DagProcessor"):
+        what = "none is alive: a change of a DAG, or of adopt, arrives nowhere"
+        yield Finding(WRONG, "DAG processor", what, "Start one: `airflow dag-processor`")
+    if not host.beside().is_alive("Triggerer"):
         deferred = sum(one.row.state == "deferred" for one in host.beside().records())
         defers = host.airflow_setting("operators", "default_deferrable", "False").lower() in ("true", "1", "t")
         level = WRONG if deferred or defers else LOOK
@@ -181,7 +211,7 @@ def _grace() -> Iterator[Finding]:
         what = "REMAP_SIGTERM is not SIGQUIT in this environment: an evicted Celery worker tells its tasks nothing"
         todo = "Set REMAP_SIGTERM=SIGQUIT on the workers: their tasks are then handed back without a try"
         yield Finding(LOOK, "workers", what, todo)
-    beat = float(host.airflow_setting("workers", "min_heartbeat_interval", "5"))
+    beat = yield from _number("workers", "min_heartbeat_interval", "5")
     if host.sweep_delay() < beat + 5:
         delay = f"sweep_delay = {host.sweep_delay():g}"
         what = f"{delay} is shorter than a task's own process may take to stop its job ({beat + 5:g} s)"
@@ -190,23 +220,34 @@ def _grace() -> Iterator[Finding]:
     if seconds is not None and seconds < 30:
         what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
         yield Finding(WRONG, "grace periods", what, "Give it 60 again")
-    timeout = float(host.airflow_setting("scheduler", "task_instance_heartbeat_timeout", "300"))
+    patience = "task_instance_heartbeat_timeout" if host.has_sdk() else "scheduler_zombie_task_threshold"
+    timeout = yield from _number("scheduler", patience, "300")
     if timeout < 4 * beat:
-        what = f"[scheduler] task_instance_heartbeat_timeout = {timeout:g}, less than four heartbeats: tasks at work are given up"
+        what = f"[scheduler] {patience} = {timeout:g}, less than four heartbeats: tasks at work are given up"
         yield Finding(WRONG, "grace periods", what, "Give it 300 again")
     if host.hand_back_seconds() < 30:
         what = f"hand_back_seconds = {host.hand_back_seconds():g}: a date that near may lose a race in the scheduler"
         yield Finding(LOOK, "grace periods", what, "Give it 60 again, unless tests need it")
 
 
+def _number(section: str, name: str, default: str) -> Generator[Finding, None, float]:
+    text = host.airflow_setting(section, name, default)
+    try:
+        return float(text)
+    except ValueError:
+        yield Finding(WRONG, "settings", f"[{section}] {name} = {text!r} is no number", f"Give it {default} again")
+        return float(default)
+
+
 def _adoption() -> Iterator[Finding]:
     wanted = adoption.choice()
     if not wanted.names:
+        if idle := [name for name in ("adopt_dags", "adopt_skip") if host.setting(name)]:
+            yield Finding(LOOK, "adoption", f"{idle[0]} is set and adopt is not: nothing is adopted", "Set [resumable] adopt")
         return
-    for name in sorted(wanted.names - {adoption.ALL} - adoption.services()):
-        if not adoption.is_known(name):
-            what = f"adopt: {name!r} is neither a service nor an operator class of one"
-            yield Finding(WRONG, "adoption", what, f"Services are {', '.join(sorted(adoption.services()))}")
+    for name in wanted.unknown_names():
+        what = f"adopt: {name!r} is neither a service nor an operator class of one"
+        yield Finding(WRONG, "adoption", what, f"Services are {', '.join(sorted(adoption.services()))}")
     state = "tasks become durable when their DAG is parsed" if adoption.takes_new() else "adopt_new = false: on the way back"
     yield Finding(GOOD, "adoption", f"{', '.join(sorted(wanted.names))}: {state}")
 
@@ -240,3 +281,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _adoption,
     _records,
 )
+
+OF_DATABASE = (_heartbeats, _pools, _records)

@@ -17,7 +17,7 @@ def run(given: argparse.Namespace) -> int:
     _check(one, says_there_is_none=given.no_job)
     beside = host.beside()
     if one.record is None:
-        what = f"The record of {one.task}, run {one.run_id}, cannot be read ({one.problem}). It is deleted."
+        what = f"The record of {one.task}, run {one.run_id}, is deleted ({one.problem}): the next attempt submits a job."
         if not confirmed(what, yes=given.yes):
             return TROUBLE
         is_done = beside.remove(one.kept)
@@ -38,12 +38,18 @@ def _check(one: Live, *, says_there_is_none: bool) -> None:
         Refused: the next attempt might start a second job beside one that runs.
     """
     if one.is_watched:
-        raise Refused(f"{one.task} is at work on it ({one.watcher}). Cancel it, or wait for its end.")
+        raise Refused(
+            f"{one.task}, run {one.run_id}, is at work on {one.job if one.record else 'it'} ({one.watcher}). `cancel` it, or "
+            "wait for the task's end."
+        )
     if one.kept.row.is_elsewhere:
-        raise Refused(f"{one.problem[:1].upper()}{one.problem[1:]}.")
+        raise Refused(f"The record of {one.task} cannot be forgotten here: {one.problem}. Delete it there.")
     if one.record is None:
         if not says_there_is_none:
-            raise Refused("Its job is not known, and may run. Look in the service; if there is none, give --no-job.")
+            raise Refused(
+                f"The job of {one.task} is not known, and may run: {one.problem}. Look in the service; if there is none, give "
+                "--no-job."
+            )
         return
     if not one.is_open:
         return

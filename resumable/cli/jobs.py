@@ -61,7 +61,17 @@ def _cells(one: Live, *, has_looked: bool) -> tuple[Any, ...]:
     record = one.record
     tries = (record.try_number, record.attempt) if record else ("", "")
     link = (link_of(record.handle) if record else None) or ""
-    cells = (one.task, one.run_id, one.service, one.job, one.state, duration(one.age), *tries, one.watcher, link)
+    cells = (
+        one.task,
+        one.run_id,
+        one.service,
+        one.job.removeprefix(f"{one.service} "),
+        one.state,
+        duration(one.age),
+        *tries,
+        one.watcher,
+        link,
+    )
     return (*cells, one.seen) if has_looked else cells
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -153,22 +154,26 @@ def live(kept: Kept, *, in_short: bool = False) -> Live:
         data = kept.row.data
         return Live(kept, JobRecord.from_json({n: v for n, v in data.items() if n not in _LONG} if in_short else data))
     except RecordError as e:
-        return Live(kept, None, str(e)[:200])
+        return Live(kept, None, str(e).partition(". ")[0][:200])
 
 
 def all_live(
-    task: str | None = None, run_id: str | None = None, *, only_open: bool = True, in_short: bool = False
+    tasks: Collection[tuple[str, str]] | None = None,
+    run_id: str | None = None,
+    *,
+    only_open: bool = True,
+    in_short: bool = False,
 ) -> Iterator[Live]:
     """
     The records in Airflow's own stores; of those that are open, or of all.
 
     Args:
-        task: see `resumable.host._beside.records`.
+        tasks: see `resumable.host._beside.records`.
         run_id: the same.
         only_open: the same.
         in_short: for a list, which may be long: without what takes most of the reading. Never write such a record.
     """
-    for kept in host.beside().records(task, run_id, only_open=only_open):
+    for kept in host.beside().records(tasks, run_id, only_open=only_open):
         one = live(kept, in_short=in_short)
         if one.is_open or not only_open:
             yield one
@@ -195,6 +200,70 @@ def require_readable() -> None:
         raise Unreadable(f"{where}: the command cannot read the records there. Nothing is known of them here, nothing was done.")
 
 
+@dataclass(frozen=True)
+class Named:
+    """
+    The task that a person named.
+
+    Attributes:
+        text: as it was written.
+        tasks: dag_id and task_id of each task that it may be: both may have dots in them.
+        map_index: None: none was given.
+    """
+
+    text: str
+    tasks: tuple[tuple[str, str], ...]
+    map_index: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Named:
+        """
+        Raises:
+            Refused: it names no task.
+        """
+        found = re.fullmatch(r"(.*?)(?:\[(\d{1,9})\])?", text.strip(), re.ASCII | re.DOTALL)
+        assert found is not None
+        name = found[1]
+        at = [name.index("/")] if "/" in name else [place for place, letter in enumerate(name) if letter == "."]
+        tasks = tuple((name[:place], name[place + 1 :]) for place in at if name[:place] and name[place + 1 :])
+        if not tasks:
+            raise Refused(
+                f"{text!r} names no task: give dag_id.task_id, or dag_id.task_id[7] of a mapped one. `jobs` has the names."
+            )
+        return cls(text, tasks, None if found[2] is None else int(found[2]))
+
+    def among(self, found: Iterable[Key], what: str) -> set[tuple[str, str, int]]:
+        """
+        Which of the task instances are meant: dag_id, task_id, map_index of the one task.
+
+        Args:
+            found: dag_id, run_id, task_id, map_index of what there is of ``tasks``.
+            what: what there is of them, in words.
+
+        Raises:
+            Refused: it may be two tasks, or it is mapped and no index was given.
+        """
+        there = {(dag_id, task_id, index) for dag_id, _, task_id, index in found}
+        names = sorted({one[:2] for one in there})
+        if len(names) > 1:
+            either = ", or ".join(f"task {task_id} of DAG {dag_id} ({dag_id}/{task_id})" for dag_id, task_id in names)
+            raise Refused(f"{self.text} may be {either}. Write it with the slash.")
+        wanted = -1 if self.map_index is None else self.map_index
+        chosen = {one for one in there if one[2] == wanted}
+        others = sorted({index for _, _, index in there})
+        if there and not chosen:
+            some = ", ".join(map(str, others[:10])) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+            if self.map_index is None:
+                raise Refused(f"{self.text} is mapped: say which, e.g. {self.text}[{others[0]}]. There is a {what} of {some}.")
+            there_is = "It is not mapped." if others == [-1] else f"There is one of {some}."
+            raise Refused(f"There is no {what} of {self.text}. {there_is}")
+        return chosen
+
+
+Key = tuple[str, str, str, int]
+"""dag_id, run_id, task_id, map_index."""
+
+
 def one_of(task: str, run_id: str | None) -> Live:
     """
     The record of ``dag_id.task_id`` or ``dag_id.task_id[7]``: of the run that is named, or the only one that is open.
@@ -203,20 +272,29 @@ def one_of(task: str, run_id: str | None) -> Live:
         Refused: there is none, or more than one.
     """
     require_readable()
-    name, index = task_and_index(task)
-    found = [one for one in all_live(name, run_id, only_open=False) if one.kept.row.map_index == index]
+    named = Named.of(task)
+    of_task = list(all_live(named.tasks, run_id, only_open=False))
+    chosen = named.among((one.kept.row.task for one in of_task), "record")
+    found = [one for one in of_task if (one.kept.row.dag_id, one.kept.row.task_id, one.kept.row.map_index) in chosen]
     if run_id is None and len(found) > 1:
         found = [one for one in found if one.is_open] or found
     if not found:
         of = f" in run {run_id}" if run_id else ""
         raise Refused(f"There is no record of a job of task {task}{of}. `jobs` lists those that are live.")
     if len(found) > 1:
-        runs = ", ".join(sorted(one.run_id for one in found)[:10])
-        raise Refused(f"Task {task} has records in {len(found)} runs. Say which, by --run: {runs}")
+        raise Refused(f"Task {task} has records in {which_runs(one.run_id for one in found)}")
     return found[0]
 
 
-def task_and_index(task: str) -> tuple[str, int]:
-    """``dag_id.task_id`` and the map index of what a person wrote; -1: not mapped."""
-    name, bracket, index = task.removesuffix("]").rpartition("[")
-    return (name, int(index)) if bracket and task.endswith("]") and index.isdigit() else (task, -1)
+def which_runs(found: Iterable[str]) -> str:
+    """How many runs there are, and what to do about that."""
+    runs = sorted(found, reverse=True)
+    some = ", ".join(runs[:10]) + (f" and {len(runs) - 10} more" if len(runs) > 10 else "")
+    return f"{len(runs)} runs. Say which, by --run: {some}"
+
+
+def again(one: Live) -> Live | None:
+    """The same record as it is now; None if it is gone."""
+    row = one.kept.row
+    found = all_live([(row.dag_id, row.task_id)], row.run_id, only_open=False)
+    return next((now for now in found if now.kept.row.map_index == row.map_index), None)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-TASK = "a task: dag_id.task_id, or dag_id.task_id[7] of a mapped one"
+TASK = "a task: dag_id.task_id, or dag_id.task_id[7] of a mapped one; dag_id/task_id where dots could mean two"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def _flag(name: str, text: str) -> Argument:
 def _seconds(text: str) -> float:
     from resumable.cli.output import seconds_of
 
-    return seconds_of(text)
+    try:
+        return seconds_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give 90s, 15m, 6h or 2d") from None
 
 
 _TASK = Argument(("task",), {"metavar": "TASK", "help": TASK})
@@ -101,7 +104,22 @@ COMMANDS = (
         "adopt",
         "make a job that somebody started by hand a task's",
         "adopt:run",
-        (_TASK, Argument(("job",), {"metavar": "JOB", "help": "its id, or its ids as JSON"}), _RUN, _YES),
+        (
+            _TASK,
+            Argument(("job",), {"metavar": "JOB", "help": "its id, or its ids as JSON"}),
+            _RUN,
+            Argument(
+                ("--with",),
+                {
+                    "dest": "values",
+                    "action": "append",
+                    "default": [],
+                    "metavar": "NAME=VALUE",
+                    "help": "an argument of the task's operator that Airflow's database does not have, e.g. aws_conn_id=prod",
+                },
+            ),
+            _YES,
+        ),
     ),
     Command(
         "sweep",
@@ -159,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # `python -m` puts the working directory first, and there may be anything in it
         if not getattr(sys.flags, "safe_path", False) and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109 - as sys.path has it
             del sys.path[0]
+    if sys.stderr is None:  # closed: Airflow's log would fail
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
     try:
         given = _parser().parse_args(arguments)
     except SystemExit as e:
@@ -168,7 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def call(path: str, given: argparse.Namespace) -> int:
     """Run a subcommand; what it refuses and what does not answer is one line on standard error."""
-    from resumable.cli.output import DONE, TROUBLE, UNUSABLE, Refused, Unreadable, answers_apart
+    from resumable.cli.output import INTERRUPTED, TROUBLE, UNUSABLE, Refused, Unreadable, answers_apart, complain
+    from resumable.cli.unusable import why_unusable
     from resumable.errors import ResumableError
 
     _be_quiet()
@@ -181,19 +202,18 @@ def call(path: str, given: argparse.Namespace) -> int:
             found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"resumable.cli.{module}"), name)
             return found(given)
     except Refused as e:
-        print(f"resumable: {e}", file=sys.stderr)
+        complain(e)
         return TROUBLE
     except (ResumableError, Unreadable) as e:
-        print(f"resumable: {e}", file=sys.stderr)
+        complain(e)
         return UNUSABLE
-    except BrokenPipeError:  # `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    except KeyboardInterrupt:
+        complain("interrupted. What was said to be done is done, and nothing else")
+        return INTERRUPTED
     except Exception as e:
-        if not type(e).__module__.startswith("sqlalchemy"):
+        if (what := why_unusable(e)) is None:
             raise
-        what = f"{type(e).__name__}: {str(e).splitlines()[0]}"
-        print(f"resumable: Airflow's database does not answer ({what}). Run it beside the scheduler.", file=sys.stderr)
+        complain(what)
         return UNUSABLE
 
 

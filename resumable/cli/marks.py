@@ -18,6 +18,9 @@ def show(given: argparse.Namespace) -> int:
     if given.json:
         print_json([{"name": str(mark), "whose": mark.whose, "value": mark.value} for mark in found])
         return DONE
+    if not found:
+        say("No mark of a watermark is kept." if given.name is None else f"No mark has {given.name!r} in its name.")
+        return DONE
     print_table(("name", "whose", "type", "mark", "not committed yet"), (_cells(mark) for mark in found))
     return DONE
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from resumable import adoption, host
 from resumable.cli import live as records
-from resumable.cli.output import DONE, TROUBLE, Refused, duration, print_json, print_table, say
+from resumable.cli.output import DONE, TROUBLE, Refused, complain, duration, print_json, print_table, say
 from resumable.jobs.operator import is_durable_class
 
 ADOPTED, STAYS, OURS, CANNOT = "adopted", "stays", "durable already", "cannot be adopted"
@@ -36,6 +36,12 @@ def _forth(given: argparse.Namespace) -> int:
     wanted = adoption.choice(given.adopt)
     if not wanted.names:
         raise Refused("Nothing is to be adopted: airflow.cfg has no [resumable] adopt, and --adopt was not given.")
+    if unknown := wanted.unknown_names():
+        services = ", ".join(sorted(adoption.services()))
+        raise Refused(f"adopt: {unknown[0]!r} is neither a service nor an operator class of one. Services are {services}.")
+    folder = Path(given.folder or host.airflow_setting("core", "dags_folder", ""))
+    if not folder.exists():
+        raise Refused(f"There is no folder or file {folder}.")
     with adoption.suspended():
         bag = host.dag_bag(given.folder)
     lines = [line for dag in bag.dags.values() for task in dag.tasks if (line := line_of(task, wanted)) is not None]
@@ -44,10 +50,11 @@ def _forth(given: argparse.Namespace) -> int:
     if given.json:
         print_json({"tasks": [asdict(line) for line in lines], "counts": counts, "import_errors": bag.import_errors})
     else:
-        print_table(("dag", "task", "operator", "what", "why"), ((*asdict(line).values(),) for line in lines))
+        if lines:
+            print_table(("dag", "task", "operator", "what", "why"), ((*asdict(line).values(),) for line in lines))
         say(f"{len(bag.dags)} DAGs: " + (", ".join(f"{n} {what}" for what, n in counts.items()) or "no task of such an operator"))
         for path in bag.import_errors:
-            print(f"resumable: {path} cannot be parsed, nothing is known of its tasks", file=sys.stderr)
+            complain(f"{path} cannot be parsed, nothing is known of its tasks")
     return TROUBLE if bag.import_errors else DONE
 
 

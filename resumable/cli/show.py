@@ -10,7 +10,7 @@ from typing import Any
 from resumable import host
 from resumable.cli.links import link_of
 from resumable.cli.live import Live, one_of
-from resumable.cli.output import DONE, duration, print_json, print_table, say
+from resumable.cli.output import DONE, duration, print_facts, print_json, print_table, say
 from resumable.jobs.decision import (
     AttemptFacts,
     Conclude,
@@ -55,13 +55,14 @@ def _print(one: Live, nexts: list[str]) -> None:
         facts.append(("submission", f"number {record.submission + 1} since the task was cleared last"))
         link = link_of(record.handle)
         facts += [("link", link)] if link else []
-    print_table(("", ""), facts)
+    print_facts(facts)
     if record is not None and record.history:
         say("")
         print_table(("when (UTC)", "try", "what happened", ""), (_event(event) for event in record.history))
-    say("\nThe next attempt:")
+    say("")
+    say("The next attempt:")
     for line in nexts:
-        say(f"  {line}")
+        say(f"- {line}")
 
 
 def _event(event: Any) -> tuple[Any, ...]:
@@ -77,7 +78,7 @@ def next_attempt(one: Live) -> list[str]:
     """
     record = one.record
     if record is None:
-        return ["fails: the record cannot be read. `forget` takes it away, when you have made sure that no job of it runs."]
+        return ["fails: the record cannot be read. If a newer release wrote it, upgrade; else look for its job, and `forget` it."]
     policy = host.resolved_policy(ResumePolicy())
     waits = record.left is None
     facts = AttemptFacts(record.generation, record.spec, _recovery(record), waits, try_number=record.try_number + 1)
@@ -120,7 +121,8 @@ def _in_words(decision: Decision, record: JobRecord) -> str:
             again = "sends the unanswered submit again under the same token" if decision.in_doubt else "submits a job"
             return f"{again}: {decision.reason}"
         case Refuse():
-            return f"fails: {decision.reason}. {decision.advice}"
+            then = f"The try after it {decision.next_try}" if decision.next_try else decision.advice
+            return f"fails: {decision.reason}. {then}"
         case Find():
             return "looks the job up by its token, and submits only if there is none"
         case Look():

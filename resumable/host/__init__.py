@@ -116,6 +116,7 @@ from resumable.host.servers import (
     connections_of,
     dag_bag,
     database,
+    database_url,
     deployment,
     is_server,
     parses_dag_files,
@@ -143,6 +144,7 @@ from resumable.host.stores import (
     require_store,
     state_store,
     task_variable_store,
+    try_store,
 )
 from resumable.host.versions import (
     has_sdk,
@@ -180,6 +182,7 @@ __all__ = [
     "dag_bag",
     "dag_time_zone",
     "database",
+    "database_url",
     "deferral",
     "deployment",
     "durable_by_default",
@@ -251,6 +254,7 @@ __all__ = [
     "task_variable_store",
     "team_of",
     "tells_triggers",
+    "try_store",
     "users_stop_grace",
     "value_limit",
     "variables",

@@ -62,6 +62,15 @@ def database() -> Any:
     return _database.Database()
 
 
+def database_url() -> str:
+    """Of the metadata database, without its password; empty if that is not known."""
+    try:
+        url = importlib.import_module("airflow.settings").engine.url
+        return str(url.render_as_string(hide_password=True) if hasattr(url, "render_as_string") else repr(url))
+    except Exception:  # it is for a message about another error
+        return ""
+
+
 def beside() -> Any:
     """What the command reads and does in the metadata database: `resumable.host._beside`."""
     return importlib.import_module("resumable.host._beside")

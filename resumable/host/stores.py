@@ -52,6 +52,12 @@ def require_store() -> None:
         host.once_for_settings(f"store {path}", lambda: _check_store(path))
 
 
+def try_store() -> None:
+    """Read from the store that ``[resumable] store`` names. Raises: anything: it cannot be reached."""
+    if path := host.setting("store"):
+        _check_store(path)(TaskIdentity("resumable", "doctor", "nothing")).get("nothing")
+
+
 def state_store(context: Mapping[str, Any]) -> StateStore:
     """
     The store of the running task instance: the one that ``[resumable] store`` names, else Airflow's task state (3.3 and

@@ -62,6 +62,9 @@ class JobService(OneOfMany):
     submits_undeferred: ClassVar[bool] = False
     """The operator is covered with ``deferrable=False`` alone: a default of airflow.cfg yields."""
 
+    joins_workflows: ClassVar[bool] = False
+    """A task of it that is downstream of a workflow's ``launch`` watches a part of that job, and keeps no record of its own."""
+
     run: JobRun
     operator: Any
 
@@ -132,6 +135,16 @@ class JobService(OneOfMany):
     def handle_of(self, external_id: Any) -> JobHandle:
         """The handle of the job that the operator's own durability (Airflow 3.3) knows by ``external_id``."""
         return JobHandle(self.service, external_id, self.place())
+
+    def is_same_job(self, one: JobHandle, other: JobHandle) -> bool:
+        """Whether two handles of this service are of one job, or have one in common; what is known of a place has to agree."""
+        place = dict(one.place)
+        is_here = all(place.get(name, value) == value for name, value in other.place.items())
+        return is_here and self.have_job_in_common(one.ids, other.ids)
+
+    def have_job_in_common(self, one: Any, other: Any) -> bool:
+        """Whether the ids of two handles are of one job."""
+        return bool(one == other)
 
     # -- the errors of a submit and of a wait -------------------------------------------------------------------------
 

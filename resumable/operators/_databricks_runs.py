@@ -143,6 +143,10 @@ class DatabricksRun(DatabricksCall):
     def handle_of(self, external_id: Any) -> JobHandle:
         return self.handle(self.ids_of(int(external_id), {}))
 
+    def have_job_in_common(self, one: Any, other: Any) -> bool:
+        runs = [ids.get("run_id") if isinstance(ids, Mapping) else None for ids in (one, other)]
+        return runs[0] is not None and runs[0] == runs[1]
+
     def observe(self, handle: JobHandle) -> Observation:
         try:
             state = self.hook.get_run(run_id_of(handle))["state"]

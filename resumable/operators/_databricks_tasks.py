@@ -36,6 +36,7 @@ class TaskRun(DatabricksRun):
     """
 
     submit_method = "submit_run"
+    joins_workflows = True
 
     def __init__(self, operator: Any) -> None:
         super().__init__(operator)

@@ -128,6 +128,10 @@ class EmrSteps(AwsCall):
             return None
         return account_of(response.get("Cluster", {}).get("ClusterArn"))
 
+    def have_job_in_common(self, one: Any, other: Any) -> bool:
+        steps = [set(ids.get("steps") or ()) if isinstance(ids, Mapping) else set() for ids in (one, other)]
+        return bool(steps[0] & steps[1])
+
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"StepIds": list(_ids(handle)[1])}
 

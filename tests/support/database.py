@@ -31,6 +31,14 @@ def make_tables() -> None:
     Base.metadata.create_all(settings.engine)
 
 
+def url() -> str:
+    """Of this test run's database."""
+    make_tables()
+    from airflow import settings
+
+    return str(settings.SQL_ALCHEMY_CONN)
+
+
 def empty() -> None:
     make_tables()
     from airflow.models.base import Base
@@ -291,3 +299,15 @@ def put_dag(dag: Any) -> None:
         session.execute(insert(DagBundleModel).values(name="bundle"))
         writer.bulk_write_to_db("bundle", None, [written], session=session)
         SerializedDagModel.write_dag(written, bundle_name="bundle", session=session)
+
+
+def put_process(kind: str, seconds_ago: float = 0.0) -> None:
+    """A ``SchedulerJob``, ``TriggererJob`` or ``DagProcessorJob`` and when its heart has beaten last."""
+    from airflow.jobs.job import Job
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    now = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+    values = {"job_type": kind, "state": "running", "hostname": "here", "start_date": now, "latest_heartbeat": now}
+    with create_session() as session:
+        session.execute(insert(Job.__table__), _columns_of(Job, values))

@@ -1,7 +1,16 @@
 """What the command reads and does beside the scheduler, in the metadata database: the same on Airflow 2 and 3."""
 
-from resumable.host._beside.deployment import dag_ids, heartbeats, pools, tags, user
-from resumable.host._beside.instances import Instance, TaskKey, instances, mark_failed, operator_of, state_of
+from resumable.host._beside.deployment import dag_ids, heartbeats, is_alive, pools, require_tables, tags, user
+from resumable.host._beside.instances import (
+    Instance,
+    TaskKey,
+    TaskName,
+    argument_of,
+    instances,
+    mark_failed,
+    operator_of,
+    state_of,
+)
 from resumable.host._beside.marks import Mark, marks, write_mark
 from resumable.host._beside.records import UNFINISHED, Kept, Records, put_record, records, remove, write
 
@@ -12,9 +21,12 @@ __all__ = [
     "Mark",
     "Records",
     "TaskKey",
+    "TaskName",
+    "argument_of",
     "dag_ids",
     "heartbeats",
     "instances",
+    "is_alive",
     "mark_failed",
     "marks",
     "operator_of",
@@ -22,6 +34,7 @@ __all__ = [
     "put_record",
     "records",
     "remove",
+    "require_tables",
     "state_of",
     "tags",
     "user",

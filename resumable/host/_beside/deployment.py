@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.models import DagModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
+
+from resumable import host
+
+BEAT = 90.0
+"""Seconds without a heartbeat after which a scheduler or a triggerer is taken for dead."""
+
+
+def is_alive(kind: str) -> bool:
+    """Whether one is alive: ``Scheduler``, ``Triggerer``, ``DagProcessor``."""
+    now = datetime.now(timezone.utc)
+    return any(name.startswith(kind) and (now - at).total_seconds() < BEAT for name, _, at in heartbeats())
+
+
+def require_tables() -> None:
+    """Raises: an error of SQLAlchemy's: the database does not answer, or is that of another Airflow."""
+    from airflow.models import TaskInstance
+
+    with create_session() as session:
+        session.execute(select(TaskInstance).limit(1)).all()
+        if host.has_task_state():
+            from airflow.models.task_state_store import TaskStateStoreModel
+
+            session.execute(select(TaskStateStoreModel).limit(1)).all()
 
 
 def heartbeats() -> list[tuple[str, str, Any]]:

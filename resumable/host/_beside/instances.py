@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from airflow.models import DagRun, TaskInstance
 from airflow.utils.session import create_session
+from airflow.utils.state import State as States
 from sqlalchemy import and_, select, tuple_
 
 from resumable.cleanup.table import RUNS_A_QUERY
 
 TaskKey = tuple[str, str, str, int]
 """dag_id, run_id, task_id, map_index."""
+
+TaskName = tuple[str, str]
+"""dag_id and task_id."""
+
+_FINISHED = frozenset(str(getattr(state, "value", state)) for state in States.finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,13 @@ class Instance:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
 
-def instances(task: str, run_id: str | None, map_index: int) -> list[Instance]:
-    """Task instances of ``dag_id.task_id``, of all runs or of one."""
+def instances(tasks: Collection[TaskName], run_id: str | None) -> list[Instance]:
+    """Task instances of the tasks, of all runs or of one."""
     with create_session() as session:
         query = (
             select(TaskInstance, DagRun)
             .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
-            .where(TaskInstance.dag_id + "." + TaskInstance.task_id == task, TaskInstance.map_index == map_index)
+            .where(tuple_(TaskInstance.dag_id, TaskInstance.task_id).in_(list(tasks)))
         )
         if run_id is not None:
             query = query.where(TaskInstance.run_id == run_id)
@@ -65,6 +71,30 @@ def operator_of(dag_id: str, task_id: str) -> Any:
     return dag.task_dict.get(task_id) if dag is not None else None
 
 
+def argument_of(task: Any, name: str) -> dict[str, Any]:
+    """
+    What Airflow's database has of an argument of a task: its value, by the name, or nothing where it is the default.
+
+    Raises:
+        LookupError: that is not known. What is no template field is not kept, and what is mapped differs from one to the next.
+    """
+    partial = getattr(task, "partial_kwargs", None)
+    if partial is not None and name in partial:
+        return {name: partial[name]}
+    if partial is not None and not _is_mapped_over(task, name):
+        return {}
+    if partial is not None or name not in task.template_fields:
+        raise LookupError(name)
+    return {name: getattr(task, name, None)}
+
+
+def _is_mapped_over(task: Any, name: str) -> bool:
+    values = task._get_specified_expand_input().value
+    if isinstance(values, Mapping):
+        return name in values
+    return not isinstance(values, list | tuple) or any(not isinstance(one, Mapping) or name in one for one in values)
+
+
 def _dag(dag_id: str) -> Any:
     from airflow.models.serialized_dag import SerializedDagModel
 
@@ -75,7 +105,8 @@ def _dag(dag_id: str) -> Any:
 
 def mark_failed(task: TaskKey) -> bool:
     """
-    Mark a task instance failed as the UI does, so that whoever has it stops its job. False if it was not unfinished any more.
+    Mark a task instance failed as the UI does, so that whoever has it stops its job. False if it has ended meanwhile: then
+    nothing is done.
 
     Raises:
         LookupError: Airflow's database has no such DAG or task.
@@ -85,6 +116,9 @@ def mark_failed(task: TaskKey) -> bool:
     if dag is None or task_id not in dag.task_dict:
         raise LookupError(f"Airflow's database has no task {task_id} of a DAG {dag_id}")
     with create_session() as session:
+        state = found_instances(session, [task]).get(task, (None,))[0]
+        if str(getattr(state, "value", state)) in _FINISHED:
+            return False
         done = dag.set_task_instance_state(
             task_id=task_id, map_indexes=[map_index], run_id=run_id, state="failed", commit=True, session=session
         )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow.models import DagRun, TaskInstance, Variable
 from airflow.utils.session import create_session
 from airflow.utils.state import State as States
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, or_, select, tuple_
 
 from resumable import host
 from resumable.cleanup.table import SUPERSEDED, Row
-from resumable.host._beside.instances import TaskKey, found_instances
+from resumable.host._beside.instances import TaskKey, TaskName, found_instances
 from resumable.jobs.record import KEY
 from resumable.stores.slots import POINTER, REFERENCE
 from resumable.stores.variables import GONE, PREFIX, name_of, opened
@@ -50,22 +50,22 @@ class Kept:
         return self.row.state in UNFINISHED or self.row.state == "None"
 
 
-def records(task: str | None = None, run_id: str | None = None, *, only_open: bool = True) -> Iterator[Kept]:
+def records(tasks: Collection[TaskName] | None = None, run_id: str | None = None, *, only_open: bool = True) -> Iterator[Kept]:
     """
     The records of jobs, in whatever of Airflow's own stores.
 
     Args:
-        task: ``dag_id.task_id``; None: of all.
+        tasks: dag_id and task_id of each; None: of all.
         run_id: of that DAG run alone.
         only_open: those that may be of a job that still runs; else the closed ones as well.
     """
     with create_session() as session:
         if host.has_task_state():
-            yield from _of_table(session, task, run_id, only_open)
-        yield from _of_variables(session, task, run_id, only_open)
+            yield from _of_table(session, tasks, run_id, only_open)
+        yield from _of_variables(session, tasks, run_id, only_open)
 
 
-def _of_table(session: Any, task: str | None, run_id: str | None, only_open: bool) -> Iterator[Kept]:
+def _of_table(session: Any, tasks: Collection[TaskName] | None, run_id: str | None, only_open: bool) -> Iterator[Kept]:
     from airflow.models.task_state_store import TaskStateStoreModel as State
 
     place = host.task_state_place()
@@ -82,8 +82,8 @@ def _of_table(session: Any, task: str | None, run_id: str | None, only_open: boo
         kept_elsewhere = or_(State.value.like(f"%{REFERENCE}%"), State.value.like(f"%{POINTER}%"))
         told = and_(State.value.like('%"cancelled%'), State.value.not_like('%"closed_at%'))
         query = query.where(or_(State.value.like('%"submitt%'), told, kept_elsewhere))
-    if task is not None:
-        query = query.where(State.dag_id + "." + State.task_id == task)
+    if tasks is not None:
+        query = query.where(tuple_(State.dag_id, State.task_id).in_(list(tasks)))
     if run_id is not None:
         query = query.where(State.run_id == run_id)
     for id_, dag, run, task_id, index, value, state, number, most, ti_id, worker, operator, *iteration in session.execute(query):
@@ -92,11 +92,11 @@ def _of_table(session: Any, task: str | None, run_id: str | None, only_open: boo
         yield Kept(row, None, *tries, worker or "", operator or "")
 
 
-def _of_variables(session: Any, task: str | None, run_id: str | None, only_open: bool) -> Iterator[Kept]:
+def _of_variables(session: Any, tasks: Collection[TaskName] | None, run_id: str | None, only_open: bool) -> Iterator[Kept]:
     found: list[tuple[Row, str]] = []
     for variable in session.scalars(select(Variable).where(Variable.key.startswith(PREFIX, autoescape=True))):
         row = _row_of(variable)
-        if row is None or (task is not None and f"{row.dag_id}.{row.task_id}" != task):
+        if row is None or (tasks is not None and (row.dag_id, row.task_id) not in tasks):
             continue
         if run_id is not None and row.run_id != run_id:
             continue
@@ -137,7 +137,7 @@ class Records:
 
     def is_unchanged(self, row: Row) -> bool:
         """Whether record and task instance are still as they were."""
-        now = list(records(f"{row.dag_id}.{row.task_id}", row.run_id, only_open=False))
+        now = list(records([(row.dag_id, row.task_id)], row.run_id, only_open=False))
         return row in [one.row for one in now]
 
     def write(self, row: Row, data: Mapping[str, Any]) -> bool:
