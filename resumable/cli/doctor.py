@@ -149,7 +149,7 @@ def _store() -> Iterator[Finding]:
     try:
         host.require_store()
     except ConfigurationError as e:
-        yield Finding(WRONG, "store", str(e))
+        yield Finding(WRONG, "store", str(e), "No DAG with a durable task can be parsed until it is right")
         return
     if (where := host.records_are_elsewhere()) is not None:
         yield Finding(LOOK, "store", where, f"{_KEPT_ELSEWHERE}: stops of tasks that no process holds are yours to see to")

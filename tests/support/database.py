@@ -311,3 +311,12 @@ def put_process(kind: str, seconds_ago: float = 0.0) -> None:
     values = {"job_type": kind, "state": "running", "hostname": "here", "start_date": now, "latest_heartbeat": now}
     with create_session() as session:
         session.execute(insert(Job.__table__), _columns_of(Job, values))
+
+
+def put_pool(name: str, *, include_deferred: bool) -> None:
+    """A pool of two slots."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Pool(pool=name, slots=2, description="", include_deferred=include_deferred))

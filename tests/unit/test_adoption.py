@@ -372,3 +372,15 @@ def test_a_file_that_cannot_be_parsed_is_told(configured, tmp_path, capsys):
 def test_a_plan_for_nothing_is_refused(capsys):
     assert main(["plan", "/nowhere"]) == 1
     assert "Nothing is to be adopted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--adopt", "databrik"], "'databrik' is neither a service"),
+        (["/nowhere/dags", "--adopt", "all"], "no folder or file /nowhere/dags"),
+    ],
+)
+def test_a_plan_by_a_mistyped_name_is_refused_and_not_an_empty_answer(capsys, arguments, words):
+    assert main(["plan", *arguments]) == 1
+    assert words in capsys.readouterr().err

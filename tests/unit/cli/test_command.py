@@ -399,7 +399,7 @@ def test_a_deployment_without_a_scheduler_is_in_trouble(capsys):
 def test_every_finding_that_is_a_trouble_says_what_to_do_about_it(capsys, monkeypatch):
     bad_settings(monkeypatch)
     _, found = diagnosis(capsys)
-    assert all(one["todo"] or one["about"] == "store" for one in found if one["level"] == "trouble")
+    assert all(one["todo"] for one in found if one["level"] == "trouble")
 
 
 def bad_settings(monkeypatch):

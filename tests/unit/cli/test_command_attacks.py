@@ -22,6 +22,7 @@ from resumable.identity import Generation
 from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from tests.support import database
 from tests.support.swept import Cloud, Train
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(not host.has_task_state(), reason="the tables are those of Airflow 3.3")
 
@@ -109,11 +110,6 @@ def test_a_time_that_is_none_is_told_with_an_example(capsys, age):
 
 
 # -- terminals --------------------------------------------------------------------------------------------------------
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def on_a_terminal(monkeypatch, width, *arguments):
