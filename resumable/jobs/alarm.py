@@ -83,9 +83,9 @@ def leave(run: JobRun, seen: Observation) -> None:
     while waiting.is_to_be_waited_for(run, seen):
         left = _time_left(run)
         stays = polled if left is None or left > LAST_SECONDS else left
-        if stays <= 0:
+        if stays <= 0 and attempt.is_kept:  # else this process alone knows the job
             _defer(run, interval, left)
-        pause = min(interval, stays)
+        pause = min(interval, stays) if stays > 0 else interval
         time.sleep(pause)
         polled -= pause
         attempt.flush()

@@ -148,6 +148,11 @@ class AttemptRecord:
         first = self.record.first_look if self.record is not None else None
         return self._number - (first or self._number) + 1
 
+    @property
+    def is_kept(self) -> bool:
+        """Nothing that this attempt knows is still to be written."""
+        return not self._unsaved
+
     def flush(self) -> None:
         """Try again, once, to write a record whose write had failed."""
         if self._unsaved and self.record is not None:

@@ -89,13 +89,18 @@ class TaskRun(DatabricksRun):
         return max(mine, key=lambda run: (run["start_time"], run.get("attempt_number", 0)))
 
     def observe(self, handle: JobHandle) -> Observation:
-        return observation_of(self._task_run(handle)["state"]) if self._is_member else super().observe(handle)
+        return observation_of(self._task_run(handle)["state"]) if _is_of_a_workflow(handle) else super().observe(handle)
 
     def cancel(self, handle: JobHandle) -> None:
-        if self._is_member:
+        if _is_of_a_workflow(handle):
             self.hook.cancel_run(self._task_run(handle)["run_id"])
         else:
             super().cancel(handle)
+
+
+def _is_of_a_workflow(handle: JobHandle) -> bool:
+    """Whether the run is everybody's, and the job the task of it that is named. A trigger knows this of the handle alone."""
+    return isinstance(handle.ids, Mapping) and "task" in handle.ids
 
 
 @durable_operator(TaskRun)

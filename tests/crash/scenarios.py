@@ -81,7 +81,7 @@ CANCEL = {"databricks": "runs/cancel", "custom": "runs/cancel", "run_now": "runs
 
 
 def _operation(table: dict[str, str], kind: str) -> str:
-    return table[kind.removesuffix("_deferrable")]
+    return table[kind.removesuffix("_deferrable").removesuffix("_defer")]
 
 
 @dataclass

@@ -80,8 +80,9 @@ def test_an_operator_of_ones_own_whose_job_fails_fails_its_try(service):
 
 def test_a_task_that_goes_on_with_a_job_defers_at_once_and_without_another_submit(service):
     instance = task(service)
-    custom.die_in_the_wait(custom_poll := custom.task(Reached, service), service)
-    instance.data, instance.try_number = custom_poll.data, 2
+    polled = custom.task(Reached, service)
+    custom.die_in_the_wait(polled, service)
+    instance.data, instance.try_number = polled.data, 2
     instance.record["submitted_at"] = (datetime.now(timezone.utc) - timedelta(hours=2)).isoformat()
     before = service.looks
     deferrals = []
@@ -91,6 +92,25 @@ def test_a_task_that_goes_on_with_a_job_defers_at_once_and_without_another_submi
     (looks, submitted_at) = deferrals[0]
     assert looks == 1
     assert abs(datetime.now(timezone.utc).timestamp() - 7200 - submitted_at) < 60
+    assert len(service.tokens) == 1
+
+
+def test_a_task_whose_record_cannot_be_written_does_not_leave_its_process(service):
+    instance = task(service)
+    looks = []
+    instance.store_down = lambda verb: verb == "set" and bool(service.tokens) and len(looks) < 70
+
+    def look(job_id):
+        looks.append(job_id)
+        return custom.Service.status(service, job_id)
+
+    service.status = look
+    deferrals = []
+    instance.on_defer = lambda _: deferrals.append((len(looks), instance.record["job"]))
+    instance.run_trigger = lambda deferred: in_fleet(deferred, during=service.finish)
+    instance.attempt(listener=None)
+    assert deferrals[0][0] >= 70
+    assert deferrals[0][1] == 0
     assert len(service.tokens) == 1
 
 

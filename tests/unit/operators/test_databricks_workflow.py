@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -22,7 +23,7 @@ from tests.support.names import (
     BaseOperator,
     DagSerialization,
 )
-from tests.support.runner import TaskInstance, WorkerDied
+from tests.support.runner import TaskInstance, WorkerDied, in_fleet
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
@@ -361,6 +362,25 @@ def test_wait_reschedule_frees_the_slot_between_two_looks(workspace, metadata):
             instance.attempt()
     finish(workspace)
     instance.attempt()
+
+
+def test_wait_defer_watches_the_part_of_the_task_alone_and_a_users_mark_cancels_it_alone(workspace, metadata, monkeypatch):
+    parts = {key: run_id for run_id, key in the_run(workspace).tasks.items()}
+    instance = watcher(metadata, member={"resume_policy": {"wait": "defer"}})
+    held = []
+    instance.run_trigger = lambda deferred: held.append(deferred.trigger) or in_fleet(deferred, lambda: finish(workspace))
+    instance.attempt()
+    assert (len(held), len(workspace.runs), workspace.count("runs/cancel")) == (1, 1, 0)
+    assert held[0].job["ids"]["task"] == key_of("flow.load")
+
+    async def marked(_):
+        return "failed"
+
+    monkeypatch.setattr("resumable.host.state_seen_by_trigger", marked)
+    trigger = type(held[0])(**held[0].serialize()[1])
+    trigger.task_instance = None
+    asyncio.run(trigger.on_kill())
+    assert [call.body["run_id"] for call in workspace.calls("runs/cancel")] == [parts[key_of("flow.load")]]
 
 
 def test_a_task_takes_run_and_connection_from_launch_where_they_were_not_rendered(workspace, metadata, monkeypatch):
