@@ -102,7 +102,7 @@ def crash(*arguments: str) -> None:
 
 
 def catalog(*arguments: str) -> None:
-    become("-m", "pytest", *PARALLEL, "-m", "not airflow", "tests/contract", *arguments)
+    become("-m", "pytest", *PARALLEL, "-m", "not airflow", "tests/contract", "tests/unit/test_adoption.py", *arguments)
 
 
 def soak(*arguments: str) -> None:

@@ -114,7 +114,7 @@ def test_the_ui_shows_the_providers_class(airflow: Airflow, remote: Remote) -> N
     airflow.wait_run("ours_databricks", run_id)
 
 
-@pytest.mark.parametrize("kind", ["databricks", "emr_deferrable"])
+@pytest.mark.parametrize("kind", ["databricks", "databricks_deferrable", "emr", "emr_deferrable"])
 def test_a_live_job_is_listed_shown_and_cancelled_through_its_task(airflow: Airflow, remote: Remote, kind: str) -> None:
     run_id = start(airflow, remote, kind, f"cancelled-{kind}")
     if kind.endswith("deferrable"):
@@ -137,6 +137,42 @@ def test_a_live_job_is_listed_shown_and_cancelled_through_its_task(airflow: Airf
         last = record(airflow, kind, run_id)["history"][-1]
         assert (last[1].startswith("cancelled"), "@" in last[3]) == (True, True)
     assert all(one["run_id"] != run_id for one in live(airflow))
+
+
+def test_a_deferred_tasks_job_is_cancelled_while_the_triggerer_is_down(airflow: Airflow, remote: Remote) -> None:
+    kind, run_id = "databricks_deferrable", start(airflow, remote, "databricks_deferrable", "without-a-triggerer")
+    airflow.wait_until("the deferral", lambda: state(airflow, kind, run_id) == "deferred", 60)
+    airflow.stop("triggerer")
+    code, said = command(airflow, "cancel", f"ours_{kind}.job", "--run", run_id, "--yes", "--wait", "10")
+    assert (code, remote.active(kind, run_id), remote.cancels(kind, run_id)) == (0, 0, 1)
+    assert "cancelled directly" in said
+    assert command(airflow, "cancel", f"ours_{kind}.job", "--run", run_id, "--yes")[0] == 1  # a second person
+    airflow.start("triggerer")
+    later = start(airflow, remote, kind, "with-a-triggerer-again")
+    remote.finish(kind, later)
+    assert airflow.wait_run(f"ours_{kind}", later) == "success"
+    assert (state(airflow, kind, run_id), remote.jobs(kind, run_id)) == ("failed", 1)
+
+
+def test_what_would_break_the_promise_is_refused_beside_the_scheduler(airflow: Airflow, remote: Remote) -> None:
+    run_id = start(airflow, remote, "databricks", "at-work")
+    (job,) = remote.ids("databricks", run_id)
+    assert command(airflow, "forget", "ours_databricks.job", "--run", run_id, "--yes")[0] == 1
+    assert command(airflow, "adopt", "ours_databricks.job", job, "--run", run_id, "--yes")[0] == 1
+    assert command(airflow, "cancel", "ours_databricks.job", "--run", run_id)[0] == 1  # nobody said yes
+    assert remote.active("databricks", run_id) == 1
+    remote.finish("databricks", run_id)
+    assert airflow.wait_run("ours_databricks", run_id) == "success"
+    assert command(airflow, "cancel", "ours_databricks.job", "--run", run_id, "--yes")[0] == 1
+    assert remote.cancels("databricks", run_id) == 0
+
+
+def test_doctor_finds_a_whole_deployment_in_order(airflow: Airflow) -> None:
+    found = json.loads(command(airflow, "doctor", "--json")[1])
+    about = {(one["level"], one["about"]) for one in found}
+    # What the harness shortens on purpose, so that tests need not wait, is found.
+    assert {one["about"] for one in found if one["level"] == "trouble"} <= {"grace periods"}
+    assert {("good", "triggerer"), ("good", "plugin"), ("good", "adoption")} <= about
 
 
 @pytest.mark.stops
