@@ -35,6 +35,8 @@ class Finding:
 
 def run(given: argparse.Namespace) -> int:
     found = findings()
+    if given.look and not any(one.about == "database" for one in found):
+        found += _rights()
     if given.json:
         print_json([asdict(one) for one in found])
     else:
@@ -265,6 +267,33 @@ def _records() -> Iterator[Finding]:
         yield Finding(LOOK, "jobs", f"{in_doubt} submits are unanswered", "`jobs --in-doubt`")
     if unreadable:
         yield Finding(WRONG, "jobs", f"{unreadable} records cannot be read", "`jobs` says why")
+
+
+MAX_ASKED = 20
+"""Connections that are asked by one doctor."""
+
+
+def _rights() -> Iterator[Finding]:
+    """One call about many jobs for each connection that a live job has: not everybody who may look at one may do that."""
+    from resumable.cli.jobs import adapter_for, by_connection
+    from resumable.cli.live import all_live
+    from resumable.cli.together import calls_of
+
+    for chosen in by_connection(all_live(in_short=True))[:MAX_ASKED]:
+        handles = [one.record.handle for one in chosen if one.record and one.record.handle]
+        reach = (chosen[0].record and chosen[0].record.reach) or {}
+        where = f"{chosen[0].service} by {', '.join(str(value) for name, value in reach.items() if name != 'operator')}"
+        try:
+            with adapter_for(chosen[0]) as adapter:
+                call = next((call for call, _ in calls_of(adapter, handles, least=1)), None)
+                if call is None:
+                    continue
+                call()
+        except Exception as e:  # a service may raise anything
+            what = f"{where}: a call about many jobs is refused: {type(e).__name__}: {e}"[:300]
+            yield Finding(LOOK, "rights", what, "Allow it (docs/operating.md); until then each job is asked about by itself")
+        else:
+            yield Finding(GOOD, "rights", f"{where}: many jobs can be asked about at once")
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

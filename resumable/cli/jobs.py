@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +16,9 @@ from resumable.cli import live as records
 from resumable.cli.links import link_of
 from resumable.cli.live import Live
 from resumable.cli.output import DONE, TROUBLE, duration, print_json, print_table, say
+from resumable.cli.together import seen_together
 from resumable.jobs.decision import Observation
+from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.remote import JobAdapter, Remote
 
 COLUMNS = ("task", "run", "service", "job", "state", "age", "try", "attempt", "watched by", "link")
@@ -77,19 +79,24 @@ def _cells(one: Live, *, has_looked: bool) -> tuple[Any, ...]:
 
 def look(chosen: Sequence[Live]) -> None:
     """Ask the services for the states of the jobs: those of one connection by one client, several connections at a time."""
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        list(pool.map(_look_through_one, by_connection(chosen)))
+
+
+def by_connection(chosen: Iterable[Live]) -> list[list[Live]]:
+    """Those whose job is known, by the connection of each."""
     by_reach: dict[str, list[Live]] = {}
     for one in chosen:
         if one.record is not None and one.record.handle is not None:
             reach = json.dumps([one.record.reach, host.team_of(one.kept.row.dag_id)], sort_keys=True, default=repr)
             by_reach.setdefault(reach, []).append(one)
-    with ThreadPoolExecutor(LOOKERS) as pool:
-        list(pool.map(_look_through_one, by_reach.values()))
+    return list(by_reach.values())
 
 
 def look_at(one: Live) -> Observation | None:
     """One look at the job; None, and `Live.seen` says why, if there is no way to it from here."""
     try:
-        with _adapter(one) as adapter:
+        with adapter_for(one) as adapter:
             return None if adapter is None else _observed(adapter, one)
     except Exception as e:  # somebody's operator or connection may raise anything
         one.seen = f"cannot be looked at: {type(e).__name__}: {e}"[:120]
@@ -98,16 +105,38 @@ def look_at(one: Live) -> Observation | None:
 
 def _look_through_one(chosen: Sequence[Live]) -> None:
     try:
-        with _adapter(chosen[0]) as adapter:
-            for one in chosen:
-                one.seen = "no way to it from here" if adapter is None else _seen(adapter, one)
+        with adapter_for(chosen[0]) as adapter:
+            if adapter is None:
+                for one in chosen:
+                    one.seen = "no way to it from here"
+            else:
+                _look_by(adapter, chosen)
     except Exception as e:
         for one in chosen:
             one.seen = one.seen or f"cannot be looked at: {type(e).__name__}"
 
 
+def _look_by(adapter: JobAdapter, chosen: Sequence[Live]) -> None:
+    """By the calls that take many jobs, then one by one those of whom these say nothing."""
+    mismatches: dict[str, Observation | None] = {}
+    here: list[tuple[Live, JobHandle]] = []
+    for one in chosen:
+        assert one.record is not None
+        assert one.record.handle is not None
+        place = json.dumps(dict(one.record.handle.place), sort_keys=True)
+        if place not in mismatches:  # it may take a request
+            mismatches[place] = _mismatch(adapter, one.record)
+        if (moved := mismatches[place]) is not None:
+            one.seen = str(moved)
+        else:
+            here.append((one, one.record.handle))
+    found = seen_together(adapter, [handle for _, handle in here])
+    for i, (one, handle) in enumerate(here):
+        one.seen = str(found[i]) if i in found else _seen(adapter, handle)
+
+
 @contextmanager
-def _adapter(one: Live) -> Iterator[JobAdapter | None]:
+def adapter_for(one: Live) -> Iterator[JobAdapter | None]:
     from resumable.cleanup.reach import adapter_of, connection_names
 
     reach = one.record.reach if one.record else None
@@ -118,9 +147,9 @@ def _adapter(one: Live) -> Iterator[JobAdapter | None]:
         yield adapter
 
 
-def _seen(adapter: JobAdapter, one: Live) -> str:
+def _seen(adapter: JobAdapter, handle: JobHandle) -> str:
     try:
-        return str(_observed(adapter, one))
+        return str(adapter.observe(handle))
     except Exception as e:
         return f"cannot be seen: {type(e).__name__}: {e}"[:120]
 
@@ -128,5 +157,9 @@ def _seen(adapter: JobAdapter, one: Live) -> str:
 def _observed(adapter: JobAdapter, one: Live) -> Observation:
     assert one.record is not None
     assert one.record.handle is not None
+    return _mismatch(adapter, one.record) or adapter.observe(one.record.handle)
+
+
+def _mismatch(adapter: JobAdapter, record: JobRecord) -> Observation | None:
     remote = Remote(adapter, log=logging.getLogger("resumable"), clock=time.time, sleep=time.sleep)
-    return remote.location_mismatch(one.record) or adapter.observe(one.record.handle)
+    return remote.location_mismatch(record)

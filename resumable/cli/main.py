@@ -157,7 +157,15 @@ COMMANDS = (
         "marks:reset",
         (Argument(("name",), {"help": "as mark show has it"}), _YES),
     ),
-    Command("doctor", "what is wrong with this deployment, and what to do; exit code 1 on trouble", "doctor:run", (_JSON,)),
+    Command(
+        "doctor",
+        "what is wrong with this deployment, and what to do; exit code 1 on trouble",
+        "doctor:run",
+        (
+            _flag("--look", "ask the services of live jobs too: may they be asked about many?"),
+            _JSON,
+        ),
+    ),
     Command(
         "plan",
         "what the setting adopt would make durable, task by task; nothing is changed",

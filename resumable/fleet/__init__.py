@@ -7,7 +7,7 @@ follows from an answer; ``poller``, the tasks and threads; ``lookups`` and ``ser
 jobs at once.
 
 May import: `resumable.errors`, `importing`, `host`, `stop`, and of `jobs` what a job and its service are. May be imported by:
-`jobs`, `operators`, inside their functions: a DAG file that is parsed waits for nothing.
+`cli`, and by `jobs`, `operators` inside their functions: a DAG file that is parsed waits for nothing.
 """
 
 from resumable.fleet.lookups import ById, Judge, Listing, Lookup, Page, Reached, alone

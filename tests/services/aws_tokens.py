@@ -59,9 +59,18 @@ class Athena(TokenJobs):
         return {"QueryExecutionId": self.submitted(f"query-{self.number()}", body).id}
 
     def get_query_execution(self, body: dict[str, Any]) -> dict[str, Any]:
-        job = self.get(body["QueryExecutionId"])
+        return {"QueryExecution": self._shown(self.get(body["QueryExecutionId"]))}
+
+    def batch_get_query_execution(self, body: dict[str, Any]) -> dict[str, Any]:
+        if len(body["QueryExecutionIds"]) > 50:  # [boto]
+            raise AwsError("InvalidRequestException", "at most 50 ids")
+        known = [key for key in body["QueryExecutionIds"] if key in self._known]
+        lost = [{"QueryExecutionId": key} for key in body["QueryExecutionIds"] if key not in self._known]
+        return {"QueryExecutions": [self._shown(self.get(key)) for key in known], "UnprocessedQueryExecutionIds": lost}
+
+    def _shown(self, job: Job) -> dict[str, Any]:
         status = {"State": job.state, "StateChangeReason": job.reason, "SubmissionDateTime": job.created}
-        return {"QueryExecution": {"QueryExecutionId": job.id, "Query": job.body["QueryString"], "Status": status}}
+        return {"QueryExecutionId": job.id, "Query": job.body["QueryString"], "Status": status}
 
     def stop_query_execution(self, body: dict[str, Any]) -> dict[str, Any]:
         self.stop(body["QueryExecutionId"])

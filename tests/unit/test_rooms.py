@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "host": {"cleanup", "jobs", "stores"},
     "cleanup": {"adoption", "host", "jobs", "stores"},
     "operators": {"_extras", "host", "jobs", "stop", "stores"},
-    "cli": {"_extras", "adoption", "cleanup", "host", "jobs", "provider_info", "watermark"},
+    "cli": {"_extras", "adoption", "cleanup", "fleet", "host", "jobs", "provider_info", "watermark"},
 }
 """By room, which others its modules may import; the first docstring of each room says the same in words."""
 
