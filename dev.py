@@ -13,7 +13,7 @@ The one entry for newcomers and CI: makes `.venv` as the lock file says, then ru
                                    goes on with fresh seeds over all generators and a real Airflow; the report is in .night/
     python3 dev.py celery [ARGS]   stopped workers on Celery; needs: apt-get install -y redis-server postgresql
     python3 dev.py peers           the providers' own operator tests, on our classes, and what may fail (--help)
-    python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure]
+    python3 dev.py matrix [VERSION ...] [--core | --lowest | --measure | --crash]
                                    the tests on other Airflows (2.11 to 3.4), and one table; see tests/versions
     python3 dev.py canary          the newest pre-release of Airflow and the newest providers: the names we rely upon, the tests
     python3 dev.py lint | types    ruff, the format too | mypy

@@ -4,6 +4,7 @@ Runs the tests in an environment per version of Airflow, and prints what each ve
     python3 dev.py matrix                  every version: unit and contract tests, the scenarios, the upgrades to 3.3 and to 3.4
     python3 dev.py matrix 2.11 --core      only what CI runs, on 2.11: tests of stores and patterns, and the scenarios of `CHOSEN`
     python3 dev.py matrix --lowest         unit and contract tests with the oldest of all that our bounds admit, 2.11 and 3.3
+    python3 dev.py matrix 3.4 --crash      what `python3 dev.py crash` runs on 3.3: workers killed, stops, every way to wait
     python3 dev.py matrix --measure        milliseconds per store operation in a real task, Variables left of 200 task instances
 
 An environment is `.venvs/VERSION`, made from `constraints-VERSION.txt` by uv, or by pip where uv cannot be had; 3.3 is `.venv`
@@ -38,7 +39,12 @@ PATTERNS = [
 ]
 """`Checkpoint`, `once`, `Watermark`: what differs between versions is where they keep their state, and Airflow's errors."""
 SCENARIOS = ["-m", "versions", "tests/versions/test_scenarios.py"]
-OTHERS = ["-m", "versions", *(f"tests/versions/test_{name}.py" for name in ("maintenance_dag", "without_a_server", "loops"))]
+OTHERS = [
+    "-m",
+    "versions",
+    *(f"tests/versions/test_{name}.py" for name in ("maintenance_dag", "without_a_server", "loops", "beta")),
+]
+CRASH = ["-s", "-m", "not harness", "tests/crash"]
 MEASURE = ["-s", "-m", "versions", "tests/versions/test_measured.py"]
 UPGRADE = ["-m", "versions", "tests/versions/test_upgrade.py"]
 
@@ -47,8 +53,8 @@ def main(arguments: list[str]) -> int:
     flags = {one for one in arguments if one.startswith("--")}
     possible = AT_BOTH_ENDS if "--lowest" in flags else VERSIONS
     versions = [one for one in arguments if one not in flags] or list(possible)
-    if unknown := (flags - {"--core", "--lowest", "--measure"}) | (set(versions) - set(possible)):
-        sys.exit(f"matrix: {sorted(unknown)} is none of {', '.join(possible)}, --core, --lowest, --measure")
+    if unknown := (flags - {"--core", "--lowest", "--measure", "--crash"}) | (set(versions) - set(possible)):
+        sys.exit(f"matrix: {sorted(unknown)} is none of {', '.join(possible)}, --core, --lowest, --measure, --crash")
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as table:
         results = {version: run(version, flags, table.name) for version in versions}
         found = [json.loads(line) for line in table]
@@ -64,6 +70,8 @@ def run(version: str, flags: set[str], table: str) -> list[tuple[str, int, float
     env = {**os.environ, "MATRIX_TABLE": table}
     if "--measure" in flags:
         return [step("measured", python, MEASURE, env)]
+    if "--crash" in flags:
+        return [step("crash", python, CRASH, env)]
     if "--core" in flags:
         return [step("stores", python, STORES + PATTERNS, env), step("scenarios", python, SCENARIOS, {**env, "MATRIX_CORE": "1"})]
     steps = [step("unit and contract", python, UNIT, env)]
