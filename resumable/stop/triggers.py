@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from resumable import host
 
 MARKED = ("failed", "success", "skipped", "removed", host.DELETED)
 """States of a deferred task that only a user, or Airflow on the end of its DAG run, gives it while its trigger runs."""
+
+
+INSISTS = 25.0
+"""Seconds for which what a stop sets going is waited for, however often the trigger is cancelled meanwhile; Airflow waits 30."""
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """
+    Do ``work`` as a task of its own, which a cancel of the trigger does not reach.
+
+    Airflow cancels a trigger that is to stop each second until it has ended, also while it runs ``on_kill`` (seen on 3.3.2): what
+    takes longer than that was never done.
+    """
+    task = asyncio.ensure_future(work)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    until = asyncio.get_running_loop().time() + INSISTS
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done() or asyncio.get_running_loop().time() >= until:
+                raise
 
 
 class StopGuard:
@@ -45,7 +70,7 @@ class StopGuard:
                 yield event
         except asyncio.CancelledError:
             if not host.tells_triggers() and host.cancelled_triggers_may_ask():
-                await self._on_stopped()
+                await _to_its_end(self._on_stopped())
             raise
 
     async def cancel(self) -> None:
@@ -53,7 +78,7 @@ class StopGuard:
         await super().on_kill()  # type: ignore[misc]
 
     async def on_kill(self) -> None:
-        await self._on_stopped()
+        await _to_its_end(self._on_stopped())
 
     async def _on_stopped(self) -> None:
         try:
