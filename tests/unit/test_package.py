@@ -37,6 +37,9 @@ OPERATORS = [
 ]
 EACH_OPERATOR = pytest.mark.parametrize(("operator", "arguments"), OPERATORS, ids=lambda v: getattr(v, "__name__", ""))
 
+FRESH_INTERPRETER = pytest.mark.slow
+"""It imports all of Airflow once more: four seconds a test."""
+
 
 def python(code, **environ):
     """Run code in a fresh interpreter; return what it printed last, as JSON."""
@@ -65,6 +68,7 @@ def under(modules, prefix):
 # -- imports -----------------------------------------------------------------------------------------------------------
 
 
+@FRESH_INTERPRETER
 @pytest.mark.parametrize("module", ["resumable", "resumable.provider_info", "resumable.operators"])
 def test_importing_the_package_imports_neither_airflow_nor_a_provider(module):
     modules = imported_by(module)
@@ -72,11 +76,13 @@ def test_importing_the_package_imports_neither_airflow_nor_a_provider(module):
     assert [name for name in ("botocore", "boto3", "requests", "tenacity", "sqlalchemy") if name in modules] == []
 
 
+@FRESH_INTERPRETER
 def test_the_provider_metadata_is_had_without_airflow():
     code = "import json, sys; from resumable.provider_info import get_provider_info; get_provider_info();"
     assert python(code + "print(json.dumps([m for m in sys.modules if m.partition('.')[0] == 'airflow']))") == []
 
 
+@FRESH_INTERPRETER
 @pytest.mark.parametrize(
     ("module", "own", "others"),
     [
@@ -92,11 +98,13 @@ def test_an_operators_module_imports_no_provider_but_its_own(module, own, others
     assert found - metadata == set()
 
 
+@FRESH_INTERPRETER
 def test_the_databricks_module_imports_no_aws_client():
     modules = imported_by("resumable.operators.databricks")
     assert under(modules, "botocore") + under(modules, "boto3") + under(modules, "resumable.operators._aws") == []
 
 
+@FRESH_INTERPRETER
 @pytest.mark.parametrize(("module", "extra"), [("databricks", "databricks"), ("emr", "amazon")])
 def test_a_missing_provider_is_an_import_error_that_names_the_extra(module, extra):
     code = f"""
@@ -125,6 +133,7 @@ except ImportError as e:
     assert name.startswith(f"airflow.providers.{extra}")
 
 
+@FRESH_INTERPRETER
 def test_another_error_in_a_providers_import_is_not_taken_for_a_missing_provider():
     code = """
 import importlib.abc, json, sys
@@ -270,6 +279,7 @@ def test_airflow_knows_the_configuration_section_and_its_defaults():
     assert section["options"]["on_clear"]["default"] == "restart"
 
 
+@FRESH_INTERPRETER
 def test_airflow_config_shows_the_section():
     code = """
 import json
