@@ -87,7 +87,7 @@ for name in (*POLLING, *DEFERRABLE):
 for name in DEFERRABLE:
     make(name, "_dagrun_timeout", None, {"dagrun_timeout": LONG})
 for name in ("emr", "emr_deferrable"):
-    make(name, "_short_waiter", waiter_delay=6, waiter_max_attempts=2)
+    make(name, "_short_waiter", retries=1, waiter_delay=6, waiter_max_attempts=5)
 
 with DAG("ours_databricks_upstream", schedule=None) as upstream:
     EmptyOperator(task_id="before") >> ResumableDatabricksOperator(task_id="job", retries=1, **NOTED, **DATABRICKS)
