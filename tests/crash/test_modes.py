@@ -370,7 +370,7 @@ def a_job_that_fails_while_it_is_watched_is_asked_for_once_a_try(t: Task) -> Non
         t.until("the job", lambda number=number: t.jobs == number)
         t.attempt(number)
         if t.kind.endswith("deferrable"):
-            _is_looked_at_by_the_trigger(t)
+            stops.is_looked_at_by_the_trigger(t)
         t.fail()
         t.until("the end of the job", lambda: t.active == 0)
     row = t.state("failed")
@@ -390,7 +390,7 @@ def a_job_that_fails_while_its_worker_is_dead_fails_the_retry_which_submits_noth
 def a_set_of_steps_of_which_one_fails_fails_the_try_and_the_next_one_stops_the_rest_first(t: Task) -> None:
     t.start("_r1")
     t.until("the job", lambda: t.jobs == 1)
-    _is_looked_at_by_the_trigger(t)
+    stops.is_looked_at_by_the_trigger(t)
     t.remote.emr.finish(t.remote.ids(t.kind, t.run_id)[0], "FAILED")
     seen = []
 
@@ -400,7 +400,7 @@ def a_set_of_steps_of_which_one_fails_fails_the_try_and_the_next_one_stops_the_r
 
     t.until("the second set", second, 180)
     assert (t.cancels, max(seen)) == (1, 1)
-    _is_looked_at_by_the_trigger(t)
+    stops.is_looked_at_by_the_trigger(t)
     t.remote.emr.finish(t.remote.ids(t.kind, t.run_id)[2], "FAILED")
     row = t.state("failed")
     assert (row["try_number"], t.jobs, t.cancels, t.active) == (2, 2, 1, 1)
@@ -448,7 +448,7 @@ def a_trigger_that_fails_is_followed_by_another_and_uses_no_try(t: Task) -> None
     t.remote.service(t.kind).fault(_operation(LOOK_FROM_AFAR, t.kind), refused, text=t.remote.ids(t.kind, t.run_id)[0])
     t.until("the news of the failure", lambda: "failed, not the job" in t.log())
     t.until("the next deferral", lambda: "reattached" in t.log())
-    _is_looked_at_by_the_trigger(t)
+    stops.is_looked_at_by_the_trigger(t)
     row = t.end()
     assert (row["try_number"], t.jobs, t.cancels) == (1, 1, 0)
 
@@ -460,16 +460,9 @@ def a_limit_of_the_author_fails_the_try_leaves_the_job_and_the_retry_reattaches(
     t.until("the reattachment", lambda: "reattached" in t.log(2))
     assert "has ended the wait, as the author asked; the job runs on" in t.log(1)
     if t.kind.endswith("deferrable"):
-        _is_looked_at_by_the_trigger(t)
+        stops.is_looked_at_by_the_trigger(t)
     row = t.end()
     assert (row["try_number"], t.jobs, t.cancels) == (2, 1, 0)
-
-
-def _is_looked_at_by_the_trigger(t: Task) -> None:
-    """A job that ends in the second after the deferral would meet a race of Airflow's: see the end of docs/guarantees.md."""
-    t.state("deferred")
-    seen = t.remote.looks(t.kind, t.run_id)
-    t.until("a look of the trigger", lambda: t.remote.looks(t.kind, t.run_id) > seen)
 
 
 # -- how they run ------------------------------------------------------------------------------------------------------
