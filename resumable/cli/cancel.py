@@ -96,7 +96,7 @@ def _question(one: Live) -> str:
 
 def _mark_failed(one: Live) -> bool:
     try:
-        is_marked = bool(host.beside().mark_failed(one.kept.row.task))
+        is_marked = bool(host.beside().mark_failed(one.kept.row.task, one.kept.row.ti_id))
     except LookupError as e:
         raise Refused(
             f"{e}: it cannot be marked failed, and whatever has it would go on. Nothing was done. Stop {one.job} in "

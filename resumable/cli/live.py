@@ -276,11 +276,16 @@ def one_of(task: str, run_id: str | None) -> Live:
     of_task = list(all_live(named.tasks, run_id, only_open=False))
     chosen = named.among((one.kept.row.task for one in of_task), "record")
     found = [one for one in of_task if (one.kept.row.dag_id, one.kept.row.task_id, one.kept.row.map_index) in chosen]
-    if run_id is None and len(found) > 1:
+    if len(found) > 1:  # of several runs, or of several iterations that have a mapped task of that index each
         found = [one for one in found if one.is_open] or found
     if not found:
         of = f" in run {run_id}" if run_id else ""
         raise Refused(f"There is no record of a job of task {task}{of}. `jobs` lists those that are live.")
+    if len(found) > 1 and len({one.run_id for one in found}) == 1:
+        raise Refused(
+            f"Task {task} has {len(found)} records in run {found[0].run_id}, one for each iteration of a loop. Which of them is "
+            "meant cannot be said here: mark the task in the UI, which stops its job."
+        )
     if len(found) > 1:
         raise Refused(f"Task {task} has records in {which_runs(one.run_id for one in found)}")
     return found[0]
@@ -297,4 +302,4 @@ def again(one: Live) -> Live | None:
     """The same record as it is now; None if it is gone."""
     row = one.kept.row
     found = all_live([(row.dag_id, row.task_id)], row.run_id, only_open=False)
-    return next((now for now in found if now.kept.row.map_index == row.map_index), None)
+    return next((now for now in found if (now.kept.row.id, now.kept.variable) == (row.id, one.kept.variable)), None)

@@ -67,6 +67,7 @@ def put(
     tries: tuple[int, int] = (1, 3),
     map_index: int = -1,
     run_state: str = "running",
+    region: Any = None,
 ) -> str:
     """A task instance in ``state`` and a value of its task state; the id of its start. ``tries``: try_number and max_tries."""
     import uuid
@@ -77,7 +78,7 @@ def put(
     from airflow.utils.session import create_session
     from sqlalchemy import insert, select
 
-    place = _place(map_index)
+    place = _place(map_index) | ({} if region is None else {"region_id": region})
     with create_session() as session:
         run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         if run is None:
@@ -126,6 +127,17 @@ def keys(task_id: str) -> set[str]:
 
     with create_session() as session:
         return set(session.scalars(select(State.key).where(State.task_id == task_id)))
+
+
+def states(task_id: str) -> dict[str, str]:
+    """Of all starts of the task, by their ids."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.execute(select(TaskInstance.id, TaskInstance.state).where(TaskInstance.task_id == task_id))
+        return {str(ti_id): str(state) for ti_id, state in found}
 
 
 def task_instance(session: Any, task_id: str) -> Any:

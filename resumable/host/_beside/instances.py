@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from airflow.models import DagRun, TaskInstance
 from airflow.utils.session import create_session
@@ -103,10 +104,15 @@ def _dag(dag_id: str) -> Any:
         return None if found is None else found.dag
 
 
-def mark_failed(task: TaskKey) -> bool:
+def mark_failed(task: TaskKey, ti_id: str = "") -> bool:
     """
     Mark a task instance failed as the UI does, so that whoever has it stops its job. False if it has ended meanwhile: then
     nothing is done.
+
+    Args:
+        task: which one.
+        ti_id: Airflow's id of its start. From 3.4 on several task instances of a run may have the same index: of an iteration, or
+            of a mapped task in each of them.
 
     Raises:
         LookupError: Airflow's database has no such DAG or task.
@@ -116,6 +122,8 @@ def mark_failed(task: TaskKey) -> bool:
     if dag is None or task_id not in dag.task_dict:
         raise LookupError(f"Airflow's database has no task {task_id} of a DAG {dag_id}")
     with create_session() as session:
+        if ti_id and hasattr(TaskInstance, "region_id"):
+            return _mark_start_failed(session, ti_id)
         state = found_instances(session, [task]).get(task, (None,))[0]
         if str(getattr(state, "value", state)) in _FINISHED:
             return False
@@ -123,6 +131,13 @@ def mark_failed(task: TaskKey) -> bool:
             task_id=task_id, map_indexes=[map_index], run_id=run_id, state="failed", commit=True, session=session
         )
         return bool(done)
+
+
+def _mark_start_failed(session: Any, ti_id: str) -> bool:
+    ti = session.scalar(select(TaskInstance).where(TaskInstance.id == UUID(ti_id)).with_for_update())
+    if ti is None or str(getattr(ti.state, "value", ti.state)) in _FINISHED:
+        return False
+    return bool(ti.set_state("failed", session=session))
 
 
 def state_of(task: TaskKey) -> str | None:

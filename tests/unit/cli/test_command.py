@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from resumable.jobs.decision import AttemptFacts, Submit, decide
 from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from resumable.policy import ResumePolicy
 from tests.support import database
+from tests.support.names import DAG, BaseOperator
 from tests.support.swept import Cloud, Findable
 
 REACH = {"operator": "tests.support.swept:Train", "conn_id": "lab"}
@@ -209,7 +211,7 @@ def test_a_watched_job_is_stopped_by_its_task(capsys, monkeypatch):
     put("running")
     marked = []
 
-    def mark(task):
+    def mark(task, start):
         marked.append(task)
         (found,) = host.beside().records()
         return host.beside().write(found, RECORD.ended(Outcome.CANCELLED, time.time(), "a user stopped the task").to_json())
@@ -222,7 +224,7 @@ def test_a_watched_job_is_stopped_by_its_task(capsys, monkeypatch):
 
 def test_a_task_that_does_not_stop_its_job_in_time_has_it_cancelled(capsys, monkeypatch):
     put("deferred")
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: True)
     code, _ = told(capsys, "cancel", "etl.train", "--yes", "--wait", "0")
     assert (code, Cloud.cancelled) == (0, [(7, "lab")])
 
@@ -230,7 +232,7 @@ def test_a_task_that_does_not_stop_its_job_in_time_has_it_cancelled(capsys, monk
 def test_a_job_that_a_trigger_has_stopped_is_closed_and_not_cancelled_again(capsys, monkeypatch):
     put("deferred")
     database.put_process("TriggererJob")
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: not Cloud.states.update({7: "FAILED"}))
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: not Cloud.states.update({7: "FAILED"}))
     monkeypatch.setattr(cancel, "LOOK", 0.0)
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert Cloud.cancelled == []
@@ -241,7 +243,7 @@ def test_a_job_that_a_trigger_has_stopped_is_closed_and_not_cancelled_again(caps
 @pytest.mark.parametrize("state", ["up_for_retry", "up_for_reschedule", "scheduled"])
 def test_a_task_that_nothing_holds_is_not_waited_for(capsys, monkeypatch, state):
     put(state)
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: True)
     monkeypatch.setattr(cancel, "_sleep", lambda _: pytest.fail("waited"))
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert Cloud.cancelled == [(7, "lab")]
@@ -448,3 +450,35 @@ def test_a_check_that_fails_hides_no_other(capsys, monkeypatch):
     code, found = diagnosis(capsys)
     assert code == 1
     assert {"pools", "scheduler", "store"} <= {one["about"] for one in found}
+
+
+# -- a loop whose iterations have a mapped task each (3.4) -----------------------------------------------------------------
+
+
+@pytest.fixture
+def regions():
+    if not database.has_loops():
+        pytest.skip("this Airflow has no loops")
+    return [uuid.uuid4(), uuid.uuid4()]
+
+
+@pytest.mark.parametrize("run", [(), ("--run", "r1")])
+def test_cancel_means_the_iteration_whose_job_runs_and_touches_no_other(capsys, regions, run):
+    earlier = RECORD.with_handle(JobHandle("Train", 6), 1.0).ended(Outcome.SUCCEEDED, time.time())
+    with DAG("etl", schedule=None) as dag:
+        BaseOperator(task_id="train")
+    database.put_dag(dag)
+    put("success", record=earlier, map_index=0, region=regions[0])
+    start = put("up_for_retry", map_index=0, region=regions[1])
+    assert told(capsys, "cancel", "etl.train[0]", *run, "--yes")[0] == 0
+    assert Cloud.cancelled == [(7, "lab")]
+    assert database.states("train")[start] == "failed"
+    assert sorted(database.states("train").values()) == ["failed", "success"]
+
+
+def test_cancel_refuses_to_guess_which_of_two_live_iterations_is_meant(capsys, regions):
+    for number, region in enumerate(regions):
+        put("running", record=RECORD.with_handle(JobHandle("Train", 7 + number), 1.0), map_index=0, region=region)
+    code = main(["cancel", "etl.train[0]", "--run", "r1", "--yes"])
+    assert (code, Cloud.cancelled) == (1, [])
+    assert "one for each iteration of a loop" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_ctrl_c_ends_the_wait_with_a_word_and_not_a_traceback(capsys, monkeypatc
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: True)
     monkeypatch.setattr(cancel, "_sleep", stop)
     assert main(["cancel", "etl.train", "--yes"]) == 130
     out, err = capsys.readouterr()
@@ -225,7 +225,7 @@ def test_a_job_that_has_ended_while_somebody_thought_about_it_is_not_cancelled_a
         return "y"
 
     marked = []
-    monkeypatch.setattr(host.beside(), "mark_failed", marked.append)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: marked.append(task))
     at_the_question(monkeypatch, meanwhile)
     assert "has ended (succeeded)" in refused(capsys, "cancel", "etl.train")
     assert marked == []
@@ -261,7 +261,7 @@ def test_a_record_that_is_gone_meanwhile_is_told(capsys, monkeypatch):
 
 def test_a_task_that_has_ended_meanwhile_is_not_said_to_be_marked(capsys, monkeypatch):
     put("running")
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: False)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: False)
     assert main(["cancel", "etl.train", "--yes", "--wait", "0"]) == 0
     out = capsys.readouterr().out
     assert "Marked failed" not in out
@@ -271,7 +271,7 @@ def test_a_task_that_has_ended_meanwhile_is_not_said_to_be_marked(capsys, monkey
 def test_a_job_that_succeeded_in_the_wait_is_not_said_to_be_cancelled(capsys, monkeypatch):
     put("running")
 
-    def mark(task):
+    def mark(task, start):
         (found,) = host.beside().records()
         return host.beside().write(found, RECORD.ended(Outcome.SUCCEEDED, time.time()).to_json())
 
@@ -328,7 +328,7 @@ def test_a_second_cancel_of_a_job_that_was_told_to_stop_says_so(capsys):
 def test_with_no_triggerer_alive_a_deferred_tasks_job_is_cancelled_at_once(capsys, monkeypatch):
     put("deferred")
     database.put_process("TriggererJob", seconds_ago=3600)
-    monkeypatch.setattr(host.beside(), "mark_failed", lambda task: True)
+    monkeypatch.setattr(host.beside(), "mark_failed", lambda task, start: True)
     monkeypatch.setattr(cancel, "_sleep", lambda _: pytest.fail("waited"))
     assert main(["cancel", "etl.train", "--yes"]) == 0
     assert "No triggerer is alive" in capsys.readouterr().out
