@@ -71,6 +71,13 @@ class CurrentTask:
                     "function or an operator's execute(), not while the DAG is parsed. The function of @task.external_python or "
                     "@task.virtualenv runs in a process of its own, which has no task state: make it a plain @task."
                 ) from e
+        try:
+            context["ti"]
+        except (TypeError, LookupError):
+            raise ConfigurationError(
+                f"context={context!r:.100} is no context of a task. Nothing was done. Leave context= out, or give the one that "
+                "Airflow gives to execute()."
+            ) from None
         return cls(context, host.task_identity(context), host.generation(context), host.state_store(context))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -129,6 +129,7 @@ class Checkpoint:
             AirflowFailException: with the words of a `ConfigurationError` or `RefusedError`: no other try can help.
             RecordError, StateStoreError: another one may.
         """
+        _check_key(self.name, key)
         return Items(self, items, key, is_manual=_is_ack_manual(self.name, ack))
 
     def batches(
@@ -143,6 +144,7 @@ class Checkpoint:
         with host.final_errors():
             if not _is_count(size):
                 raise ConfigurationError(f"Checkpoint {self.name!r}: size={size!r} is no size of a batch. Nothing was done.")
+        _check_key(self.name, key)
         return Items(self, items, key, size, is_manual=_is_ack_manual(self.name, ack))
 
     def pages(self, fetch: Callable[[Any], Any], *, start: Any = None) -> Pages:
@@ -157,6 +159,12 @@ class Checkpoint:
 
         Raises (when the loop begins): as `items`.
         """
+        with host.final_errors():
+            if not callable(fetch):
+                raise ConfigurationError(
+                    f"Checkpoint {self.name!r}: fetch={fetch!r:.100} cannot be called. Nothing was done. Give a function that is "
+                    "called with a cursor and returns a page and the next cursor."
+                )
         return Pages(self, fetch, start)
 
     def map(
@@ -197,6 +205,7 @@ class Checkpoint:
         """
         with host.airflow_errors():
             _check_map(work, concurrency, tries, on_error)
+            _check_key(self.name, key)
             block = self._entered()
             call = Map(block, work, key, concurrency, tries, goes_on=on_error == "collect")
             if block.is_async:
@@ -294,6 +303,15 @@ def _check_arguments(name: str, every: Any, seconds: Any, committed: Any) -> Non
         )
 
 
+def _check_key(name: str, key: Any) -> None:
+    with host.final_errors():
+        if key is not None and not callable(key):
+            raise ConfigurationError(
+                f"Checkpoint {name!r}: key={key!r:.100} cannot be called. Nothing was done. Give a function that returns what "
+                "names an item, as in key=lambda item: item.path."
+            )
+
+
 def _is_ack_manual(name: str, ack: str) -> bool:
     with host.final_errors():
         if ack not in ("auto", "manual"):
@@ -321,7 +339,9 @@ def _is_count(value: Any) -> bool:
 def _is_time(value: Any) -> bool:
     if isinstance(value, timedelta):
         return value > timedelta(0)
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return value > 0 and value <= sys.float_info.max
 
 
 def _work_of(operator: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -42,8 +43,36 @@ def check_cursor(cursor: Any, setting: Setting) -> None:
     )
 
 
+def checked_pair(answer: Any, setting: Setting) -> tuple[Any, Any]:
+    """
+    What ``fetch`` returned.
+
+    Raises:
+        ConfigurationError: it is no page with a cursor.
+    """
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise ConfigurationError(
+            f"{setting.what}: fetch is a coroutine function, and the loop a plain one. Nothing more was done. Write: async with "
+            "Checkpoint(...) as checkpoint, and async for."
+        )
+    try:
+        page, following = answer
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"{setting.what}: fetch returned {answer!r:.100}, which is no pair. Nothing more was done. Let it return a page and "
+            "the next one's cursor, None after the last."
+        ) from None
+    return page, following
+
+
 def take_over(committed: Iterable[Any], keys: KeyList, flags: bytearray, setting: Setting) -> None:
     """Set the ``flags`` of the items whose keys the target says to be there."""
+    if isinstance(committed, str | bytes) or not isinstance(committed, Iterable):
+        raise ConfigurationError(
+            f"{setting.what}: committed() returned {committed!r:.100}, which are no keys. Nothing was done. Let it return the "
+            "keys of the items that the target has, an empty list for none."
+        )
     known = {plain_key(key) for key in committed}
     unknown = set(known)
     for position, key in enumerate(keys.keys):

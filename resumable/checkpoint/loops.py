@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
@@ -9,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from resumable import host
-from resumable.checkpoint.inputs import check_cursor
+from resumable.checkpoint.inputs import check_cursor, checked_pair
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.read_ahead import Watch
 from resumable.errors import ConfigurationError
@@ -207,8 +208,7 @@ class Pages(Watched[Any]):
             block = self._entered_plainly()
             progress = self._begun(block.work)
         while not progress.has_ended:
-            page, following = self._fetch(progress.cursor)
-            self._check(progress, following)
+            page, following = self._pair(progress, self._fetch(progress.cursor))
             yield page
             if not watch.is_over:
                 self._refuse_ahead(watch, page, sys._getframe(1))
@@ -222,8 +222,8 @@ class Pages(Watched[Any]):
             block = self._checkpoint._entered()
             progress = await block.off_loop(lambda: self._begun(block.work))
         while not progress.has_ended:
-            page, following = await self._fetch(progress.cursor)
-            self._check(progress, following)
+            answer = self._fetch(progress.cursor)
+            page, following = self._pair(progress, await answer if inspect.isawaitable(answer) else answer)
             yield page
             if not watch.is_over:
                 self._refuse_ahead(watch, page, sys._getframe(1))
@@ -231,8 +231,10 @@ class Pages(Watched[Any]):
             await block.after_item_off_loop()
         block.work.completed()
 
-    def _check(self, progress: Progress, following: Any) -> None:
+    def _pair(self, progress: Progress, answer: Any) -> tuple[Any, Any]:
+        """The page and the next cursor."""
         with host.airflow_errors():
+            page, following = checked_pair(answer, progress.setting)
             check_cursor(following, progress.setting)
         if following is not None and following == progress.cursor and not self._has_warned:
             self._has_warned = True
@@ -241,6 +243,7 @@ class Pages(Watched[Any]):
                 "doing so, the loop never ends",
                 self._checkpoint.name,
             )
+        return page, following
 
     def _begun(self, work: Work) -> Progress:
         if work.committed is not None:

@@ -83,6 +83,7 @@ class Watermark:
             self.until = self._checked_until(until)
             self.interval = None if interval is None else self.checked_pair(interval, "interval")
             self._check_steps()
+            self._check_flags()
         self._context = context
         self._open: list[ReadInterval] = []
 
@@ -103,6 +104,16 @@ class Watermark:
                 raise ConfigurationError(
                     f"Watermark {self.name}: {which}={step!r} cannot be taken off a {self.kind}. Nothing was read. Give a "
                     "timedelta for datetimes, one of whole days for dates, a whole number for ints, not less than zero."
+                )
+
+    def _check_flags(self) -> None:
+        flags: dict[str, Any] = {"moves": self.moves, "shared": self.shared}
+        if self.refresh is not None:
+            flags["refresh"] = self.refresh
+        for which, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ConfigurationError(
+                    f"Watermark {self.name}: {which}={flag!r:.100} is neither True nor False. Nothing was read. Give a bool."
                 )
 
     def checked_pair(self, interval: Any, what: str) -> tuple[Value, Value]:

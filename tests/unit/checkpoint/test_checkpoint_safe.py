@@ -795,6 +795,10 @@ def test_of_a_failed_item_the_key_is_named_and_no_secret(task, caplog, item, key
         lambda: Checkpoint("files", resume_policy={"on_clear": "sometimes"}),
         lambda: Checkpoint("files").batches([1], 0),
         lambda: Checkpoint("files").items([1], ack="maybe"),
+        lambda: Checkpoint("files").items([1], key="path"),
+        lambda: Checkpoint("files").batches([1], 2, key="path"),
+        lambda: Checkpoint("files").pages([1, 2]),
+        lambda: Checkpoint("files", seconds=10**400),
         lambda: once("a b", dict),
     ],
 )
@@ -802,6 +806,54 @@ def test_a_wrong_argument_fails_the_task_without_its_retries(wrong):
     with pytest.raises(AirflowFailException) as raised:
         wrong()
     assert isinstance(raised.value, ConfigurationError)
+
+
+@pytest.mark.parametrize("context", [{}, {"a": 1}, "context", 5, ()])
+@pytest.mark.parametrize(
+    "use", [lambda given: Checkpoint("files", context=given).__enter__(), lambda given: once("c", dict, context=given)]
+)
+def test_what_is_no_context_of_a_task_is_an_error_that_says_so(use, context):
+    with pytest.raises(AirflowFailException, match="is no context of a task. Nothing was done. Leave context= out"):
+        use(context)
+
+
+def test_a_key_that_cannot_be_called_is_an_error_of_map_before_any_work(task):
+    with pytest.raises(AirflowFailException, match="key='path' cannot be called"), task.checkpoint() as checkpoint:
+        checkpoint.map(lambda item: pytest.fail("worked"), [1], key="path")
+
+
+@pytest.mark.parametrize("answer", [None, "page", 5, ("page",), ("page", 1, 2)])
+def test_a_fetch_that_returns_no_page_with_a_cursor_is_told_what_to_return(task, answer):
+    told = r"fetch returned .* which is no pair.*a page and the next one's cursor"
+    with pytest.raises(AirflowFailException, match=told), task.checkpoint() as checkpoint:
+        for _ in checkpoint.pages(lambda _: answer):
+            pass
+
+
+def test_a_fetch_that_is_a_coroutine_function_in_a_plain_loop_is_told_how_to_write_it(task):
+    async def fetch(cursor):
+        return "page", None
+
+    told = "fetch is a coroutine function, and the loop a plain one.*async with"
+    with pytest.raises(AirflowFailException, match=told), task.checkpoint() as checkpoint:
+        for _ in checkpoint.pages(fetch):
+            pass
+
+
+def test_a_plain_fetch_serves_an_async_for(task):
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            return [page async for page in checkpoint.pages(lambda cursor: ("first", 1) if cursor is None else ("last", None))]
+
+    assert asyncio.run(run()) == ["first", "last"]
+
+
+@pytest.mark.parametrize("answer", [None, 5, "a,b", b"ab"])
+def test_a_committed_that_returns_no_keys_is_told_what_to_return(task, answer):
+    told = r"committed\(\) returned .*, which are no keys.*an empty list for none"
+    with pytest.raises(AirflowFailException, match=told), task.checkpoint(committed=lambda token: answer) as checkpoint:
+        for _ in checkpoint.items(["a", "b"]):
+            pytest.fail("worked")
 
 
 def test_a_service_that_gives_the_same_cursor_again_is_warned_of(task, caplog):

@@ -296,7 +296,10 @@ def test_proposals_that_still_count_are_dropped_last() -> None:
     assert [p.task.run_id for p in kept] == [f"r{n}" for n in range(1, 20, 2)]
 
 
-@pytest.mark.parametrize("arguments", [{"name": "a b"}, {"lag": 5}, {"start": 1.5}, {"until": "x"}, {"interval": (5, 3)}])
+FLAGS = [{"shared": "false"}, {"shared": 1}, {"moves": "no"}, {"moves": None}, {"refresh": "yes"}]
+
+
+@pytest.mark.parametrize("arguments", [{"name": "a b"}, {"lag": 5}, {"start": 1.5}, {"until": "x"}, {"interval": (5, 3)}, *FLAGS])
 def test_a_wrong_argument_fails_the_task_without_its_retries(arguments: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException) as raised:
         Watermark(**{"name": "orders", "start": 0, **arguments})
