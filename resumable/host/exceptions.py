@@ -50,6 +50,11 @@ def deferral(trigger: Any, method: str, timeout: timedelta) -> BaseException:
     return cast("BaseException", deferred(trigger=trigger, method_name=method, timeout=timeout))
 
 
+def is_deferral_error(error: BaseException) -> bool:
+    """Whether it was the trigger that failed, or took too long, and not the task."""
+    return isinstance(error, _deferral_errors())
+
+
 def is_deferral_timeout(error: BaseException) -> bool:
     """Whether a task is started again because its deferral has lasted for longer than the ``timeout`` it was given."""
     return isinstance(error, _deferral_errors()) and "timeout" in f"{type(error).__name__} {error}".lower()

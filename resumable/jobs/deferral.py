@@ -68,7 +68,8 @@ def resume(task: DurableTask, method: str, kwargs: dict[str, Any], given: Any, t
     if run.service.restarts(method) or _is_of_an_earlier_try(run, deferred_by):
         return task.operator.execute(given)
     if not run.service.is_looked_at_after_deferral:
-        return theirs(method, kwargs, given)
+        with host.airflow_errors(run.context):
+            return _resumed_by_author(run, kwargs, lambda: theirs(method, kwargs, given))
     task.begin_work()
     with host.airflow_errors(run.context):
         try:
@@ -88,6 +89,49 @@ def _resumed(run: JobRun, method: str, kwargs: dict[str, Any], theirs: Callable[
         return _after_failure(run, e, "\n".join(kwargs.get("traceback") or ()))
     _note_success(run)
     return result
+
+
+def _resumed_by_author(run: JobRun, kwargs: dict[str, Any], theirs: Callable[[], Any]) -> Any:
+    """
+    A deferral of the author's own, for the end of his job or for something else. What he raises is his verdict, unless it speaks
+    of the wait alone, and the job's end is noted as it is seen.
+    """
+    try:
+        result = theirs()
+    except Exception as e:
+        attempt = None if host.is_hand_back(e) else _open_attempt(run)
+        if attempt is None:
+            raise
+        is_of_the_wait = host.is_deferral_error(e) or run.service.is_wait_trouble(e)
+        if is_of_the_wait and not _is_authors_limit(run, attempt, e):
+            return _after_failure(run, e, "\n".join(kwargs.get("traceback") or ()))
+        attempt.is_waiting = True
+        ending.failed(run, attempt.observe(), e)
+        raise
+    attempt = _open_attempt(run)
+    if attempt is not None and attempt.look_once().state is JobState.SUCCEEDED:
+        run.note_success()
+    return result
+
+
+def _is_authors_limit(run: JobRun, attempt: Attempt, error: Exception) -> bool:
+    """Whether a deferral has lasted for as long as its author allows."""
+    is_time = host.is_deferral_timeout(error) and not attempt.is_overdue
+    return is_time and not host.is_out_of_time(run.context, run.operator, error)
+
+
+def _open_attempt(run: JobRun) -> Attempt | None:
+    """The attempt that has deferred, if its job's end is not noted yet; None where ``execute`` has begun another one."""
+    if run.task.run is not run:
+        return None
+    attempt = run.new_attempt()
+    try:
+        attempt.resume()
+    except ResumableError as e:
+        run.log.debug("resumable: the outcome was not noted: %s", e)
+        return None
+    is_open = attempt.handle is not None and attempt.record is not None and attempt.record.outcome is None
+    return attempt if is_open and not attempt.record.left else None  # type: ignore[union-attr]
 
 
 def _is_of_an_earlier_try(run: JobRun, deferred_by: int | None) -> bool:
