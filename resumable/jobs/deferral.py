@@ -109,8 +109,12 @@ def _resumed_by_author(run: JobRun, kwargs: dict[str, Any], theirs: Callable[[],
         ending.failed(run, attempt.observe(), e)
         raise
     attempt = _open_attempt(run)
-    if attempt is not None and attempt.look_once().state is JobState.SUCCEEDED:
-        run.note_success()
+    if attempt is not None:
+        seen = attempt.look_once()
+        if seen.state is JobState.SUCCEEDED:
+            run.note_success()
+        elif seen.state is JobState.ACTIVE:
+            attempt.leave("the task does not wait for it")
     return result
 
 

@@ -48,6 +48,9 @@ _METHODS = (
 )
 
 
+_NOT_SEEN = object()
+
+
 class OperatorMethods(JobService):
     """
     The six methods of an operator, and the optional ones, at a job.
@@ -58,6 +61,9 @@ class OperatorMethods(JobService):
     """
 
     is_looked_at_after_deferral = False
+
+    _is_left = False
+    _last_status: Any = _NOT_SEEN
 
     def __init__(self, operator: Any) -> None:
         super().__init__(operator)
@@ -164,16 +170,29 @@ class OperatorMethods(JobService):
             with self._flushing(attempt):
                 operator.poll_until_complete(external_id, context)
             attempt.is_waiting = False
+            self._note_if_it_runs_on(attempt)
         return operator.get_job_result(external_id, context)
+
+    def waits(self) -> bool:
+        return not self._is_left
+
+    def _note_if_it_runs_on(self, attempt: Attempt) -> None:
+        """A ``poll_until_complete`` that does not wait, because the author of the DAG asked for that, has seen no success."""
+        seen = self._last_status
+        if (seen is _NOT_SEEN or self.operator.is_job_active(seen)) and attempt.look_once().state is JobState.ACTIVE:
+            self._is_left = True
+            self.log.info("resumable: poll_until_complete has returned, and %s runs on: it is left running", attempt.handle)
+            attempt.leave("the task does not wait for it")
 
     @contextmanager
     def _flushing(self, attempt: Attempt) -> Iterator[None]:
         """Every look at the job is a chance to write a record whose write had failed."""
         look = self.operator.get_job_status
 
-        def look_and_flush(external_id: Any, context: Any) -> str:
+        def look_and_flush(external_id: Any, context: Any) -> Any:
             attempt.flush()
-            return look(external_id, context)  # type: ignore[no-any-return]
+            self._last_status = status = look(external_id, context)
+            return status
 
         with replaced(self.operator, get_job_status=look_and_flush):
             yield

@@ -585,6 +585,34 @@ def test_one_answer_in_the_wait_that_the_job_is_not_there_fails_no_try(service):
     assert (len(service.tokens), instance.try_number, lies) == (1, 1, [])
 
 
+class DoesNotWait(WithCancel):
+    def poll_until_complete(self, external_id, context):
+        """As with ``wait=False`` of the author's own."""
+
+
+class LooksOnce(WithCancel):
+    def poll_until_complete(self, external_id, context):
+        self.get_job_status(external_id, context)
+
+
+@pytest.mark.parametrize("operator", [DoesNotWait, LooksOnce])
+def test_a_job_that_is_not_waited_for_is_left_running_and_a_clear_stops_it_first(service, operator):
+    instance = task(operator, service)
+    assert instance.attempt()["of"] == 0
+    assert (instance.record["state"], instance.record["left"]) == ("submitted", "the task does not wait for it")
+    instance.clear()
+    assert instance.attempt()["of"] == 1
+    assert (service.active, service.cancelled) == ([1], [0])
+
+
+@pytest.mark.parametrize("operator", [DoesNotWait, LooksOnce])
+def test_a_job_whose_end_is_seen_elsewhere_has_succeeded(service, operator):
+    instance = task(operator, service)
+    service.on_submit = service.finish
+    instance.attempt()
+    assert (instance.record["state"], instance.record.get("left")) == ("succeeded", None)
+
+
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 METHODS = ["submit_job", "get_job_status", "is_job_active", "is_job_succeeded", "poll_until_complete", "get_job_result"]

@@ -82,7 +82,7 @@ def test_a_success_is_not_noted_of_a_job_that_runs_on(service):
     instance = task(Later, service)
     fires(instance)
     instance.attempt()
-    assert instance.record["state"] == "submitted"
+    assert (instance.record["state"], instance.record["left"]) == ("submitted", "the task does not wait for it")
     instance.clear()
     instance.attempt()
     assert (service.active, service.cancelled) == ([1], [0])
