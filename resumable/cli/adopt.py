@@ -50,6 +50,7 @@ def run(given: argparse.Namespace) -> int:
     data = record.noting("adopted by", time.time(), beside.user()).to_json()
     if beside.state_of(instance.task) in STARTING:  # somebody may have thought about the question for long
         raise Refused(f"{name}, has been started meanwhile, and may submit a job of its own. Nothing was done; look with `show`.")
+    _check_alone(operator, handle, instance.task)
     try:
         is_done = beside.write(before.kept, data) if before is not None else beside.put_record(instance.task, _namespace(), data)
     except LookupError as e:

@@ -203,6 +203,21 @@ def test_a_job_that_is_another_tasks_is_refused_also_after_its_end(workspace, ca
     assert "is the job of dag.another, run other" in refused(capsys, "dag.task", job)
 
 
+def test_of_two_who_give_away_the_same_job_the_second_is_refused(workspace, capsys, monkeypatch):
+    deploy(lambda: DatabricksSubmitRunOperator(**SUBMIT))
+    job = run_of(workspace)
+
+    def meanwhile(_):
+        of_another({"run_id": job})
+        return "y"
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("builtins.input", meanwhile)
+    assert main(["adopt", "dag.task", str(job)]) == 1
+    assert "is the job of dag.another" in capsys.readouterr().err
+    assert len(records()) == 1
+
+
 def test_a_job_of_the_same_id_in_another_workspace_is_another_job(workspace):
     deploy(lambda: DatabricksSubmitRunOperator(**SUBMIT))
     job = run_of(workspace)
