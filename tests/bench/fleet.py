@@ -1,7 +1,7 @@
 """
 What waiting costs the account that is asked, with one poller for all: status calls, how late an end is noticed, the process.
 
-    python -m tests.bench.fleet [--triggerers 2] [--process]
+    python -m tests.bench.fleet [--triggerers 2] [--process] [--triggers ours|theirs]
 
 Simulated services with the published limits, in simulated time: 1,000 jobs of one account each (500 EMR steps on 10 clusters) in
 every triggerer, an interval of 30 s (EMR: 60), a fifth of what lists show being somebody else's. The way they are asked is the
@@ -9,7 +9,8 @@ real one: the functions of `resumable.fleet.services`, by the names of the real 
 asked once in each interval: 1,000 calls.
 
 ``--process`` waits in real time with real threads, on a service that answers in 10 ms: 10,000 jobs beside 10,000 tasks that only
-sleep; and 500 EMR steps with a real client of boto3, without the network.
+sleep; and 500 EMR steps with a real client of boto3, without the network. ``--triggers`` runs the triggers of 500 EMR steps on 10
+clusters, ours or the provider's, as a triggerer begins with them, against a service of this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import resource
 import statistics
@@ -164,7 +166,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--triggerers", type=int, default=1)
     parser.add_argument("--process", action="store_true")
+    parser.add_argument("--triggers", choices=["ours", "theirs"])
     given = parser.parse_args()
+    if given.triggers:
+        _triggers(given.triggers, 500)
+        return
     if given.process:
         asyncio.run(_sleepers(10_000))
         asyncio.run(_waiters(10_000))
@@ -262,6 +268,51 @@ async def _process(name: str, begin: Callable[[], list[asyncio.Task[Any]]]) -> N
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _triggers(whose: str, count: int) -> None:
+    """The triggers themselves, each in a task as the triggerer has it; ours are of the fleet."""
+    import boto3
+    from airflow.providers.amazon.aws.triggers.emr import EmrAddStepsTrigger
+
+    from resumable.fleet.trigger import JobTrigger
+    from tests.services import EmrService
+
+    with EmrService() as service:
+        os.environ.update({**service.env(), "AIRFLOW__RESUMABLE__FLEET_SHARE": "0.4"})
+        client = boto3.client("emr")
+        jar = {"Jar": "command-runner.jar", "Args": ["spark-submit"]}
+        step = {"Name": "load", "ActionOnFailure": "CONTINUE", "HadoopJarStep": jar}
+        clusters = [service.create_cluster() for _ in range(10)]
+        jobs = []
+        for cluster in clusters:
+            for _ in range(count // 100):
+                ids = client.add_job_flow_steps(JobFlowId=cluster, Steps=[step] * 10)["StepIds"]
+                jobs += [(cluster, one) for one in ids]
+
+        def trigger(cluster: str, one: str) -> Any:
+            if whose == "theirs":
+                return EmrAddStepsTrigger(
+                    job_flow_id=cluster, step_ids=[one], aws_conn_id=None, waiter_delay=60, waiter_max_attempts=600
+                )
+            return JobTrigger(
+                job={"service": "emr", "ids": {"cluster": cluster, "steps": [one]}, "place": {"region": "us-east-1"}},
+                reach={"operator": "resumable.operators.emr:ResumableEmrAddStepsOperator", "region_name": "us-east-1"},
+                submitted_at=time.time(),
+                interval=60.0,
+            )
+
+        async def run(one: Any) -> None:
+            async for _ in one.run():
+                pass
+
+        def begin() -> list[asyncio.Task[Any]]:
+            return [asyncio.ensure_future(run(trigger(*job))) for job in jobs]
+
+        asked = ("ListSteps", "DescribeStep")
+        before = sum(service.count(name) for name in asked)
+        asyncio.run(_process(f"{count} EMR triggers, {whose}", begin))
+        print(f"{'':30} {sum(service.count(name) for name in asked) - before} status calls in 90 s")
 
 
 async def _sleepers(count: int) -> None:
