@@ -141,9 +141,7 @@ class Checkpoint:
         ack: str = "auto",
     ) -> Items[Any]:
         """As `items`, in lists of up to ``size``: the whole list is done when the loop asks for the next one."""
-        with host.final_errors():
-            if not _is_count(size):
-                raise ConfigurationError(f"Checkpoint {self.name!r}: size={size!r} is no size of a batch. Nothing was done.")
+        _check_size(self.name, size)
         _check_key(self.name, key)
         return Items(self, items, key, size, is_manual=_is_ack_manual(self.name, ack))
 
@@ -159,12 +157,7 @@ class Checkpoint:
 
         Raises (when the loop begins): as `items`.
         """
-        with host.final_errors():
-            if not callable(fetch):
-                raise ConfigurationError(
-                    f"Checkpoint {self.name!r}: fetch={fetch!r:.100} cannot be called. Nothing was done. Give a function that is "
-                    "called with a cursor and returns a page and the next cursor."
-                )
+        _check_fetch(self.name, fetch)
         return Pages(self, fetch, start)
 
     def map(
@@ -301,6 +294,21 @@ def _check_arguments(name: str, every: Any, seconds: Any, committed: Any) -> Non
             f"Checkpoint {name!r}: committed= is a {type(committed).__name__}. Nothing was done. Give a function that is "
             "called with the token and returns keys."
         )
+
+
+def _check_size(name: str, size: Any) -> None:
+    with host.final_errors():
+        if not _is_count(size):
+            raise ConfigurationError(f"Checkpoint {name!r}: size={size!r} is no size of a batch. Nothing was done.")
+
+
+def _check_fetch(name: str, fetch: Any) -> None:
+    with host.final_errors():
+        if not callable(fetch):
+            raise ConfigurationError(
+                f"Checkpoint {name!r}: fetch={fetch!r:.100} cannot be called. Nothing was done. Give a function that is called "
+                "with a cursor and returns a page and the next cursor."
+            )
 
 
 def _check_key(name: str, key: Any) -> None:
