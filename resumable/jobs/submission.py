@@ -236,6 +236,7 @@ class Submission(AttemptRecord, ABC):
         )
         self._intended = self.is_perhaps_made = False
         self._lost_at = self._clock()
+        self.plan = None  # what is found is this attempt's job at once: a stop, or a time-out, that comes now reaches it
         self._settle()
         return True
 

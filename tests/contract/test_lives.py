@@ -41,8 +41,10 @@ def life_of(case: Case) -> type[ContractLife]:
         "policy": POLICY,
         "moves": st.booleans(),
         "policy_fails": st.sampled_from([False, False, False, True]),
+        "kept_in": st.sampled_from(["task state", "task state", "Variables", "object storage"]),
         "limited": st.sampled_from([False, False, True]),
         "own_execute": st.sampled_from([False, False, True]),
+        "named": st.sampled_from(["", "for good", "in each try"]),
     }
 
     class Life(ContractLife):

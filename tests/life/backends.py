@@ -137,6 +137,10 @@ class _Nobody:
     def before(self, call: str) -> None: ...
 
 
+NOBODY = _Nobody()
+"""Who asks without an attempt: its calls are counted elsewhere."""
+
+
 class _Asked:
     """A store of the library's, each of whose calls is one of an attempt's."""
 

@@ -23,16 +23,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import strategies as st
 
-from resumable import ResumableError
+from resumable import ResumableError, host
 from resumable.host import versions
+from resumable.stores.base import StateStore
 from tests.life import invariants
+from tests.life.backends import NOBODY, Backend
 from tests.life.script import Told, step
 from tests.services import Drop, Refuse
 from tests.support.names import (
@@ -42,7 +44,7 @@ from tests.support.names import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from tests.support.runner import TaskInstance, WorkerDied, _run_trigger
+from tests.support.runner import StoreDown, TaskInstance, WorkerDied, _run_trigger
 
 QUIET = 25
 """Effects without anything that happens, while the job runs, after which the start is brought to its end by ``last``."""
@@ -75,7 +77,7 @@ AT_CALLS = {
 }
 
 OF_JOB = ("job succeeds", "job fails", "job fails in part", "job is skipped")
-OF_WORKER = ("dies", "evicted", "store down")
+OF_WORKER = ("dies", "evicted", "store down", "store late")
 OF_USER = ("stopped by a user", "times out")
 OF_TRIGGER = ("reassigned", "stopped by a user", "trigger fails")
 WRONG = {call: tuple(f"{call}: {fault}" for fault in faults) for call, faults in AT_CALLS.items()}
@@ -151,6 +153,8 @@ class OperatorLife(Told):
         policy_fails: bool = False,
         limited: bool = False,
         own_execute: bool = False,
+        named: str = "",
+        kept_in: str = "task state",
     ) -> None:
         """
         Args:
@@ -162,6 +166,8 @@ class OperatorLife(Told):
             policy_fails: the task's ``retry_policy`` fails it at its first failure.
             limited: the author gave the limit of the wait that the operator has.
             own_execute: the operator is a subclass with an ``execute`` around the operator's.
+            named: the author names the job, where the operator has an argument for it: ``for good``, or ``in each try`` anew.
+            kept_in: which store has the task's state.
         """
         self.case, self.moves, self.policy_fails = self.case_of(case), moves, policy_fails
         self.kind = _with_own_execute(self.case.ours) if own_execute else self.case.ours
@@ -178,7 +184,12 @@ class OperatorLife(Told):
         if wait != "poll" and not self.case.deferrable:
             self.policy["wait"] = wait
         self.limit = self._limit() if limited and not self.case.deferrable and wait == "poll" else {}
+        self.named = named and getattr(self.case.ours._resumable.service, "name_argument", "")
+        self.is_named_anew = named == "in each try"
         self.task = TaskInstance(self._make, retries=retries)
+        self.store_late_for = 0
+        self.store = self._stack.enter_context(closing(Backend(kept_in)))
+        self._stack.enter_context(mock.patch.object(host, "state_store", functools.partial(self._state_store, host.state_store)))
         self.task.store_down = self._is_store_down
         self.task.run_trigger = self._defer
         self.task.is_all_written = not moves
@@ -265,7 +276,7 @@ class OperatorLife(Told):
 
     def _limit(self) -> dict[str, Any]:
         """The argument that limits the wait to three looks, and a second between two of them."""
-        for limit in getattr(self.case.ours, "limits", ()):
+        for limit in self.case.ours._resumable.service.limits:
             pauses = (limit.pause,) if isinstance(limit.pause, str) else limit.pause
             if not limit.deferred_only and pauses:
                 return {limit.argument: 3, pauses[0]: 1}
@@ -275,14 +286,26 @@ class OperatorLife(Told):
         self.parses += 1
         is_other = self.is_edited or (self.moves and self.parses % 2 == 0)
         arguments = {**(self.bench.other_arguments() if is_other else self.bench.arguments()), **self.limit}
+        if self.named and not arguments.get(self.named):
+            arguments[self.named] = "of the author"
         more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
         operator = self.kind(task_id="task", **{**arguments, **self.case.extra, **more})
         if self.policy_fails:
             operator.retry_policy = _Fails()
         return operator
 
-    def _gain_a_field(self, operator: Any, _context: Any) -> None:
-        """A provider's upgrade: a template field that the DAG file does not speak of, with a value of the provider's."""
+    def _state_store(self, of_airflow: Callable[[Any], StateStore], context: Any) -> StateStore:
+        is_airflows = self.store.kind == "task state"
+        store = of_airflow(context) if is_airflows else self.store.store(host.task_identity(context), NOBODY)
+        return _Answering(self, store, is_airflows=is_airflows)
+
+    def _rendered(self, operator: Any, _context: Any) -> None:
+        """
+        The author's templates are rendered: a name with the number of the try in it. And a provider's upgrade: a template field
+        that the DAG file does not speak of, with a value of the provider's.
+        """
+        if self.named and self.is_named_anew:
+            setattr(operator, self.named, f"{getattr(operator, self.named)}-{self.task.try_number}")
         if self.has_gained_a_field:
             operator.template_fields = (*type(operator).template_fields, "environments")
             operator.environments = [{"environment_key": "default"}]
@@ -292,9 +315,9 @@ class OperatorLife(Told):
         self._then, self._last, self._after = [tuple(item) for item in then], last, after  # type: ignore[misc]
         self._drawn = [*self._then, *([after] if after else [])]
         self._happened: list[str] = []
-        self.store_down_before = self.store_down_for
+        self.store_down_before = self.store_down_for + self.store_late_for
         self._waited = self._effects = 0
-        self._was_faulty = bool(self.store_down_for) or self._is_submit_faulty or bool(self.bench.server.has_faults)
+        self._was_faulty = bool(self.store_down_before) or self._is_submit_faulty or bool(self.bench.server.has_faults)
         self._signalled = None
         self._had_job = True
         self._broken: invariants.Broken | None = None
@@ -305,7 +328,7 @@ class OperatorLife(Told):
         error: BaseException | None = None
         self._is_started = True
         try:
-            self.task.attempt(listener=self._listen, render=self._gain_a_field)
+            self.task.attempt(listener=self._listen, render=self._rendered)
             outcome = "success"
             self.task.try_number += 1
         except invariants.Broken:
@@ -411,6 +434,8 @@ class OperatorLife(Told):
             self._then.insert(0, (0, what))  # in the next request
         elif what == "store down":
             self.store_down_for = 2
+        elif what == "store late":
+            self.store_late_for = 1
         elif ":" in what:
             self._goes_wrong(what)
 
@@ -570,7 +595,7 @@ class OperatorLife(Told):
     def _check_what_it_was_for(self, error: BaseException | None) -> None:
         if not self._known_to_run() or self.is_out_of_sight() or self.last_end != "":
             return
-        harmless = all(what in ("nothing", "evicted") or what.startswith("status: ") for what in self._happened)
+        harmless = all(what in ("nothing", "evicted", "store late") or what.startswith("status: ") for what in self._happened)
         if (harmless and not self.store_down_before) or (self._signalled == "evicted" and "times out" not in self._happened):
             told = f"its job runs on, and all that happened was {self._happened or 'nothing'}: {error!r}"
             invariants.TRY_FOR_NOTHING.holds(isinstance(error, ResumableError) and not error.retryable, told)
@@ -588,10 +613,11 @@ class OperatorLife(Told):
     def stop_faults(self) -> list[Any]:
         """What may have kept a cancel from its job: drawn in this history."""
         drawn = [given for name, given in self.history if name == "start"]
-        return [what for given in drawn for _, what in given["then"] if what.startswith("stop") or what == "store down"]
+        return [what for given in drawn for _, what in given["then"] if what.startswith(("stop", "store"))]
 
     def _check_left(self, outcome: str) -> None:
-        if not self.bench.active() or outcome == "died" or ("store down" in {what for _, what in self._drawn}):
+        drawn = {what for _, what in self._drawn}
+        if not self.bench.active() or outcome == "died" or "store down" in drawn or "store late" in drawn:
             return  # a dead worker says nothing, nor does one whose store is down: what it leaves is for the sweep
         record = self.task.data.get("resumable", {})
         is_told = "closed_at" not in record and record.get("state") == "cancelled"  # and not seen to stop: the sweep's
@@ -603,7 +629,7 @@ class OperatorLife(Told):
         if self.bench is None:
             return
         self.bench.server.clear_faults()
-        self.store_down_for = 0
+        self.store_down_for = self.store_late_for = 0
         self.limit, self.policy_fails = {}, False
         told: list[str] = []
         for _ in range(8 + 2 * self.task.retries):
@@ -625,6 +651,42 @@ class OperatorLife(Told):
             with suppress(Exception):
                 self._stack.close()
             self._stack = None
+
+
+class _Answering:
+    """
+    The store of one start: of the task's own, or of the deployment's. Each of its calls is an effect of the process. What it
+    keeps is shown where a test looks for task state.
+    """
+
+    def __init__(self, life: OperatorLife, store: StateStore, *, is_airflows: bool) -> None:
+        self._life, self._store, self._is_airflows = life, store, is_airflows
+        self._effects = life.task.effects
+        self.fences_writes, self.outlives_success = store.fences_writes, store.outlives_success
+
+    def get(self, key: str) -> Any:
+        return self._run("get", lambda: self._store.get(key))
+
+    def set(self, key: str, value: Any) -> None:
+        self._run("set", lambda: self._store.set(key, value), lambda: self._life.task.data.update({key: value}))
+
+    def delete(self, key: str) -> None:
+        self._run("delete", lambda: self._store.delete(key), lambda: self._life.task.data.pop(key, None))
+
+    def _run(self, verb: str, act: Callable[[], Any], shown: Callable[[], Any] = lambda: None) -> Any:
+        # of Airflow's there is the runner's double, which is an effect by itself, and may be down
+        answer = act() if self._is_airflows else self._effects.run(f"store.{verb}", lambda: self._answer(verb, act, shown))
+        if self._life.store_late_for:
+            self._life.store_late_for -= 1
+            raise StoreDown(f"{verb}: no answer in time")
+        return answer
+
+    def _answer(self, verb: str, act: Callable[[], Any], shown: Callable[[], Any]) -> Any:
+        if self._life.task.store_down(verb):
+            raise StoreDown(verb)
+        answer = act()
+        shown()
+        return answer
 
 
 def _is_heard() -> bool:

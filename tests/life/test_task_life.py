@@ -61,6 +61,7 @@ def life_of(case: OwnCase) -> type[OwnLife]:
         "policy": POLICY,
         "moves": st.booleans(),
         "policy_fails": st.sampled_from([False, False, False, True]),
+        "kept_in": st.sampled_from(["task state", "task state", "Variables", "object storage"]),
         "looks_to_stop": st.sampled_from([0, 2]),
     }
 

@@ -28,6 +28,7 @@ What the claims leave out, in full:
 - One answer, or two in a row, may be wrong ("no such job", an empty list); three in a row are taken for the truth.
 - Nobody stops the task here (marks it failed, times it out): see test_attempt.py for a job that is told to
   stop.
+- An author's token that is another in each try, where the record is lost as well: nothing tells of the job then.
 - Parameters can be recorded (no secret in them, small).
 """
 
@@ -98,6 +99,7 @@ class Process:
     def __init__(self, world: World, number: int, of_try: int) -> None:
         self.world, self.number, self.of_try = world, number, of_try
         self.spec, self.generation = world.spec, world.generation
+        self.own_token = world.own_token(of_try)
         self.at, self.done, self.dead = "birth", False, False
         self.error: BaseException | None = None
         self.result: int | None = None
@@ -148,7 +150,7 @@ class Process:
         self._go_first()
         try:
             service = ServiceOf(self)
-            start(self.attempt, service, {"spec": self.spec})
+            start(self.attempt, service, {"spec": self.spec}, token=self.own_token)
             self.at = "watch"
             self.result = watch(self.attempt, Polled(self))
         except BaseException as e:
@@ -169,8 +171,13 @@ class Process:
             spec=world.written(self.spec, self.number),
             sleep=self.sleep,
             try_number=self.of_try,
+            one_job=lambda record: "its token is the author's own" if record.token == self.own_token else "",
             **world.policy,
         )
+
+    def is_of_own_token(self, job: Job) -> bool:
+        """No other job than this can come of the token that the author gave."""
+        return job.token == self.own_token
 
 
 class ServiceOf:
@@ -193,6 +200,9 @@ class ServiceOf:
             process.dead = True  # the window that is left out, see above
             raise DiedError
         known = len(self._service.jobs)
+        with world.watching():
+            authors = {one.own_token for one in world.processes} | {process.own_token}
+            invariants.POLICY.holds(token in authors or process.own_token is None, f"the token sent is {token}, not the author's")
         if not (process.attempt.is_first_submit or REFUSES_REPETITIONS):
             self._service.faults.disarm("submit", Fault.REFUSED)
         try:
@@ -303,7 +313,9 @@ class World:
         moves: bool,
         kept_in: str = "task state",
         token_lifetime: float | None = None,
+        tokens: str = "",
     ) -> None:
+        self.tokens, self.edition = tokens, 0
         self.clock = Clock()
         self.service = FakeService(recovery, self.clock, lag=lag, looks_to_stop=looks_to_stop, token_lifetime=token_lifetime)
         self.store = FaultyStore()
@@ -343,6 +355,12 @@ class World:
         if self.has_gained_a_field:
             fields["environments"] = []
         return Spec.of(fields, f"job = 'spec-{spec}'")
+
+    def own_token(self, of_try: int) -> str | None:
+        """What the author has given as the token: the same for each try, or one with the number of the try in it."""
+        if not self.tokens:
+            return None
+        return f"nightly-{self.edition}" + (f"-{of_try}" if self.tokens == "of each try" else "")
 
     @property
     def is_plain(self) -> bool:
@@ -397,6 +415,9 @@ class World:
         self.max_tries, self.clear_number = self.tries + RETRIES, self.clear_number + 1
         self.current, self.wants_run, self.is_handed_back, self.is_refused = None, True, False, False
         self.tries_before, self.edits = self.tries, 0
+        for job in self.service.jobs:
+            if job.verdict in ENDED and job.notes["generation"] != self.max_tries:
+                job.notes.setdefault("ended_before", self.max_tries)
         self.is_record_lost = self.is_sibling_cleared = False
 
     def give_up_on_current(self) -> None:
@@ -450,6 +471,8 @@ class World:
         zombie = not process.is_current
         if process.result is not None:
             self._check_result(process)
+        elif isinstance(process.error, errors.InvalidHandleError) and self.tokens:
+            pass  # the author's token is used up
         elif not isinstance(process.error, (*EXPECTED, DiedError)):
             is_told = isinstance(process.error, SupersededError)
             invariants.ERROR_UNREADABLE.holds(is_told, f"{process.error!r}")
@@ -458,7 +481,10 @@ class World:
         if not zombie:
             self.current = None
             self.is_refused = isinstance(process.error, errors.RefusedError)  # Airflow starts no other try
+            self.is_used_up = isinstance(process.error, errors.InvalidHandleError)
             self.wants_run = process.result is None and not self.is_refused
+
+    is_used_up = False
 
     # -- what must hold
 
@@ -500,6 +526,10 @@ class World:
         job = self.service.jobs[process.result]
         invariants.SUCCESS_FALSE.holds(job.verdict is JobState.SUCCEEDED, f"delivered {job}")
         stale = invariants.RESULT_STALE
+        if process.is_of_own_token(job):  # it is not stopped for another, and what it comes to stands
+            is_of_before = process.generation.max_tries >= job.notes.get("ended_before", process.generation.max_tries + 1)
+            stale.holds(not is_of_before, f"{process.generation} got the result of {job}")
+            return
         if self.on_clear != OnClear.REATTACH.value:
             stale.holds(job.notes["generation"] == process.generation.max_tries, f"{process.generation} got the result of {job}")
         elif job.notes["generation"] != process.generation.max_tries:
@@ -554,8 +584,10 @@ class World:
                 self.kill(process)
         for _ in range(6):
             if self.current is None:
-                if self.is_refused:
-                    self._check_left()
+                if self.is_refused or self.is_used_up:
+                    if not self.is_used_up:
+                        self._check_left()
+                    self.edition, self.is_used_up = self.edition + 1, False
                     for job in self.active:  # what the refusal advises
                         job.verdict = JobState.FAILED
                     self.clear()
@@ -630,6 +662,7 @@ class TaskLife(Told):
         moves=st.booleans(),
         broken=st.none() | st.sampled_from(ARMED),
         kept_in=st.sampled_from(["task state", "task state", "variables", "object storage"]),
+        tokens=st.sampled_from(["", "", "", "one", "of each try"]),
     )
     def begin(
         self,
@@ -641,15 +674,18 @@ class TaskLife(Told):
         moves: bool,
         broken: tuple[str, str] | None = None,
         kept_in: str = "task state",
+        tokens: str = "",
     ) -> None:
         """
         A task, its author's policies and its service; ``broken``: what goes wrong when it is first tried; ``kept_in``: the store,
-        where it is none that fences.
+        where it is none that fences; ``tokens``: the author's own, where the service knows tokens for good.
         """
         policy = {"on_clear": on_clear, "on_change": on_change, "on_failed": on_failed}
         setting = {"lag": lag, "looks_to_stop": looks_to_stop, "moves": moves, "token_lifetime": self.token_lifetime}
         if not self.fenced:
             setting["kept_in"] = kept_in
+        if self.recovery is Recovery.REPEAT and self.token_lifetime is None:
+            setting["tokens"] = tokens
         self.world = World(self.recovery, fenced=self.fenced, policy=policy, **setting)  # type: ignore[arg-type]
         if broken is not None:
             self.break_now(*broken)
@@ -691,6 +727,7 @@ class TaskLife(Told):
         lambda self: (
             self.recovery is Recovery.REPEAT
             and self.token_lifetime is None
+            and self.world.tokens != "of each try"
             and self.world.wants_run
             and not self.world.alive
             and self.world.is_plain

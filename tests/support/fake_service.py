@@ -320,6 +320,7 @@ def new_attempt(
     may_record: Callable[[Any], bool] = lambda _: True,
     redact: Callable[[Any], Any] = lambda request: request,
     count: Callable[[str], None] = lambda _: None,
+    one_job: Callable[[JobRecord], str] = lambda _: "",
     **policy: Any,
 ) -> Attempt:
     """Return an attempt at `TASK` against the doubles."""
@@ -335,6 +336,7 @@ def new_attempt(
         may_record=may_record,
         redact=redact,
         count=count,
+        one_job=one_job,
         clock=service.clock,
         sleep=pause,
     )

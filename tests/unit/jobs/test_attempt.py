@@ -369,6 +369,17 @@ def test_a_lost_answer_is_cleared_up_by_a_look_where_the_job_can_be_looked_up(fa
     assert "was lost" in bench.log.at("warning")[0]
 
 
+def test_a_job_that_is_found_after_a_lost_answer_is_this_attempts_at_once():
+    """A stop, or a time-out, that comes while it is first looked at reaches it."""
+    bench = Bench(Recovery.LOOK_UP)
+    bench.service.faults.arm("submit", Fault.LOST_ANSWER)
+    attempt, known = bench.attempt(), []
+    observe = attempt.adapter.observe
+    attempt.adapter.observe = lambda handle: (known.append(attempt.known_job), observe(handle))[1]
+    handle = start(attempt, bench.service)
+    assert known == [handle]
+
+
 def test_a_service_that_loses_every_answer_is_left_to_the_next_try_in_the_end():
     bench = Bench(Recovery.LOOK_UP)
     bench.service.faults.arm("submit", Fault.UNREACHABLE, times=99)
