@@ -86,10 +86,10 @@ KINDS = (("nothing",), OF_JOB, OF_WORKER, OF_USER, *WRONG.values())
 """Each kind is drawn as often as any other, however many there are of it."""
 
 
-def happenings(*kinds: tuple[str, ...], most: int = 3) -> st.SearchStrategy[Any]:
+def happenings(*kinds: tuple[str, ...], least: int = 1, most: int = 3) -> st.SearchStrategy[Any]:
     """What happens during a start: each some effects after the one before."""
     drawn = st.one_of(*(st.sampled_from(kind) for kind in kinds))
-    return st.lists(st.tuples(st.integers(0, 9), drawn), min_size=1, max_size=most)
+    return st.lists(st.tuples(st.integers(0, 9), drawn), min_size=least, max_size=most)
 
 
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])

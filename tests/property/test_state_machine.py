@@ -547,7 +547,8 @@ class World:
             return
         cleared = job.notes["generation"] != process.generation.max_tries and self.on_clear == OnClear.RESTART.value
         edited = job.notes["spec"] != process.spec and self.policy["on_change"] == OnChange.RESTART.value
-        invariants.none_cancelled_for_nobody([job], [job] if cleared or edited else [])
+        is_wanted = (cleared or edited) and not process.is_of_own_token(job)
+        invariants.none_cancelled_for_nobody([job], [job] if is_wanted else [])
         job.notes["told"] = True
 
     @property
