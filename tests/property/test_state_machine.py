@@ -28,7 +28,7 @@ What the claims leave out, in full:
 - One answer, or two in a row, may be wrong ("no such job", an empty list); three in a row are taken for the truth.
 - Nobody stops the task here (marks it failed, times it out): see test_attempt.py for a job that is told to
   stop.
-- An author's token that is another in each try, where the record is lost as well: nothing tells of the job then.
+- A token of the author's where the record is lost as well: nothing tells then which try, or clear, its job is of.
 - Parameters can be recorded (no secret in them, small).
 """
 
@@ -728,7 +728,7 @@ class TaskLife(Told):
         lambda self: (
             self.recovery is Recovery.REPEAT
             and self.token_lifetime is None
-            and self.world.tokens != "of each try"
+            and not self.world.tokens
             and self.world.wants_run
             and not self.world.alive
             and self.world.is_plain
