@@ -154,7 +154,7 @@ class Attempt(Watching):
         assert self.record is not None
         self._refuse_the_same_job()
         mine = self.record.owner == self.owner
-        self.record = replace(self._owned(self.record), decided_try=None)
+        self.record = self._comparable(replace(self._owned(self.record), decided_try=None))
         if self._is_cleared(self.record):
             self.record = replace(self.record, generation=self.claim.generation)
         self.plan, self.seen = decision, observation

@@ -24,6 +24,7 @@ from resumable.jobs.decision import (
 )
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.remote import JobAdapter, Remote
+from resumable.jobs.spec import Spec
 from resumable.policy import OnFinalFailure, ResumePolicy
 from resumable.stores.base import RecordStore
 
@@ -201,6 +202,11 @@ class AttemptRecord:
             reach=self._reach,
             cancel_if_lost=self._cancel_if_lost,
         )
+
+    def _comparable(self, record: JobRecord) -> JobRecord:
+        """An earlier release kept nothing that tells an edit: what the author changes from now on is noticed."""
+        is_blind = record.spec is None or record.spec == Spec()
+        return replace(record, spec=self.claim.spec) if is_blind and self.claim.spec is not None else record
 
     def _taken_over(self, record: JobRecord) -> JobRecord:
         """The record with what must have become of the attempt that had it before."""

@@ -108,8 +108,7 @@ class Submission(AttemptRecord, ABC):
         if is_mended:
             # The author has mended what the service refused. If the first submit did make a job, the token still finds it.
             return self._with_request(replace(record, spec=self.claim.spec, is_refused=False), own), own
-        if record.spec is None:
-            record = replace(record, spec=self.claim.spec)
+        record = self._comparable(record)
         if record.params is not None:
             try:
                 return record, filled(record.params, record.omitted, own)
