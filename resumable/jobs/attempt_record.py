@@ -204,7 +204,12 @@ class AttemptRecord:
         )
 
     def _comparable(self, record: JobRecord) -> JobRecord:
-        """An earlier release kept nothing that tells an edit: what the author changes from now on is noticed."""
+        """
+        An earlier release kept nothing that tells an edit, of the job or of ``retries`` (which a sibling's clear is told from a
+        clear by): what the author changes from now on is noticed.
+        """
+        if record.generation.retries is None:
+            record = replace(record, generation=replace(record.generation, retries=self.claim.generation.retries))
         is_blind = record.spec is None or record.spec == Spec()
         return replace(record, spec=self.claim.spec) if is_blind and self.claim.spec is not None else record
 
