@@ -10,7 +10,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Iterator
-from types import BuiltinFunctionType, CoroutineType, FrameType, GeneratorType
+from types import BuiltinFunctionType, ClassMethodDescriptorType, CoroutineType, FrameType, GeneratorType, MethodDescriptorType
 from typing import Any
 
 from resumable.checkpoint.read_ahead.instructions import callee_at, instruction_at, is_call, producer, value_at
@@ -18,6 +18,7 @@ from resumable.checkpoint.read_ahead.instructions import callee_at, instruction_
 _TAKES_ALL = (list, tuple, set, frozenset, sorted, dict, collections.deque, collections.Counter, collections.OrderedDict)
 """Called with an iterable, these take all of it before the caller goes on."""
 
+_IN_C = (BuiltinFunctionType, ClassMethodDescriptorType, MethodDescriptorType)
 _TAKES_ALL_METHODS = frozenset({"extend", "extendleft", "join", "fromkeys", "fromiter"})
 
 LAZY = (zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle)
@@ -58,7 +59,7 @@ def in_one_go(asked: Any, item: Any, frame: FrameType, instructions: list[dis.In
         if callee is None:
             return None
         is_taker = any(callee.value is one for one in _TAKES_ALL)
-        is_method = callee.name in _TAKES_ALL_METHODS and (callee.value is None or isinstance(callee.value, BuiltinFunctionType))
+        is_method = callee.name in _TAKES_ALL_METHODS and (callee.value is None or isinstance(callee.value, _IN_C))
         if not (is_taker or is_method):
             return None
         words = f"{callee.name}()"

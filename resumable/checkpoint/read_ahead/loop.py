@@ -26,6 +26,7 @@ _HAND_OFFS = frozenset(
         "apply_async",
         "start_soon",
         "put",
+        "put_nowait",
         "remote",
     }
 )
@@ -40,6 +41,11 @@ _CONTAINERS = (list, tuple, dict, set, collections.deque)
 _PLAIN_LOADS = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT")
 _KEEPS = ("POP_TOP", "LIST_APPEND", "SET_ADD", "MAP_ADD", "YIELD_VALUE", "STORE_", "ASYNC_GEN_WRAP", "CALL_INTRINSIC_1")
 _WORKS = ("CALL", "SEND", "YIELD_FROM", "GET_AWAITABLE", "STORE_SUBSCR", "STORE_ATTR", "STORE_GLOBAL", "FOR_ITER", "IMPORT")
+_COPIES = (
+    *("STORE_FAST", "STORE_DEREF", "LOAD_FAST", "LOAD_DEREF", "LOAD_CONST", "LIST_APPEND", "SET_ADD", "MAP_ADD", "BUILD_TUPLE"),
+    *("UNPACK_SEQUENCE", "GET_ITER", "FOR_ITER", "END_FOR", "POP_ITER", "JUMP", "SWAP", "POP_TOP"),
+)
+"""What a comprehension consists of that hands its items on as they are: nothing of it can be the work on one."""
 _AWAITS = frozenset({"GET_AWAITABLE", "YIELD_FROM", "SEND"})
 
 
@@ -60,11 +66,19 @@ class Loop:
             is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and _any_pending(self._frame))
             first = self._callees[self._hand_offs[0]]
             return f"{first.name}() in a loop" if is_certain and first is not None else None
+        if not self._callees and self._only_copies():
+            return "a comprehension that keeps its items"
         if self._callees and self._gathers_batches(item):
             return "a generator that makes batches"
         if self._callees and not self.awaits() and (self._is_comprehension or self._only_collects(self._callees)):
             return "a loop that makes coroutines and does not await them" if is_unstarted(item) else None
         return None
+
+    def _only_copies(self) -> bool:
+        """``[item for item in items]``, which is ``list(items)``."""
+        ops = [self._all[i].opname for i in self._body]
+        is_collecting = any(op in ("LIST_APPEND", "SET_ADD", "MAP_ADD") for op in ops)
+        return is_collecting and all(op in NOTHING or op.startswith(_COPIES) for op in ops)
 
     def _gathers_batches(self, item: Any) -> bool:
         """Whether this generator puts items into a list, which still has this one, and hands the list on when it is full."""

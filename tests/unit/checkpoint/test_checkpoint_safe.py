@@ -842,8 +842,11 @@ def test_a_fetch_that_is_a_coroutine_function_in_a_plain_loop_is_told_how_to_wri
 
 def test_a_plain_fetch_serves_an_async_for(task):
     async def run():
+        pages = []
         async with task.checkpoint() as checkpoint:
-            return [page async for page in checkpoint.pages(lambda cursor: ("first", 1) if cursor is None else ("last", None))]
+            async for page in checkpoint.pages(lambda cursor: ("first", 1) if cursor is None else ("last", None)):
+                pages.append(page)
+        return pages
 
     assert asyncio.run(run()) == ["first", "last"]
 

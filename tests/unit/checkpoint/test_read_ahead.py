@@ -477,6 +477,21 @@ async def tasks_in_a_loop(items, work):
 
 
 @coroutine(ahead)
+async def an_async_comprehension_that_keeps_the_items(items, work):
+    for item in [item async for item in items]:
+        work(item)
+
+
+@coroutine(ahead)
+async def a_queue_of_asyncio(items, work):
+    waiting = asyncio.Queue()
+    async for item in items:
+        waiting.put_nowait(item)
+    while not waiting.empty():
+        work(waiting.get_nowait())
+
+
+@coroutine(ahead)
 async def tasks_in_a_comprehension(items, work):
     async def one(item):
         await asyncio.sleep(0)
@@ -609,10 +624,37 @@ def a_comprehension_with_a_condition(items, work):
     assert [item for item in items if work(item)] == []
 
 
-@fine
+@ahead
 def a_comprehension_that_keeps_the_items(items, work):
-    """It may be that this is all that is to be done with them."""
     for item in [item for item in items]:
+        work(item)
+
+
+@ahead
+def a_comprehension_of_a_set_that_keeps_the_items(items, work):
+    for item in {item for item in items}:
+        work(item)
+
+
+@ahead
+def a_comprehension_that_keeps_what_is_in_the_items(items, work):
+    for letter, _ in [(letter, 1) for item in items for letter in item]:
+        work(letter)
+
+
+@fine
+def a_comprehension_that_may_work_by_an_operator(items, work):
+    class Works:
+        def __getitem__(self, item):
+            return work(item)
+
+    works = Works()
+    assert len([works[item] for item in items]) == 20
+
+
+@ahead
+def keys_of_a_dict(items, work):
+    for item in dict.fromkeys(items):
         work(item)
 
 

@@ -191,7 +191,7 @@ def test_of_checkpoints_and_of_once_nothing_is_left_but_what_somebody_has_to_cle
     once("cluster", lambda: "c-1", cleanup=print, context=context)
     once("number", lambda: 7, context=context)
     with Checkpoint("items", context=context) as checkpoint:
-        [item for item in checkpoint.items(["a"])]
+        [str(item) for item in checkpoint.items(["a"])]
     before = set(deployment.kept)
     (cluster,) = (name for name, text in deployment.kept.items() if "c-1" in text)
     with caplog.at_level(logging.INFO):
