@@ -75,7 +75,7 @@ class JobTrigger(StopGuard, host.base_trigger()):  # type: ignore[misc]
         from airflow.triggers.base import TriggerEvent
 
         seen = await fleet().watch(await self._target(), self.log.warning)
-        yield TriggerEvent({"version": VERSION, "state": seen.state.value, "detail": seen.detail})
+        yield TriggerEvent({"version": VERSION, "state": seen.state.value, "detail": str(host.masked(seen.detail))})
 
     async def cancel(self) -> None:
         service = await host.from_trigger(self._service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import datetime, timedelta, timezone
@@ -382,7 +383,7 @@ def test_a_limit_of_the_authors_ends_the_try_after_as_many_seconds_as_its_looks_
 
 FIRST = {
     "job": {"service": "Reached", "ids": 0, "place": {}},
-    "reach": {"operator": "tests.unit.jobs.test_wait_defer:Reached", "conn_id": "mine"},
+    "reach": {"operator": f"{__name__}:Reached", "conn_id": "mine"},
     "client": {},
     "submitted_at": 1_700_000_000.0,
     "interval": 30.0,
@@ -404,6 +405,32 @@ def test_a_trigger_of_a_later_release_is_refused_in_words_and_one_with_more_argu
         JobTrigger(**{**FIRST, "version": 2})._operator()
     with pytest.raises(RecordError, match="no operator of ours that the triggerer can import"):
         JobTrigger(**{**FIRST, "reach": {"operator": "os:system"}})._operator()
+
+
+def test_many_triggers_of_one_loop_wait_in_real_threads_and_nothing_is_left_of_them(service):
+    started = [service.start() for _ in range(20)]
+    service.finish()
+
+    async def wait():
+        made = [
+            JobTrigger(**{**FIRST, "job": {"service": "Reached", "ids": job, "place": {}}, "interval": 1.0}) for job in started
+        ]
+        events = await asyncio.wait_for(asyncio.gather(*(anext(one.watch()) for one in made)), 60)
+        assert len(configured.fleet()) == 0
+        return [event.payload["state"] for event in events]
+
+    assert asyncio.run(wait()) == ["succeeded"] * 20
+    assert service.looks == 20
+
+
+def test_what_is_secret_in_an_answer_is_not_in_the_event(service, monkeypatch):
+    monkeypatch.setattr(host, "masked", lambda value: str(value).replace("hunter2", "***"))
+    service.states[0] = ("FAILED hunter2", None)
+
+    async def wait():
+        return (await anext(JobTrigger(**{**FIRST, "interval": 1.0}).watch())).payload
+
+    assert asyncio.run(wait())["detail"] == "FAILED ***"
 
 
 def test_nothing_secret_of_the_client_is_given_to_the_trigger(service, monkeypatch):
