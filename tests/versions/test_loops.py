@@ -363,9 +363,9 @@ def looping(start_airflow: Callable[..., Airflow], remote: Remote, dags: Path) -
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, looping: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
-    chosen = [item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec")]  # what -k leaves
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(SCENARIOS[name], Loop(looping, remote, "databricks", name)) for name in chosen}
+        chosen = stops.asked_for(request, SCENARIOS).items()
+        yield {name: pool.submit(run, Loop(looping, remote, "databricks", name)) for name, run in chosen}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -98,9 +98,8 @@ PLAN = {name: of for name, of in EVERY.items() if name in CHOSEN or not CORE}
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
-    chosen = [item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec")]  # what -k leaves
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(_run, airflow, remote, name) for name in chosen}
+        yield {name: pool.submit(_run, airflow, remote, name) for name in stops.asked_for(request, PLAN)}
 
 
 def _run(airflow: Airflow, remote: Remote, name: str) -> None:
