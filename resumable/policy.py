@@ -126,7 +126,7 @@ def _number(value: object) -> float:
         return math.nan
     try:
         return float(cast("Any", value.total_seconds() if isinstance(value, timedelta) else value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
