@@ -302,10 +302,7 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
         resume_policy: ResumePolicy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(durable, bool):
-            msg = f"durable={durable!r} is neither True nor False. Nothing was submitted. Give a bool."
-            raise ConfigurationError(msg)
-        policy = ResumePolicy.of(resume_policy)
+        policy = _checked(durable, resume_policy)
         if durable:
             host.require_store()
             if _frees_the_slot(type(self), policy) or type(self)._resumable.service.submits_undeferred:
@@ -331,6 +328,10 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
             self._resumable.note_written()
         super(cls, self)._do_render_template_fields(parent, *args, **kwargs)
 
+    def partial(klass: Any, /, **kwargs: Any) -> Any:  # of a mapped task, which is made only when it runs
+        _checked(kwargs.get("durable", True), kwargs.get("resume_policy"))
+        return super(cls, klass).partial(**kwargs)
+
     def __init_subclass__(klass: Any, /, **kwargs: Any) -> None:  # noqa: N807
         super(cls, klass).__init_subclass__(**kwargs)
         _warn_of_own_execute(klass)
@@ -343,8 +344,16 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
     for method in methods:
         inspect.unwrap(method).__qualname__ = method.__qualname__ = f"{cls.__name__}.{method.__name__}"
         setattr(cls, method.__name__, method)
+    cls.partial = classmethod(partial)
     host.start_again_in_time(cls)
     setattr(cls, ATTRIBUTE, DurableClass(cls, service))
+
+
+def _checked(durable: Any, resume_policy: Any) -> ResumePolicy:
+    """The policy. Raises: ConfigurationError: one of the two arguments is none."""
+    if not isinstance(durable, bool):
+        raise ConfigurationError(f"durable={durable!r} is neither True nor False. Nothing was submitted. Give a bool.")
+    return ResumePolicy.of(resume_policy)
 
 
 def _execute_of(above: Any, operator: Any, context: Any) -> Any:

@@ -670,6 +670,15 @@ def test_both_arguments_work_through_default_args(policy):
     assert (own.durable, own.resume_policy.on_clear) == (True, "restart")
 
 
+@pytest.mark.parametrize("operator", [Plain, ResumableDatabricksOperator])
+@pytest.mark.parametrize(
+    "arguments", [{"resume_policy": {"wait": "nope"}}, {"resume_policy": "reattach"}, {"durable": "yes"}], ids=str
+)
+def test_a_wrong_argument_of_a_mapped_task_fails_when_the_dag_is_parsed(operator, arguments):
+    with DAG("dag", schedule=None), pytest.raises(ConfigurationError, match="Nothing was submitted"):
+        operator.partial(task_id="task", **arguments)
+
+
 def test_both_arguments_reach_an_operator_with_an_init_of_its_own():
     class Strict(SixMethods, ResumableMixin, BaseOperator):
         def __init__(self, *, spec, **kwargs):

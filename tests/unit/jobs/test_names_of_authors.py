@@ -44,11 +44,11 @@ DOCUMENTED = frozenset(
 )
 """The names on `ResumableMixin` that mean something to it, each described in its docstrings or in docs/custom-operators.md."""
 
-OF_AIRFLOW = frozenset({"defer", "resume_execution", "_do_render_template_fields"})
+OF_AIRFLOW = frozenset({"defer", "partial", "resume_execution", "_do_render_template_fields"})
 """Methods of Airflow's own."""
 
 
-ENTRY_POINTS = {"__init__", "__init_subclass__", "execute", "defer", "resume_execution", "_do_render_template_fields"}
+ENTRY_POINTS = {"__init__", "__init_subclass__", "partial", "execute", "defer", "resume_execution", "_do_render_template_fields"}
 """What Airflow calls, and comes to us by; and the warning to the author of a subclass."""
 
 
