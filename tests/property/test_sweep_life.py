@@ -229,6 +229,7 @@ class SweepLife(Told):
     # -- records ------------------------------------------------------------------------------------------------------
 
     @step(
+        often=3,
         kind=st.sampled_from(["running"] * 4 + KINDS),
         state=st.sampled_from([*UNFINISHED, *FINISHED[:3]]),
         tries_left=st.booleans(),
@@ -265,7 +266,9 @@ class SweepLife(Told):
         task.is_left, task.was_told, task.cancel_if_lost = kind == "left", kind == "told", kind == "cancel if lost"
         task.is_open = kind != "closed"
 
-    @step(path=st.sampled_from(FORGED), state=st.sampled_from(FINISHED[:3]), run=st.integers(0, 2), mark=st.booleans())
+    @step(
+        seldom=True, path=st.sampled_from(FORGED), state=st.sampled_from(FINISHED[:3]), run=st.integers(0, 2), mark=st.booleans()
+    )
     def a_task_forges_a_record(self, path: str, state: str, run: int, mark: bool) -> None:
         """With the name of code that the sweep is to import and call; the job that it names is another task's."""
         victim = next((task.job for task in self.tasks if task.job is not None), 1)
@@ -276,13 +279,13 @@ class SweepLife(Told):
         if mark:
             self._mark(task, state)
 
-    @step(value=st.sampled_from(ODD), state=st.sampled_from(FINISHED[:3]), run=st.integers(0, 2), once=st.booleans())
+    @step(seldom=True, value=st.sampled_from(ODD), state=st.sampled_from(FINISHED[:3]), run=st.integers(0, 2), once=st.booleans())
     def a_task_keeps_something_odd(self, value: str, state: str, run: int, once: bool) -> None:
         task = self._put("odd", state, True, run, value, key=ONCE + "odd" if once else None)
         task.is_open = False
         self._mark(task, state)
 
-    @step(run=st.integers(0, 2), state=st.sampled_from(FINISHED[:2]))
+    @step(seldom=True, run=st.integers(0, 2), state=st.sampled_from(FINISHED[:2]))
     def a_connection_is_gone(self, run: int, state: str) -> None:
         """A record of another deployment: its connection is not here."""
         number, name = len(self.tasks) + 1, "TrainJob"
@@ -294,6 +297,7 @@ class SweepLife(Told):
         self._mark(task, state)
 
     @step(
+        seldom=True,
         path=st.sampled_from([f"{HERE}:remove", "everybodys_module:remove", "os:system", f"{HERE}:ByName"]),
         state=st.sampled_from([*UNFINISHED[:3], *FINISHED[:3]]),
         run=st.integers(0, 2),
@@ -318,7 +322,7 @@ class SweepLife(Told):
 
     # -- what happens to tasks ----------------------------------------------------------------------------------------
 
-    @step(lambda self: self.alive, which=WHICH, to=st.sampled_from(FINISHED[:3]))
+    @step(lambda self: self.alive, often=2, which=WHICH, to=st.sampled_from(FINISHED[:3]))
     def a_user_marks(self, which: int, to: str) -> None:
         self._mark(_one(self.alive, which), to)
 
@@ -365,18 +369,18 @@ class SweepLife(Told):
             if task.run_id == run_id:
                 task.is_deleted, task.run_id = True, f"{run_id} (deleted)"
 
-    @step(lambda self: running_jobs(), which=WHICH, to=st.sampled_from(["DONE", "FAILED"]))
+    @step(lambda self: running_jobs(), seldom=True, which=WHICH, to=st.sampled_from(["DONE", "FAILED"]))
     def a_job_ends(self, which: int, to: str) -> None:
         Service.states[_one(running_jobs(), which)] = to
 
-    @step(what=st.sampled_from(["404", "exit"]))
+    @step(seldom=True, what=st.sampled_from(["404", "exit"]))
     def the_service_is_in_trouble(self, what: str) -> None:
         """Once: one answer that there is no such job, or somebody's operator that ends the process."""
         Service.trouble = [what]
 
     # -- sweeps -------------------------------------------------------------------------------------------------------
 
-    @step(lambda self: self.notes)
+    @step(lambda self: self.notes, often=3)
     def the_listener_sweeps(self) -> None:
         notes, self.notes = self.notes, set()
         noted_starts = {note.task[2] for note in notes if note.task}
@@ -394,7 +398,7 @@ class SweepLife(Told):
         self._check(before, swept, is_again=bool(again))
         self.notes |= again
 
-    @step(dry_run=st.booleans())
+    @step(lambda self: self.tasks, often=2, dry_run=st.booleans())
     def somebody_sweeps_by_hand(self, dry_run: bool) -> None:
         before = self._before()
         Sweep(dry_run=dry_run).run()
