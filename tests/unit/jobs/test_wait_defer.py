@@ -133,7 +133,13 @@ def test_a_task_whose_record_cannot_be_written_does_not_leave_its_process(servic
 def test_a_false_alarm_fails_no_try_makes_no_job_and_does_not_go_round(service, answer):
     instance = task(service)
     rung = []
-    instance.run_trigger = lambda deferred: rung.append(deferred) or answer
+
+    def run_trigger(deferred):
+        rung.append(deferred)
+        assert len(rung) < 3, "round and round"
+        return answer
+
+    instance.run_trigger = run_trigger
     with pytest.raises(AirflowRescheduleException) as handed_back:
         instance.attempt()
     assert len(rung) == 1
