@@ -187,7 +187,7 @@ def _namespace() -> Iterator[Finding]:
 def _heartbeats() -> Iterator[Finding]:
     if not host.beside().is_alive("Scheduler"):
         yield Finding(WRONG, "scheduler", "none is alive", "Start one: `airflow scheduler`")
-    if host.has_sdk() and not host.beside().is_alive("DagProcessor"):
+    if host.has_dag_processor() and not host.beside().is_alive("DagProcessor"):
         what = "none is alive: a change of a DAG, or of adopt, arrives nowhere"
         yield Finding(WRONG, "DAG processor", what, "Start one: `airflow dag-processor`")
     if not host.beside().is_alive("Triggerer"):
@@ -222,7 +222,7 @@ def _grace() -> Iterator[Finding]:
     if seconds is not None and seconds < 30:
         what = f"[core] killed_task_cleanup_time = {seconds:g}: SIGKILL may come before a job was told to stop"
         yield Finding(WRONG, "grace periods", what, "Give it 60 again")
-    patience = "task_instance_heartbeat_timeout" if host.has_sdk() else "scheduler_zombie_task_threshold"
+    patience = host.lost_heartbeat_setting()
     timeout = yield from _number("scheduler", patience, "300")
     if timeout < 4 * beat:
         what = f"[scheduler] {patience} = {timeout:g}, less than four heartbeats: tasks at work are given up"

@@ -112,3 +112,13 @@ def dag_bag(folder: str | None) -> Any:
     bag = first_of("DagBag", "airflow.dag_processing.dagbag", "airflow.models.dagbag")
     examples = {"include_examples": False} if "include_examples" in inspect.signature(bag).parameters else {}
     return bag(folder or host.airflow_setting("core", "dags_folder", ""), **examples)
+
+
+def has_dag_processor() -> bool:
+    """Whether DAG files are parsed by a process of its own, which somebody has to start (Airflow 3)."""
+    return host.has_sdk()
+
+
+def lost_heartbeat_setting() -> str:
+    """The setting of ``[scheduler]`` with the seconds after which a task without a heartbeat is given up."""
+    return "task_instance_heartbeat_timeout" if host.has_sdk() else "scheduler_zombie_task_threshold"

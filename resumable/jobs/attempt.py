@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from resumable.errors import LostSightError, ResumableError, SupersededError
 from resumable.jobs import history
+from resumable.jobs.attempt_record import comparable
 from resumable.jobs.decision import (
     AttemptFacts,
     Conclude,
@@ -154,7 +155,7 @@ class Attempt(Watching):
         assert self.record is not None
         self._refuse_the_same_job()
         mine = self.record.owner == self.owner
-        self.record = self._comparable(replace(self._owned(self.record), decided_try=None))
+        self.record = comparable(replace(self._owned(self.record), decided_try=None), self.claim)
         if self._is_cleared(self.record):
             self.record = replace(self.record, generation=self.claim.generation)
         self.plan, self.seen = decision, observation

@@ -203,16 +203,6 @@ class AttemptRecord:
             cancel_if_lost=self._cancel_if_lost,
         )
 
-    def _comparable(self, record: JobRecord) -> JobRecord:
-        """
-        An earlier release kept nothing that tells an edit, of the job or of ``retries`` (which a sibling's clear is told from a
-        clear by): what the author changes from now on is noticed.
-        """
-        if record.generation.retries is None:
-            record = replace(record, generation=replace(record.generation, retries=self.claim.generation.retries))
-        is_blind = record.spec is None or record.spec == Spec()
-        return replace(record, spec=self.claim.spec) if is_blind and self.claim.spec is not None else record
-
     def _taken_over(self, record: JobRecord) -> JobRecord:
         """The record with what must have become of the attempt that had it before."""
         if record.owner == self.owner or self._is_next_look or record.attempt == 0:
@@ -289,6 +279,17 @@ class AttemptRecord:
         age = _age(self._clock() - (record.submitted_at or record.intended_at))
         job = record.handle or f"{record.service} job with token {record.token}"
         return f"{job} (attempt {self._number}, try {self._try}, submission {record.submission}, age {age}{more})"
+
+
+def comparable(record: JobRecord, claim: AttemptFacts) -> JobRecord:
+    """
+    An earlier release kept nothing that tells an edit, of the job or of ``retries`` (which a sibling's clear is told from a
+    clear by): what the author changes from now on is noticed.
+    """
+    if record.generation.retries is None:
+        record = replace(record, generation=replace(record.generation, retries=claim.generation.retries))
+    is_blind = record.spec is None or record.spec == Spec()
+    return replace(record, spec=claim.spec) if is_blind and claim.spec is not None else record
 
 
 def _age(seconds: float) -> str:

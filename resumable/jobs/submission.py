@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from resumable.errors import ControlFlow, ResumableError
-from resumable.jobs.attempt_record import AttemptRecord
+from resumable.jobs.attempt_record import AttemptRecord, comparable
 from resumable.jobs.decision import (
     JobState,
     Observation,
@@ -108,7 +108,7 @@ class Submission(AttemptRecord, ABC):
         if is_mended:
             # The author has mended what the service refused. If the first submit did make a job, the token still finds it.
             return self._with_request(replace(record, spec=self.claim.spec, is_refused=False), own), own
-        record = self._comparable(record)
+        record = comparable(record, self.claim)
         if record.params is not None:
             try:
                 return record, filled(record.params, record.omitted, own)
