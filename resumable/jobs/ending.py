@@ -111,7 +111,7 @@ def timed_out(run: JobRun, error: BaseException | None = None) -> None:
         if not attempt.owns_record():
             return
         with suppress(host.task_timeout()):  # a look that is out of time itself
-            if attempt.note_end():  # what has just succeeded is the next try's to deliver
+            if attempt.note_end(is_last_try=host.is_last_try(context, error)):  # what it means is the next try's to deliver
                 return
         if run.stop_job(why := "execution_timeout, on_timeout=cancel"):
             attempt.close(Outcome.CANCELLED)

@@ -61,14 +61,17 @@ class Watching(Submission):
         handle = None if self.record is None else self.record.handle
         return handle is not None and has_ended(self._remote.observe(handle))
 
-    def note_end(self) -> bool:
-        """One look, before a cancel: whether the job has ended by itself. How is noted then, and it is not to be cancelled."""
+    def note_end(self, *, is_last_try: bool = False) -> bool:
+        """
+        One look, before a cancel: whether the job has ended by itself, and is not to be cancelled. A success is noted; a failure
+        is not, unless this is the last try: what it means (failed, skipped) is for the operator's own code to say, in the next.
+        """
         handle, record = self.known_job, self.record
         if handle is None or record is None or record.outcome is not None:
             return False
         seen = self._remote.observe(handle)
         outcome = {JobState.SUCCEEDED: Outcome.SUCCEEDED, JobState.FAILED: Outcome.FAILED}.get(seen.state)
-        if outcome is not None:
+        if outcome is Outcome.SUCCEEDED or (outcome is not None and is_last_try):
             self.close(outcome, seen)
         return outcome is not None
 
