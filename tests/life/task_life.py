@@ -364,6 +364,8 @@ class OperatorLife(Told):
             self.ended = outcome
         elif outcome != "handed back" and is_last:
             self.ended = "failed"
+        if outcome in ("died", "stopped") and self.task.data.get("resumable", {}).get("state") == "failed":
+            self.is_skipped = False  # noted, and not told any more: the guarantees name this window
         if outcome == "success":
             right = self.last_end == "job succeeds" and not self.bench.active()
             invariants.SUCCESS_FALSE.holds(right, f"the task is a success, its job's end: {self.last_end or 'none, it runs'}")
