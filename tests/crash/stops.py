@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -120,6 +122,21 @@ scenario = registers(SCENARIOS)
 def possible(scenarios: Mapping[str, Any]) -> list[Any]:
     """The names for `pytest.mark.parametrize`; what this Airflow cannot do is skipped, and `tests.versions` shows that."""
     return [pytest.param(name, marks=[pytest.mark.skip(reason=why)] if (why := why_not(name)) else []) for name in scenarios]
+
+
+@contextmanager
+def side_by_side(
+    request: pytest.FixtureRequest, scenarios: dict[str, tuple[str, Scenario]], airflow: Airflow, remote: Remote, at_once: int
+) -> Iterator[dict[str, Future[None]]]:
+    """The scenarios that were asked for (-k), all begun, some at a time. In the end, what their clicks took is printed."""
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        chosen = asked_for(request, scenarios).items()
+        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for what, seconds in sorted(LATENCIES.items()):
+        print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
 
 
 def asked_for(request: pytest.FixtureRequest, scenarios: Mapping[str, _T]) -> dict[str, _T]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.airflow.harness import Airflow
 from tests.airflow.processes import task_process
 from tests.crash import stops
 from tests.crash.scenarios import CANCEL, LOOK_FROM_AFAR, SUBMIT, Remote, _operation
-from tests.crash.stops import LATENCIES, Scenario, Task, _deferred, _marked_and_killed, asked_for, possible, registers
+from tests.crash.stops import Scenario, Task, _deferred, _marked_and_killed, possible, registers
 from tests.services import Hold, Refuse
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
@@ -469,16 +469,9 @@ def a_limit_of_the_author_fails_the_try_leaves_the_job_and_the_retry_reattaches(
 
 
 @pytest.fixture(scope="module")
-def running(airflow: Airflow, remote: Remote, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
-    """The scenarios that were asked for (-k), all begun, some at a time."""
-    pool = ThreadPoolExecutor(AT_ONCE)
-    try:
-        chosen = asked_for(request, SCENARIOS).items()
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
-    finally:
-        pool.shutdown(cancel_futures=True)
-    for what, seconds in sorted(LATENCIES.items()):
-        print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
+def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
+    with stops.side_by_side(request, SCENARIOS, airflow, remote, AT_ONCE) as futures:
+        yield futures
 
 
 @pytest.mark.parametrize("name", possible(SCENARIOS))

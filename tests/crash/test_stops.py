@@ -7,24 +7,21 @@ Each scenario is a test of its own; they run side by side, because most of their
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 
 from tests.airflow.harness import Airflow
 from tests.crash.scenarios import Remote
-from tests.crash.stops import LATENCIES, SCENARIOS, Task, asked_for, possible
+from tests.crash.stops import SCENARIOS, Task, possible, side_by_side
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
-    with ThreadPoolExecutor(max_workers=6) as pool:
-        chosen = asked_for(request, SCENARIOS).items()
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
-    for what, seconds in sorted(LATENCIES.items()):
-        print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
+    with side_by_side(request, SCENARIOS, airflow, remote, 6) as futures:
+        yield futures
 
 
 @pytest.mark.parametrize("name", possible(SCENARIOS))

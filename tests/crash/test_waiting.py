@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,7 @@ from tests.airflow.processes import with_children
 from tests.airflow.triggerers import another_triggerer, frozen
 from tests.crash.dags_defer import MANY
 from tests.crash.scenarios import Remote
-from tests.crash.stops import LATENCIES, Scenario, Task, asked_for, possible, registers
+from tests.crash.stops import Scenario, Task, possible, registers, side_by_side
 
 pytestmark = [pytest.mark.airflow, pytest.mark.stops, pytest.mark.timeout(900)]
 
@@ -155,11 +155,8 @@ def execution_timeout_counts_the_deferral_and_cancels_the_job(t: Task) -> None:
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, airflow: Airflow, remote: Remote) -> Iterator[dict[str, Future[None]]]:
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        chosen = asked_for(request, SCENARIOS).items()
-        yield {name: pool.submit(run, Task(airflow, remote, kind, name)) for name, (kind, run) in chosen}
-    for what, seconds in sorted(LATENCIES.items()):
-        print(f"from the click to the stopped job: {what}: {', '.join(f'{s:.1f}' for s in seconds)} s")
+    with side_by_side(request, SCENARIOS, airflow, remote, 8) as futures:
+        yield futures
 
 
 @pytest.mark.parametrize("name", possible(SCENARIOS))
