@@ -87,7 +87,7 @@ _FLAGS = {"strict": False}
 
 SETTINGS = (*_ENUMS, *_SECONDS, *_FLAGS)
 
-_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _member(setting: str, value: object, where: str) -> Enum:
@@ -131,7 +131,7 @@ def _number(value: object) -> float:
 
 
 def _flag(setting: str, value: object, where: str) -> bool:
-    chosen = _WORDS.get(value) if isinstance(value, str) else value
+    chosen = BOOLEANS.get(value) if isinstance(value, str) else value
     if not isinstance(chosen, bool):
         raise ConfigurationError(f"{where}: {setting}={value!r} is neither True nor False. Nothing was submitted. Give a bool.")
     return chosen

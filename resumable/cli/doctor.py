@@ -15,7 +15,7 @@ from resumable._extras import COVERED, _numbers
 from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
 from resumable.cli.unusable import why_unusable
 from resumable.errors import ConfigurationError
-from resumable.policy import ResumePolicy
+from resumable.policy import BOOLEANS, ResumePolicy
 from resumable.provider_info import get_provider_info
 
 WRONG, LOOK, GOOD = "trouble", "look", "good"
@@ -136,7 +136,7 @@ def _is_number(text: str) -> bool:
 
 
 def _is_bool(text: str) -> bool:
-    return text.strip().lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
+    return text.strip().lower() in BOOLEANS
 
 
 def _policy_value(name: str, value: str) -> Iterator[Finding]:
