@@ -364,7 +364,7 @@ class OperatorLife(Told):
             self.ended = outcome
         elif outcome != "handed back" and is_last:
             self.ended = "failed"
-        if outcome in ("died", "stopped") and self.task.data.get("resumable", {}).get("state") == "failed":
+        if outcome == "died" and self.task.data.get("resumable", {}).get("state") == "failed":
             self.is_skipped = False  # noted, and not told any more: the guarantees name this window
         if outcome == "success":
             right = self.last_end == "job succeeds" and not self.bench.active()
