@@ -62,6 +62,17 @@ def no_waiting_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A simulated Databricks workspace, which the default connection leads to."""
+    from tests.services import DatabricksSimulator
+
+    with DatabricksSimulator() as simulator:
+        for name, value in simulator.env().items():
+            monkeypatch.setenv(name, value)
+        yield simulator
+
+
+@pytest.fixture
 def bench(case: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The simulated service of an operator's ``case``, see ``tests.contract.cases``."""
     with case.bench(monkeypatch) as bench:

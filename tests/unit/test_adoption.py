@@ -16,7 +16,6 @@ from resumable import ResumableMixin, adoption, host
 from resumable.cli.main import main
 from resumable.jobs.operator import is_durable_class
 from resumable.operators.databricks import ResumableDatabricksOperator
-from tests.services import DatabricksSimulator
 from tests.support import many_dags
 from tests.support.names import DAG, DagSerialization
 from tests.support.runner import TaskInstance, WorkerDied
@@ -35,14 +34,6 @@ def configured(monkeypatch):
 
     set_(adopt="all")
     return set_
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 def dag_of(make, tags=()):

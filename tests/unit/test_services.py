@@ -21,18 +21,10 @@ from airflow.providers.databricks.triggers.databricks import DatabricksExecution
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from tests.services import DatabricksSimulator, Drop, EmrService, Hold, Refuse
+from tests.services import Drop, EmrService, Hold, Refuse
 
 NOTEBOOK = {"run_name": "nightly", "tasks": [{"task_key": "load"}]}
 STEP = {"Name": "load", "ActionOnFailure": "CONTINUE", "HadoopJarStep": {"Jar": "command-runner.jar"}}
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 @pytest.fixture

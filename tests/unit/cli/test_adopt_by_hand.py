@@ -23,7 +23,7 @@ from resumable import host
 from resumable.cli.main import main
 from resumable.identity import Generation
 from resumable.jobs.record import JobHandle, JobRecord, Outcome
-from tests.services import DatabricksSimulator, EmrService
+from tests.services import EmrService
 from tests.services.aws_tokens import Athena, Ecs
 from tests.support import database
 from tests.support.names import DAG, BaseOperator
@@ -43,13 +43,6 @@ def deployment():
 def known_to(monkeypatch, env):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        known_to(monkeypatch, simulator.env())
-        yield simulator
 
 
 def deploy(make, *, state="failed", map_index=-1, task_id="task", run_id="run"):

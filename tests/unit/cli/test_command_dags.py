@@ -15,7 +15,6 @@ from resumable.cli.main import main
 from resumable.identity import TaskIdentity
 from resumable.jobs.record import JobRecord
 from resumable.stores.variables import VariableStore
-from tests.services import DatabricksSimulator
 from tests.support import database
 from tests.support.names import DAG
 from tests.support.runner import TaskInstance
@@ -34,14 +33,6 @@ def deployment(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: _real_sleep(min(seconds, 0.002)))
     monkeypatch.setattr(cancel, "_sleep", lambda _: None)
     monkeypatch.setenv("AIRFLOW__RESUMABLE__ADOPT", "all")
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 def dag():

@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import ResumableMixin, host, make_resumable
 from resumable.jobs.spec import edited_fields
-from tests.services import DatabricksSimulator
 from tests.support.names import AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -32,14 +31,6 @@ TAIL = """
 with DAG("etl", schedule=None) as dag:
     ResumableDatabricksOperator(json=SPEC, **{**QUICK, **MODE})
 """
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 class DagFile:

@@ -7,20 +7,11 @@ import pytest
 from resumable import ResumableMixin
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrServerlessStartJobOperator
-from tests.services import DatabricksSimulator
 from tests.services.aws_tokens import EmrServerless
 from tests.support.names import BaseOperator, TaskDeferred
 from tests.support.runner import Effects, TaskInstance, _as_the_runner, _outgoing_calls, _run_trigger
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 def run(instance, call):

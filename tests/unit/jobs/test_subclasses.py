@@ -24,7 +24,6 @@ from resumable.adapters import HookCall, JobHandle, JobState, Observation, Recov
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.contract import aws_cases
-from tests.services import DatabricksSimulator
 from tests.support.clients import reading_once
 from tests.support.names import AirflowFailException, BaseOperator, TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
@@ -40,14 +39,6 @@ ARGUMENTS = {"task_id": "task", "json": JOB, "polling_period_seconds": 0, "datab
 def models_are_read_once():
     with reading_once():
         yield
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 @pytest.fixture

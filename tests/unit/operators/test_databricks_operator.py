@@ -12,7 +12,7 @@ from airflow.providers.databricks.operators.databricks import DatabricksRunNowOp
 
 from resumable import ForeignJobError, JobGoneError, RecordError
 from resumable.operators.databricks import ResumableDatabricksOperator, ResumableDatabricksRunNowOperator
-from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.services import Drop, Refuse
 from tests.support.names import DAG, AirflowFailException, AirflowTaskTimeout, mask_secret
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -21,14 +21,6 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 NOTEBOOK = {"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "c"}
 QUICK = {"task_id": "task", "polling_period_seconds": 0, "databricks_retry_delay": 0}
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from airflow.providers.databricks.operators.databricks import DatabricksSQLState
 
 from resumable import LostSightError, RecordError
 from resumable.operators.databricks import ResumableDatabricksSQLStatementsOperator
-from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.services import Drop, Refuse
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -23,14 +23,6 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 INSERT = "INSERT INTO t SELECT * FROM s"
 QUICK = {"task_id": "task", "warehouse_id": "w", "polling_period_seconds": 0, "databricks_retry_delay": 0}
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 def sql(**arguments):

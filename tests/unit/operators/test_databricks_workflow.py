@@ -14,7 +14,7 @@ from airflow.providers.databricks.operators.databricks_workflow import Databrick
 from resumable import ConfigurationError, LostSightError, host
 from resumable.operators.databricks import ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator
 from resumable.operators.databricks_workflow import ResumableDatabricksWorkflowTaskGroup, WorkflowRun
-from tests.services import DatabricksSimulator, Drop, Refuse
+from tests.services import Drop, Refuse
 from tests.support.names import (
     DAG,
     AirflowFailException,
@@ -30,14 +30,6 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferrable"])
 OURS = (ResumableDatabricksWorkflowTaskGroup, ResumableDatabricksNotebookOperator, ResumableDatabricksTaskOperator)
 THEIRS = (DatabricksWorkflowTaskGroup, DatabricksNotebookOperator, DatabricksTaskOperator)
-
-
-@pytest.fixture
-def workspace(monkeypatch):
-    with DatabricksSimulator() as simulator:
-        for name, value in simulator.env().items():
-            monkeypatch.setenv(name, value)
-        yield simulator
 
 
 def workflow(classes=OURS, path="/load", member=None, **group):
