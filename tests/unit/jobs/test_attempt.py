@@ -1512,11 +1512,13 @@ def test_the_main_thread_is_told_again_if_code_swallows_the_interruption(bench, 
 
 def test_a_signal_that_the_main_thread_slept_through_is_sent_again(bench, pauses, on_sigterm, monkeypatch):
     sent = []
+    heard = threading.Event()
 
     def kill(pid, signum):
         sent.append(signum)
         if len(sent) > 1:
             os.kill(pid, signum)
+            heard.wait(10)  # `pauses` take no time here: without this the next sending might overtake the main thread
 
     double = SimpleNamespace(pipe=os.pipe, read=os.read, write=os.write, close=os.close, getpid=os.getpid, kill=kill)
     monkeypatch.setattr("resumable.stop.sigterm.os", double)
@@ -1528,8 +1530,9 @@ def test_a_signal_that_the_main_thread_slept_through_is_sent_again(bench, pauses
                 threading.Event().wait(0.01)
         except Interrupted:
             pass
-        interruption.close()
         pauses.caught.set()
+        heard.set()
+        interruption.close()
     wait_for_watchers()
     assert len(sent) == 2
 
