@@ -94,7 +94,7 @@ def _split(text: str | None) -> list[str]:
 
 def takes_new() -> bool:
     """Whether a task without a record is made ours: ``[resumable] adopt_new``."""
-    return (host.setting("adopt_new") or "true").strip().lower() not in ("false", "no", "off", "0")
+    return host.flag("adopt_new")
 
 
 def adopt(task: Any) -> None:

@@ -87,7 +87,10 @@ _FLAGS = {"strict": False}
 
 SETTINGS = (*_ENUMS, *_SECONDS, *_FLAGS)
 
-BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_BOOLEANS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
 
 
 def _member(setting: str, value: object, where: str) -> Enum:
@@ -112,6 +115,15 @@ def seconds_of(setting: str, value: object, where: str) -> float:
     return number
 
 
+def boolean_of(text: str) -> bool | None:
+    """
+    What a text says that stands for true or false; None if it says neither.
+
+    It may be any that Airflow's own options may be (t, true, 1; what follows a # is left out), or Python's configparser knows.
+    """
+    return _BOOLEANS.get(text.partition("#")[0].strip().lower())
+
+
 def _seconds(setting: str, value: object, where: str) -> float:
     number = _number(value)
     if not number > 0 or (setting == "wait_interval" and math.isinf(number)):
@@ -131,7 +143,7 @@ def _number(value: object) -> float:
 
 
 def _flag(setting: str, value: object, where: str) -> bool:
-    chosen = BOOLEANS.get(value) if isinstance(value, str) else value
+    chosen = boolean_of(value) if isinstance(value, str) else value
     if not isinstance(chosen, bool):
         raise ConfigurationError(f"{where}: {setting}={value!r} is neither True nor False. Nothing was submitted. Give a bool.")
     return chosen

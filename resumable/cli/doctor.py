@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +14,8 @@ from resumable._extras import COVERED, _numbers
 from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
 from resumable.cli.unusable import why_unusable
 from resumable.errors import ConfigurationError
-from resumable.policy import BOOLEANS, ResumePolicy
+from resumable.fleet.budget import rates_of
+from resumable.policy import ResumePolicy
 from resumable.provider_info import get_provider_info
 
 WRONG, LOOK, GOOD = "trouble", "look", "good"
@@ -118,25 +118,16 @@ def _settings() -> Iterator[Finding]:
     for name in host.configured_policy():
         if (value := host.setting(name)) is not None:
             yield from _policy_value(name, value)
-    for names, is_one, what in ((_NUMBERS, _is_number, "a number of seconds"), (_BOOLS, _is_bool, "true or false")):
-        for name in names:
-            if (value := host.setting(name)) is not None and not is_one(value):
-                todo = f"{options[name]['default']} is taken until it is right"
-                yield Finding(WRONG, "settings", f"{name} = {value!r} is not {what}", todo)
+    yield from _settings_not_followed()
 
 
-_NUMBERS, _BOOLS = ("hand_back_seconds", "sweep_delay"), ("adopt_new", "look_for_variables")
-
-
-def _is_number(text: str) -> bool:
+def _settings_not_followed() -> Iterator[Finding]:
+    for name, what, taken in host.wrong_settings():
+        yield Finding(WRONG, "settings", f"{name} = {host.setting(name)!r} is not {what}", f"{taken} is taken until it is right")
     try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _is_bool(text: str) -> bool:
-    return text.strip().lower() in BOOLEANS
+        rates_of(host.setting("fleet_rates") or "")
+    except ConfigurationError as e:
+        yield Finding(WRONG, "settings", str(e), "The published rates are taken until it is right")
 
 
 def _policy_value(name: str, value: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 
 from resumable import host
 from resumable.errors import ConfigurationError
-from resumable.fleet.budget import SHARE, rates_of
+from resumable.fleet.budget import rates_of
 from resumable.fleet.measures import Measures
 from resumable.fleet.poller import Settings, Threads
 from resumable.fleet.registry import Fleet, current_fleet
@@ -30,30 +30,14 @@ def fleet() -> Fleet:
 
 
 def _make() -> Fleet:
-    default = Settings()
-    share = _number("fleet_share", SHARE, 0.0, 1.0)
     try:
         rates = rates_of(host.setting("fleet_rates") or "")
     except ConfigurationError as e:
         host.say_once(f"airflow.cfg {e} The published rates are taken.")
         rates = {}
     settings = Settings(
-        at_once=max(1, int(_number("fleet_threads", default.at_once, 0.0, 1000.0))),
-        lost_after=_number("lost_sight_after", default.lost_after, 0.0, float("inf")),
+        at_once=int(host.number("fleet_threads")),
+        lost_after=host.number("lost_sight_after"),
         pool=AirflowThreads,
     )
-    return Fleet(settings, share=share, rates=rates, measures=Measures(host.stats()))
-
-
-def _number(name: str, default: float, above: float, most: float) -> float:
-    given = host.setting(name)
-    if not given:
-        return default
-    try:
-        number = float(given)
-    except ValueError:
-        number = float("nan")
-    if above < number <= most:
-        return number
-    host.say_once(f"airflow.cfg [resumable]: {name}={given!r} is no such number; it is taken for {default:g}")
-    return default
+    return Fleet(settings, share=host.number("fleet_share"), rates=rates, measures=Measures(host.stats()))

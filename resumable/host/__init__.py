@@ -46,9 +46,11 @@ from resumable.host.config import (
     airflow_setting,
     configured_names,
     configured_policy,
+    flag,
     hand_back_seconds,
     is_chosen,
     killed_task_cleanup_time,
+    number,
     once_for_settings,
     origin_of,
     records_are_elsewhere,
@@ -57,6 +59,7 @@ from resumable.host.config import (
     setting,
     sweep_delay,
     value_limit,
+    wrong_settings,
 )
 from resumable.host.context import (
     current_context,
@@ -192,6 +195,7 @@ __all__ = [
     "end_stopped_task",
     "execute_guard",
     "final_errors",
+    "flag",
     "from_trigger",
     "generation",
     "given",
@@ -226,6 +230,7 @@ __all__ = [
     "masked",
     "may_be_cleared",
     "may_have_lost_its_record",
+    "number",
     "object_storage_path",
     "once_for_settings",
     "origin_of",
@@ -265,4 +270,5 @@ __all__ = [
     "value_limit",
     "variables",
     "why_last_try",
+    "wrong_settings",
 ]

@@ -7,14 +7,14 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 from resumable import host
 from resumable.host._settings import Settings
 from resumable.host.versions import has
-from resumable.policy import DEFAULTS, SETTINGS, ResumePolicy
+from resumable.policy import DEFAULTS, SETTINGS, ResumePolicy, boolean_of
 
 T = TypeVar("T")
 
@@ -34,6 +34,18 @@ HAND_BACK = 60.0
 
 HAND_BACK_FLOOR = 10.0
 """Seconds below which a hand-back is never set, whatever airflow.cfg says."""
+
+_NUMBERS: dict[str, tuple[float, str, Callable[[float], bool]]] = {
+    "hand_back_seconds": (HAND_BACK, "a number of seconds", lambda number: 0 <= number < math.inf),
+    "sweep_delay": (15.0, "a number of seconds", lambda number: 0 <= number < math.inf),
+    "lost_sight_after": (21600.0, "a number of seconds above 0", lambda number: number > 0),
+    "fleet_share": (0.4, "a number above 0, and at most 1", lambda number: 0 < number <= 1),
+    "fleet_threads": (8.0, "a number from 1 to 1000", lambda number: 1 <= number <= 1000),
+}
+"""Options that are numbers: the default, what a value has to be, and whether it is."""
+
+_FLAGS = {"adopt_new": True, "look_for_variables": True}
+"""Options that are true or false, with the default."""
 
 
 @cache
@@ -114,24 +126,63 @@ def killed_task_cleanup_time() -> float | None:
 
 def hand_back_seconds() -> float:
     """How far ahead a hand-back puts the next start: ``[resumable] hand_back_seconds``, 60 by default."""
-    return max(HAND_BACK_FLOOR, _seconds("hand_back_seconds", HAND_BACK))
+    return max(HAND_BACK_FLOOR, number("hand_back_seconds"))
 
 
 def sweep_delay() -> float:
     """Seconds after a user's mark when its job is looked after: ``[resumable] sweep_delay``, 15 by default."""
-    return _seconds("sweep_delay", 15.0)
+    return number("sweep_delay")
 
 
-def _seconds(name: str, default: float) -> float:
-    given = setting(name)
-    try:
-        seconds = float(given or default)
-    except ValueError:
-        seconds = math.nan
-    if math.isfinite(seconds):
-        return seconds
-    say_once(f"airflow.cfg [resumable]: {name}={given!r} is not a number of seconds; it is taken for {default:g}")
+def number(name: str) -> float:
+    """A ``[resumable]`` option that is a number; the default, and a warning, where it is none."""
+    found, default = _number(name)
+    if found is not None:
+        return found
+    _say_wrong(name, _NUMBERS[name][1], f"{default:g}")
     return default
+
+
+def flag(name: str) -> bool:
+    """A ``[resumable]`` option that is true or false; the default, and a warning, where it is neither."""
+    given = setting(name) or ""
+    found = boolean_of(given) if given.strip() else _FLAGS[name]
+    if found is not None:
+        return found
+    _say_wrong(name, _TRUE_OR_FALSE, _text(_FLAGS[name]))
+    return _FLAGS[name]
+
+
+def wrong_settings() -> Iterator[tuple[str, str, str]]:
+    """Of each number and flag in ``[resumable]`` that is not followed: its name, what it is not, and what is taken instead."""
+    for name, (default, what, _) in _NUMBERS.items():
+        if _number(name)[0] is None:
+            yield name, what, f"{default:g}"
+    for name, is_on in _FLAGS.items():
+        if (given := setting(name) or "").strip() and boolean_of(given) is None:
+            yield name, _TRUE_OR_FALSE, _text(is_on)
+
+
+_TRUE_OR_FALSE = "true or false"
+
+
+def _text(is_on: bool) -> str:
+    return "true" if is_on else "false"
+
+
+def _number(name: str) -> tuple[float | None, float]:
+    """What is set, None if that is no such number, and the default."""
+    default, _, may_be = _NUMBERS[name]
+    given = setting(name) or ""
+    try:
+        found = float(given) if given.strip() else default
+    except ValueError:
+        return None, default
+    return found if may_be(found) else None, default
+
+
+def _say_wrong(name: str, what: str, taken: str) -> None:
+    say_once(f"airflow.cfg [resumable]: {name}={setting(name)!r} is not {what}; it is taken for {taken}")
 
 
 def value_limit() -> int:

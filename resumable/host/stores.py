@@ -168,7 +168,7 @@ def _may_be_upgraded() -> bool:
     Not to be told from the task instance: one that was deferred while 3.2 became 3.3 is started from the top as its first try
     (seen). So it is asked for until ``[resumable] look_for_variables`` says that nothing from then can be in flight.
     """
-    return (host.setting("look_for_variables") or "true").lower() != "false"
+    return host.flag("look_for_variables")
 
 
 def _check_store(path: str) -> StoreFactory:

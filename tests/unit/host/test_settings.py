@@ -8,13 +8,17 @@ import re
 
 import pytest
 
-from resumable import ConfigurationError, ResumableMixin, host, make_resumable
+from resumable import ConfigurationError, ResumableMixin, adoption, host, make_resumable
 from resumable.adapters import HookCall, durable_operator
-from resumable.host import config
+from resumable.cli import doctor
+from resumable.fleet.budget import SHARE
+from resumable.fleet.poller import Settings
+from resumable.host import config, stores
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrCreateJobFlowOperator
 from resumable.policy import SETTINGS
+from resumable.provider_info import get_provider_info
 from tests.support.names import BaseOperator
 
 ATHENA = {"task_id": "task", "query": "q", "database": "d", "output_location": "s3://x"}
@@ -239,3 +243,56 @@ def test_a_store_that_cannot_be_used_is_an_error_of_every_task_and_not_of_the_fi
     for _ in range(3):
         with pytest.raises(ConfigurationError, match="cannot be imported"):
             Custom(task_id="task")
+
+
+WORDS = {
+    **dict.fromkeys(("true", "True", "t", "yes", "y", "on", "1", " ON ", "true # for now"), True),
+    **dict.fromkeys(("false", "FALSE", "f", "no", "n", "off", "0", " Off ", "false # for now"), False),
+}
+
+
+@pytest.mark.parametrize(("word", "means"), WORDS.items())
+def test_a_word_for_true_or_false_means_the_same_in_every_option(monkeypatch, says, word, means):
+    for name in ("strict", "adopt_new", "look_for_variables"):
+        monkeypatch.setenv(f"AIRFLOW__RESUMABLE__{name.upper()}", word)
+    assert Custom(task_id="task").resume_policy.strict is means
+    assert (adoption.takes_new(), stores._may_be_upgraded()) == (means, means)
+    assert list(doctor._settings_not_followed()) == []
+    assert says() == []
+
+
+NONE_SUCH = [
+    ("adopt_new", "maybe", "is not true or false; it is taken for true"),
+    ("look_for_variables", "never", "is not true or false; it is taken for true"),
+    ("hand_back_seconds", "a minute", "is not a number of seconds; it is taken for 60"),
+    ("sweep_delay", "-3", "is not a number of seconds; it is taken for 15"),
+    ("lost_sight_after", "0", "is not a number of seconds above 0; it is taken for 21600"),
+    ("fleet_share", "2", "is not a number above 0, and at most 1; it is taken for 0.4"),
+    ("fleet_threads", "many", "is not a number from 1 to 1000; it is taken for 8"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), NONE_SUCH)
+def test_a_value_that_means_nothing_is_told_of_once_and_found_by_the_doctor(monkeypatch, says, name, value, said):
+    monkeypatch.setenv(f"AIRFLOW__RESUMABLE__{name.upper()}", value)
+    read = host.flag if name in ("adopt_new", "look_for_variables") else host.number
+    for _ in range(3):
+        read(name)
+    (line,) = says()
+    assert f"{name}={value!r} {said}" in line
+    (finding,) = doctor._settings_not_followed()
+    assert finding.level == "trouble"
+    assert f"{name} = {value!r}" in finding.what
+
+
+def test_the_defaults_are_those_that_airflow_is_told(monkeypatch):
+    options = get_provider_info()["config"]["resumable"]["options"]
+    assert {name: host.number(name) for name in config._NUMBERS} == {
+        name: float(options[name]["default"]) for name in config._NUMBERS
+    }
+    assert {name: host.flag(name) for name in config._FLAGS} == {
+        name: options[name]["default"] == "true" for name in config._FLAGS
+    }
+    assert (SHARE, Settings().at_once, Settings().lost_after) == tuple(
+        host.number(name) for name in ("fleet_share", "fleet_threads", "lost_sight_after")
+    )

@@ -447,8 +447,9 @@ def test_after_an_upgrade_the_first_attempt_finds_the_variable_of_the_old_airflo
     assert accessor.get(KEY)["owner"] == "new"
 
 
-def test_where_nothing_from_before_the_upgrade_can_be_in_flight_a_new_airflow_asks_its_own_store_and_nothing_else(monkeypatch):
-    monkeypatch.setenv("AIRFLOW__RESUMABLE__LOOK_FOR_VARIABLES", "False")
+@pytest.mark.parametrize("word", ["False", "off", "no", "0", "f"])
+def test_where_nothing_from_before_the_upgrade_can_be_in_flight_a_new_airflow_asks_its_own_store_alone(monkeypatch, word):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__LOOK_FOR_VARIABLES", word)
     monkeypatch.setattr(host, "is_run_by_airflow", lambda context: True)
     monkeypatch.setattr(host, "variables", lambda task: pytest.fail("no Variable is wanted"))
     records = RecordStore(host.state_store(context(task_state_store=Accessor())))
