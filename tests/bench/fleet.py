@@ -4,7 +4,9 @@ What waiting costs the account that is asked, with one poller for all: status ca
     python -m tests.bench.fleet [--triggerers 2] [--process] [--triggers ours|theirs]
 
 Simulated services with the published limits, in simulated time: 1,000 jobs of one account each (500 EMR steps on 10 clusters) in
-every triggerer, an interval of 30 s (EMR: 60), a fifth of what lists show being somebody else's. The way they are asked is the
+every triggerer, an interval of 30 s (EMR: 60), a fifth of what lists show being somebody else's. A list shows what the other
+triggerers wait for as well, so Databricks' is measured with 1,000 jobs in all of them together, too; "of jobs" is somebody else's
+runs being of another type than ours. The way they are asked is the
 real one: the functions of `resumable.fleet.services`, by the names of the real clients' methods. One by one, each would be
 asked once in each interval: 1,000 calls.
 
@@ -51,6 +53,7 @@ class Service:
     limits: dict[str, Rate]
     words: dict[Any, str] = field(default_factory=dict)
     places: dict[Any, str] = field(default_factory=dict)
+    types: dict[Any, str] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     throttled: Counter[str] = field(default_factory=Counter)
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class Service:
     def _do_api_call(self, endpoint: Any, asked: dict[str, Any]) -> dict[str, Any]:
         self.called("databricks:runs/list")
         start = int(asked.get("page_token", 0))
-        runs = [run for run in reversed(self.words) if self.words[run] == "RUNNING"]
+        runs = [run for run in reversed(self.words) if self.words[run] == "RUNNING" and self.types[run] == asked["run_type"]]
         following = {"next_page_token": start + 25} if start + 25 < len(runs) else {}
         page = [{"run_id": run, "state": {"life_cycle_state": "RUNNING"}} for run in runs[start : start + 25]]
         return {"runs": page, **following}
@@ -148,6 +151,8 @@ class Case:
     jobs: int = 1000
     others: int = 0
     clusters: int = 1
+    in_all: bool = False  # not in each triggerer
+    theirs: str = "SUBMIT_RUN"  # the type of other people's runs; ours are SUBMIT_RUN
     takes: float = 1.0  # what is left of the published limits, somebody else taking the rest
 
 
@@ -157,6 +162,8 @@ CASES = [
     Case("Athena", aws.ATHENA, "query"),
     Case("Athena, 1 % of its limits", aws.ATHENA, "query", takes=0.01),
     Case("Databricks runs", databricks.RUNS, "run_id", others=250),
+    Case("Databricks, others' of jobs", databricks.RUNS, "run_id", others=250, theirs="JOB_RUN"),
+    Case("Databricks, 1,000 in all", databricks.RUNS, "run_id", others=250, in_all=True),
     Case("EMR steps", aws.EMR_STEPS, "steps", interval=60.0, jobs=500, others=125, clusters=10),
     Case("EMR steps, nobody else's", aws.EMR_STEPS, "steps", interval=60.0, jobs=500, clusters=10),
 ]
@@ -177,7 +184,7 @@ def main() -> None:
         asyncio.run(_emr_steps(500))
         return
     print(f"{given.triggerers} triggerer(s); calls and jobs are those of one")
-    print(f"{'':26}  jobs interval calls/interval  calls/s throttled late: median   95 %")
+    print(f"{'':27}  jobs interval calls/interval  calls/s throttled late: median   95 %")
     for case in CASES:
         with simulated() as loop:
             _measure(loop, case, given.triggerers)
@@ -191,7 +198,8 @@ def _measure(loop: SimulatedLoop, case: Case, triggerers: int) -> None:
     late: list[float] = []
     waiting: list[asyncio.Task[None]] = []
     watched: list[Any] = []
-    ours = [(n, True) for n in range(case.jobs * triggerers)] + [(n, False) for n in range(case.others * triggerers)]
+    times = 1 if case.in_all else triggerers
+    ours = [(n, True) for n in range(case.jobs * times)] + [(n, False) for n in range(case.others * times)]
     dice.shuffle(ours)
 
     async def watch(fleet: Fleet, job: Any, cluster: str) -> None:
@@ -213,6 +221,7 @@ def _measure(loop: SimulatedLoop, case: Case, triggerers: int) -> None:
             job: Any = n if is_ours else -n - 1
             job = job if case.key == "run_id" else f"job-{job}"
             service.words[job], service.places[job] = "RUNNING", f"j-{n % case.clusters}"
+            service.types[job] = "SUBMIT_RUN" if is_ours else case.theirs
             if is_ours:
                 watched.append(job)
                 waiting.append(loop.create_task(watch(fleets[n % triggerers], job, service.places[job])))
@@ -229,7 +238,8 @@ def _measure(loop: SimulatedLoop, case: Case, triggerers: int) -> None:
     loop.pass_time(240.0)
     cuts = statistics.quantiles(late, n=20)
     print(
-        f"{case.name:26} {case.jobs:5} {case.interval:8.0f} {calls * case.interval / MEASURED:14.1f} {calls / MEASURED:8.2f} "
+        f"{case.name:27} {case.jobs * times // triggerers:5} {case.interval:8.0f} "
+        f"{calls * case.interval / MEASURED:14.1f} {calls / MEASURED:8.2f} "
         f"{throttled:9} {statistics.median(late):10.0f} s {cuts[18]:4.0f} s",
         flush=True,
     )

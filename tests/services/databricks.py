@@ -200,6 +200,8 @@ class DatabricksSimulator(ServiceServer):
             runs = [run for run in runs if run.is_active]
         if str(body.get("completed_only", "")).lower() == "true":
             runs = [run for run in runs if not run.is_active]
+        if body.get("run_type"):
+            runs = [run for run in runs if run.run_type == body["run_type"]]
         page, token = page_of(runs, body, default=20, maximum=25)
         described = [describe_run(run, run.run_id, self.url) for run in page]
         return {"runs": described, "has_more": bool(token), **token}

@@ -40,6 +40,10 @@ class Run:
     reads_until_cancelled: int = 0
 
     @property
+    def run_type(self) -> str:
+        return "SUBMIT_RUN" if self.is_one_time else "JOB_RUN"
+
+    @property
     def is_active(self) -> bool:
         return self.life_cycle_state not in ENDED
 

@@ -55,7 +55,7 @@ def describe_run(run: Run, run_id: int, url: str, *, include_history: bool = Fal
         "run_id": run.run_id,
         "number_in_job": run.run_id,
         "run_name": run.payload.get("run_name", "Untitled"),
-        "run_type": "SUBMIT_RUN" if run.is_one_time else "JOB_RUN",
+        "run_type": run.run_type,
         "run_page_url": _page_url(run, run.run_id, url),
         "tasks": tasks,
     }

@@ -266,6 +266,8 @@ def test_databricks_runs_list_pages_the_newest_first_and_filters_active(workspac
     second = page(page_token=first["next_page_token"])
     assert [run["run_id"] for run in first["runs"] + second["runs"]] == ids[::-1]
     assert ids[0] not in [run["run_id"] for run in page(active_only="true", page_token="20")["runs"]]
+    assert page(run_type="JOB_RUN")["runs"] == []
+    assert len(page(run_type="SUBMIT_RUN")["runs"]) == 20
 
 
 def test_databricks_trigger_of_the_provider_sees_the_run_end(workspace, hook):

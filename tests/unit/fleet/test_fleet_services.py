@@ -312,6 +312,24 @@ def test_databricks_lists_the_runs_that_run_and_says_nothing_of_the_others(monke
         assert {call.body.get("limit") for call in service.calls("runs/list")} == {"25"}
 
 
+def test_runs_of_jobs_and_runs_of_none_are_listed_apart_so_that_neither_list_shows_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with DatabricksSimulator() as service:
+        for name, value in service.env().items():
+            monkeypatch.setenv(name, value)
+        hook = DatabricksHook("databricks_default", retry_limit=1)
+        job = service.add_job("nightly")
+        of_none = [hook.submit_run({"run_name": f"r{i}", "idempotency_token": str(i)}) for i in range(20)]
+        of_a_job = [hook.run_now({"job_id": job}) for _ in range(30)]
+        submitted = [JobHandle("databricks", {"run_id": run}, {"workspace": "w"}) for run in of_none]
+        jobs = [JobHandle("databricks", {"run_id": run, "job_id": job}, {"workspace": "w"}) for run in of_a_job]
+        group = databricks.RUNS.group
+        assert {group(handle) for handle in submitted}.isdisjoint({group(handle) for handle in jobs})
+        assert pages(databricks.RUNS, hook, submitted) == (dict.fromkeys(range(20), JobState.ACTIVE), 1)
+        assert pages(databricks.RUNS, hook, jobs) == (dict.fromkeys(range(30), JobState.ACTIVE), 2)
+
+
 # -- which ------------------------------------------------------------------------------------------------------------
 
 
