@@ -179,17 +179,19 @@ def remove(kept: Kept) -> bool:
 
 
 def put_record(task: TaskKey, namespace: str, data: Mapping[str, Any]) -> bool:
-    """Keep a record where the task will look for it; False if one is there already."""
+    """
+    Keep a record where the task will look for it; False if one is there already.
+
+    Raises:
+        LookupError: several task instances of the run have that index, each in an iteration of its own.
+    """
     dag_id, run_id, task_id, map_index = task
     with create_session() as session:
         if host.has_task_state():
             from airflow.models.task_state_store import TaskStateStoreModel as State
 
             ids: dict[str, Any] = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "key": KEY}
-            if hasattr(State, "map_index"):
-                ids["map_index"] = map_index
-            elif map_index >= 0:
-                raise LookupError("where this Airflow keeps the state of one of several mapped tasks is its own matter")
+            ids |= _place(session, State, task)
             if session.scalar(select(State.id).filter_by(**ids)) is not None:
                 return False
             run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
@@ -204,6 +206,24 @@ def put_record(task: TaskKey, namespace: str, data: Mapping[str, Any]) -> bool:
             return False
         VariableStore(identity, _Rows(session)).set(KEY, dict(data))
         return True
+
+
+def _place(session: Any, state: Any, task: TaskKey) -> dict[str, Any]:
+    """The columns that tell the task instance from others of its task: a map index, or from 3.4 on an index in a region."""
+    dag_id, run_id, task_id, map_index = task
+    if hasattr(state, "map_index"):
+        return {"map_index": map_index}
+    of_index = select(TaskInstance.region_id, TaskInstance.region_index).where(
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        TaskInstance.task_id == task_id,
+        TaskInstance.region_index == map_index,
+        TaskInstance.working_set.is_(True),
+    )
+    found = session.execute(of_index).all()
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} task instances of {task_id} have the index {map_index} in run {run_id}")
+    return {"region_id": found[0][0], "region_index": found[0][1]}
 
 
 class _Rows:
