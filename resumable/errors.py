@@ -141,6 +141,14 @@ class ControlFlow(BaseException):
     """
 
 
+class HandedBack(ControlFlow):
+    """A task is handed back: carries the ``hand_back`` that Airflow is to get past the code of the operator's author."""
+
+    def __init__(self, hand_back: BaseException) -> None:
+        super().__init__("the task is handed back, and started again")
+        self.hand_back = hand_back
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """
     ``error`` and what it came of, each once.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from resumable import host
-from resumable.errors import ResumableError
+from resumable.errors import HandedBack, ResumableError
 from resumable.host.versions import exception
 
 
@@ -37,7 +37,7 @@ def skip(why: str) -> BaseException:
 
 
 def is_hand_back(error: BaseException) -> bool:
-    return isinstance(error, exception("AirflowRescheduleException"))
+    return isinstance(error, (exception("AirflowRescheduleException"), HandedBack))
 
 
 def is_deferral(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable import host
 from resumable.errors import ConfigurationError, JobNotFound
+from resumable.jobs.author_execute import let_hand_backs_through
 from resumable.jobs.methods import OperatorMethods
 from resumable.jobs.operator import DurableTask, add_entry_points
 from resumable.jobs.rejection import is_only_of_the_wait, proves_nothing_made
@@ -81,6 +82,7 @@ class ResumableMixin(ABC):
                 f"class {cls.__name__}: ResumableMixin stands behind {base.__name__}, where Airflow does not come to it. Write "
                 f"it first: class {cls.__name__}(ResumableMixin, {base.__name__})."
             )
+        let_hand_backs_through(cls)
 
     # -- to be implemented --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from resumable import host
 from resumable.errors import ConfigurationError
 from resumable.jobs import alarm, deferral
-from resumable.jobs.code import reached_from
+from resumable.jobs.author_execute import let_hand_backs_through, warn_of_own_execute
 from resumable.jobs.run import JobRun
 from resumable.jobs.spec import Spec
 from resumable.policy import ResumePolicy, Wait
@@ -28,8 +27,6 @@ T = TypeVar("T")
 
 ATTRIBUTE = "_resumable"
 """The one attribute: on a class its `DurableClass`, on an operator its `DurableTask`."""
-
-_log = logging.getLogger("resumable")
 
 
 def durable_operator(service: type[JobService]) -> Callable[[type[T]], type[T]]:
@@ -111,7 +108,7 @@ class DurableTask:
         self.token: str | None = None
         self.their_token: str | None = copied.their_token if copied else None
         self._written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
-        self._was_told_early = self._is_at_work = self._is_over = False
+        self._was_told_early = self._is_at_work = self._is_over = self.has_author_around = False
 
     @property
     def of(self) -> DurableClass:
@@ -334,7 +331,8 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
 
     def __init_subclass__(klass: Any, /, **kwargs: Any) -> None:  # noqa: N807
         super(cls, klass).__init_subclass__(**kwargs)
-        _warn_of_own_execute(klass)
+        warn_of_own_execute(klass)
+        let_hand_backs_through(klass)
 
     methods = [__init__, defer, resume_execution, _do_render_template_fields]
     if with_execute:
@@ -358,16 +356,6 @@ def _checked(durable: Any, resume_policy: Any) -> ResumePolicy:
 
 def _execute_of(above: Any, operator: Any, context: Any) -> Any:
     return above.execute(context, **host.execute_guard(operator))
-
-
-def _warn_of_own_execute(cls: Any) -> None:
-    """Of a subclass of a ready-made operator whose ``execute`` passes ours by."""
-    if "execute" in vars(cls) and "execute" not in reached_from(cls, "execute"):
-        _log.warning(
-            "resumable: %s.execute calls no super().execute: what it submits by itself is not durable. Call "
-            "super().execute(context) for the job, or give durable=False",
-            cls.__qualname__,
-        )
 
 
 def least_interval() -> float:

@@ -14,6 +14,7 @@ from resumable.errors import ConfigurationError, JobFailedError, RefusedError, R
 from resumable.helpers import replaced
 from resumable.jobs import ending, waiting
 from resumable.jobs.attempt import Attempt
+from resumable.jobs.author_execute import past_the_author
 from resumable.jobs.decision import AttemptFacts, Conclude, Deliver, JobState
 from resumable.jobs.limits import tells_of_limit
 from resumable.jobs.record import Outcome
@@ -86,6 +87,7 @@ class JobRun:
         """Begin an attempt and run ``body`` under it, as often as the answers of the service ask for."""
         task, context = self.task, self.context
         with (
+            past_the_author(task),
             host.airflow_errors(context),
             self._told_of_the_job(),
             one_attempt(context),

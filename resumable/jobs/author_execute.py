@@ -1,0 +1,81 @@
+"""
+An author's own ``execute`` around ours: that the task is to be started again passes through it, whatever it catches.
+
+A hand-back is an `AirflowRescheduleException` to Airflow, which an ``except Exception`` would take for the job's failure: the try
+would fail, or end well, while the job runs on. So it leaves our code as a `HandedBack`, and becomes Airflow's exception where the
+author's code is over.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from resumable import host
+from resumable.errors import HandedBack
+from resumable.jobs.code import reached_from
+
+if TYPE_CHECKING:
+    from resumable.jobs.operator import DurableTask
+
+_log = logging.getLogger("resumable")
+
+_MARK = "_resumable_is_left_by_hand_backs"
+
+
+def warn_of_own_execute(cls: Any) -> None:
+    """Of a subclass of a ready-made operator whose ``execute`` passes ours by."""
+    if "execute" in vars(cls) and "execute" not in reached_from(cls, "execute"):
+        _log.warning(
+            "resumable: %s.execute calls no super().execute: what it submits by itself is not durable. Call "
+            "super().execute(context) for the job, or give durable=False",
+            cls.__qualname__,
+        )
+
+
+def let_hand_backs_through(cls: Any) -> None:
+    """Called for each subclass of a durable class: where its ``execute`` is not ours, a hand-back leaves it uncaught."""
+    owner = next((c for c in cls.__mro__ if "execute" in vars(c)), None)
+    if owner in (None, host.base_operator(), cls._resumable.operator):
+        return
+    found = cls.execute
+    if getattr(found, _MARK, False) or getattr(found, "__isabstractmethod__", False):
+        return
+    is_own = owner is cls
+
+    @functools.wraps(found)
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _around(self._resumable):
+            return (found if is_own else super(cls, self).execute)(*(self, *args)[not is_own :], **kwargs)
+
+    setattr(execute, _MARK, True)
+    cls.execute = execute
+
+
+@contextmanager
+def _around(task: DurableTask) -> Iterator[None]:
+    """Open while the author's code runs; of several, one class above the other, it is the outermost that counts."""
+    if task.has_author_around:
+        yield
+        return
+    task.has_author_around = True
+    try:
+        yield
+    except HandedBack as e:
+        raise e.hand_back from e.hand_back.__cause__
+    finally:
+        task.has_author_around = False
+
+
+@contextmanager
+def past_the_author(task: DurableTask) -> Iterator[None]:
+    """Open around all that is ours: a hand-back leaves it in a way that nobody between it and `_around` takes for a failure."""
+    try:
+        yield
+    except BaseException as e:
+        if task.has_author_around and host.is_hand_back(e):
+            raise HandedBack(e) from None
+        raise
