@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import threading
 import time
@@ -21,7 +20,7 @@ from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.setup_cleanup import CleanUp
 from resumable.stop.sigterm import Stop
 from resumable.stop.watch import StopGuard
-from resumable.stores.base import outlives_success
+from resumable.stores.base import json_text, outlives_success
 from resumable.stores.owned import OwnedValue
 
 T = TypeVar("T")
@@ -350,13 +349,13 @@ def _check_value(name: str, value: Any) -> None:
     """
     outcome = "What it made is cleaned up if there is a cleanup"
     try:
-        text = json.dumps(value, allow_nan=False)
-        if value is None or json.loads(text) != value:
-            raise ValueError
-    except (TypeError, ValueError):
+        text = json_text(value)
+        if value is None:
+            raise ValueError("it is None")
+    except ValueError as e:
         raise ConfigurationError(
-            f"once {name!r}: create returned a {type(value).__name__} that JSON cannot carry, or None. {outcome}. "
-            "Return what identifies the resource: a string, a number, a list or a dict."
+            f"once {name!r}: create returned a {type(value).__name__} that JSON cannot carry, or task state, or None ({e}). "
+            f"{outcome}. Return what identifies the resource: a string, a number, a list or a dict."
         ) from None
     if len(text) > (limit := host.value_limit() - HEADER):
         raise ConfigurationError(

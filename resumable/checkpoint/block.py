@@ -252,7 +252,10 @@ class _End:
     def __init__(self, block: Block, raised: BaseException | None) -> None:
         error = decisive(raised)
         self._name, self._work = block.name, block.work
-        left = self._work.left_undone(error)
+        try:
+            left = self._work.left_undone(error)
+        except Exception as e:  # what is done is to be written all the same
+            left = e
         self._is_stopped = block._is_stopped(error or left)
         self._guard = block._guard if self._is_stopped else None
         # What Airflow acts upon by its type, and would not see inside of a group.

@@ -219,7 +219,7 @@ class Checkpoint:
         `batches` it is one of their items, or a whole batch.
 
         Raises:
-            AirflowFailException: in a loop over `pages`, the page is not done; or the item is in no list.
+            AirflowFailException: in a loop over `pages`, the page is not done; the item is in no list; ``error`` is no exception.
         """
         with host.airflow_errors():
             work = self._entered().work

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resumable.checkpoint.done import KeyList, most_items, plain_key
 from resumable.checkpoint.setting import Setting
 from resumable.errors import ConfigurationError
+from resumable.stores.base import json_text
 
 
 def check_room(keys: KeyList, setting: Setting) -> None:
@@ -32,15 +34,17 @@ def check_cursor(cursor: Any, setting: Setting) -> None:
         ConfigurationError: a later attempt would be given another cursor than this one.
     """
     try:
-        text = json.dumps(cursor, allow_nan=False)
-        if json.loads(text) == cursor and type(json.loads(text)) is type(cursor) and len(text) <= setting.room:
-            return
-    except (TypeError, ValueError):
-        pass
-    raise ConfigurationError(
-        f"{setting.what}: the cursor {cursor!r:.200} does not come back the same from JSON, or is longer than "
-        f"{setting.room} bytes. Its page was not worked. Let fetch return a JSON value (a str, an int, a list ...)."
-    )
+        text = json_text(cursor)
+        if type(json.loads(text)) is not type(cursor):
+            raise ValueError("it comes back as another type")
+        size, why = len(text), f"it has {len(text):,} bytes, and {setting.room:,} can be kept"
+    except ValueError as e:
+        size, why = sys.maxsize, str(e)
+    if size > setting.room:
+        raise ConfigurationError(
+            f"{setting.what}: the cursor {cursor!r:.200} does not come back the same from task state ({why}). Its page was not "
+            "worked. Let fetch return a JSON value (a str, an int, a list ...)."
+        )
 
 
 def checked_pair(answer: Any, setting: Setting) -> tuple[Any, Any]:
@@ -56,13 +60,13 @@ def checked_pair(answer: Any, setting: Setting) -> tuple[Any, Any]:
             f"{setting.what}: fetch is a coroutine function, and the loop a plain one. Nothing more was done. Write: async with "
             "Checkpoint(...) as checkpoint, and async for."
         )
-    try:
-        page, following = answer
-    except (TypeError, ValueError):
+    # a text, a set or an object of JSON ({"items": ..., "next": ...}) may have two parts as well, and is no page and cursor
+    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes | bytearray) or len(answer) != 2:
         raise ConfigurationError(
             f"{setting.what}: fetch returned {answer!r:.100}, which is no pair. Nothing more was done. Let it return a page and "
-            "the next one's cursor, None after the last."
-        ) from None
+            "the next one's cursor, None after the last: return page, cursor"
+        )
+    page, following = answer
     return page, following
 
 

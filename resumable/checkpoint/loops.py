@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -126,6 +127,7 @@ class Items(Watched[T]):
                 work.given.update(positions)
                 yield self._of(listed, positions)
                 block.after_item()
+            say_if_grown(self._items, listed, block.name)
             return
         # The hot path: with trivial items this loop is what a checkpoint costs (tests/bench/checkpoint.py).
         failed, mark, after_item = progress.failed, progress.mark, block.after_item
@@ -145,6 +147,7 @@ class Items(Watched[T]):
                     self._refuse_ahead(watch, batch, sys._getframe(1))
                 self._mark(progress, positions)
                 after_item()
+        say_if_grown(self._items, listed, block.name)
         work.completed()
 
     async def __aiter__(self) -> AsyncIterator[T]:
@@ -164,6 +167,7 @@ class Items(Watched[T]):
                     self._refuse_ahead(watch, given, sys._getframe(1))
                 self._mark(progress, positions)
             await block.after_item_off_loop()
+        say_if_grown(self._items, listed, block.name)
         if not self._is_manual:
             work.completed()
 
@@ -258,10 +262,12 @@ class Pages(Watched[Any]):
 
 def listed_items(items: Any, name: str) -> Sequence[Any]:
     """
+    All items, as they are now: a list that the loop itself changes must not move the ones that are not done yet.
+
     Raises:
         ConfigurationError: these are no items.
     """
-    if isinstance(items, list | tuple):
+    if isinstance(items, tuple):
         return items
     if isinstance(items, str | bytes):
         raise ConfigurationError(f"Checkpoint {name!r}: its items are one text. Nothing was done. Give a list of items.")
@@ -273,3 +279,15 @@ def listed_items(items: Any, name: str) -> Sequence[Any]:
     if not isinstance(items, Iterable):
         raise ConfigurationError(f"Checkpoint {name!r}: {type(items).__name__} is no list of items. Nothing was done. Give one.")
     return list(items)
+
+
+def say_if_grown(items: Any, listed: Sequence[Any], name: str) -> None:
+    """What the work itself has added to the list is nobody's: the loop that Python would go on with has ended."""
+    if isinstance(items, list | set | dict | deque) and len(items) > len(listed):
+        _log.warning(
+            "resumable: checkpoint %r: the list of its items had %s when the loop began and has %s now. Those that were added "
+            "are not worked. Write pages, or a checkpoint of their own for them",
+            name,
+            f"{len(listed):,}",
+            f"{len(items):,}",
+        )

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from resumable import host
 from resumable.checkpoint.block import Block
 from resumable.checkpoint.concurrent import Caller, Threads, ends_all, tried, tried_in_thread
-from resumable.checkpoint.loops import listed_items
+from resumable.checkpoint.loops import listed_items, say_if_grown
 
 T = TypeVar("T")
 
@@ -61,6 +61,7 @@ class Map(Generic[T]):
         )
         threads.run(lambda: progress.write() if progress.is_due else None)
         block.check_stop()
+        say_if_grown(items, listed, block.name)
         block.work.mapped()
 
     def in_loop(self, items: Iterable[T] | AsyncIterable[T]) -> Awaitable[None]:
@@ -79,6 +80,7 @@ class Map(Generic[T]):
             finally:
                 work.maps -= 1
             block.check_stop()
+            say_if_grown(items, listed, block.name)
             work.mapped()
 
     async def _all(self, listed: Sequence[T], attempt: Callable[[T], Awaitable[Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from resumable import host
 from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import Key
-from resumable.checkpoint.failures import error_text, label
+from resumable.checkpoint.failures import error_text, label, text_of
 from resumable.checkpoint.progress import Progress
 from resumable.errors import ConfigurationError, ItemsFailedError
 
@@ -89,6 +89,12 @@ class Work:
 
     def fail(self, item: Any, error: BaseException) -> None:
         """See `Checkpoint.fail`."""
+        with host.airflow_errors():
+            if not isinstance(error, BaseException):
+                raise ConfigurationError(
+                    f"Checkpoint {self.name!r}: fail() was given {text_of(error):.100} as the error of an item. The item does "
+                    "not count as done, what is done is kept. Give it an exception, for example ValueError(text)."
+                )
         for position, one in self._found(item, "fail"):
             self.note(position, one, error)
 
@@ -97,7 +103,7 @@ class Work:
         name = label(item if self._key is None else self._key_of(item, "fail"))
         self.progress.fail(position, name)
         self.given.discard(position)
-        self._first_error = self._first_error or error
+        self._first_error = error if self._first_error is None else self._first_error
         self._first_error_text = error_text(self._first_error, item) if self._first_error is error else self._first_error_text
         self._noted += 1
         if self._noted <= NAMED_FAILURES:
@@ -187,7 +193,7 @@ class Work:
             next_try="works the failed ones and what is left",
         )
         host.say_if_last(error, self._context)
-        if self._first_error_text == repr(self._first_error):  # else a traceback would show what is hidden here
+        if self._first_error_text == text_of(self._first_error):  # else a traceback would show what is hidden here
             error.__cause__ = self._first_error
         return error
 

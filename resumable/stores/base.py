@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -40,6 +41,48 @@ class StateStore(Protocol):
     def set(self, key: str, value: Any) -> None: ...
 
     def delete(self, key: str) -> None: ...
+
+
+MOST_NESTED = 100
+"""Levels of lists and objects that a value may have; Airflow 3.3 takes less than 199 (seen)."""
+
+INTEGERS = range(-(2**63), 2**64)
+"""Whole numbers that a value may have: a task speaks to Airflow 3 in msgpack, which knows no others."""
+
+
+def json_text(value: Any) -> str:
+    """
+    The JSON text of a value that every store takes and gives back as it was.
+
+    Raises:
+        ValueError: none can carry it, or one cannot: NaN, a key that is no text, a whole number of more than 64 bits, half a
+            character of two (as in the name of a file that is not UTF-8), a hundred levels.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+        read = json.loads(text)
+        if read != value:
+            raise ValueError("it comes back from JSON as another value")
+        _check_parts(read, MOST_NESTED)
+    except (TypeError, RecursionError) as e:
+        raise ValueError(str(e)) from e
+    return text
+
+
+def _check_parts(value: Any, levels: int) -> None:
+    if levels == 0:
+        raise ValueError(f"it has more than {MOST_NESTED} levels")
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, int) and not isinstance(value, bool) and value not in INTEGERS:
+        raise ValueError(f"{value} has more than 64 bits")
+    elif isinstance(value, list):
+        for one in value:
+            _check_parts(one, levels - 1)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            name.encode()
+            _check_parts(one, levels - 1)
 
 
 def outlives_success(store: StateStore) -> bool:

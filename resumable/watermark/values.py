@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from resumable.errors import ConfigurationError
+from resumable.stores.base import INTEGERS
 
 Value = Any
 """A mark: an aware datetime, a date, an int, a str, or a tuple of these. Values of one mark are of one type, and ordered."""
@@ -61,9 +63,9 @@ class ValueType:
             same = ValueType.of(value) == self
         except ConfigurationError as e:
             raise ConfigurationError(f"{what}: {e}") from None
-        if same and len(json.dumps(self.to_json(value))) > MAX_BYTES:
+        if same and self._size(value) > MAX_BYTES:
             raise ConfigurationError(
-                f"{what}={value!r:.100} has more than {MAX_BYTES} bytes. The mark stays. Give a shorter one, e.g. a number."
+                f"{what} has more than {MAX_BYTES} bytes. The mark stays. Give a shorter one, e.g. a number of less digits."
             )
         if not same:
             raise ConfigurationError(
@@ -71,6 +73,12 @@ class ValueType:
                 "Give all values of one mark the same type."
             )
         return tuple(_plain(part) for part in value) if self.is_tuple else _plain(value)
+
+    def _size(self, value: Value) -> int:
+        try:
+            return len(json.dumps(self.to_json(value)))
+        except ValueError:  # more digits than Python writes out
+            return sys.maxsize
 
     def _with_days(self, value: Any) -> Any:
         """A mark of dates takes a day as pandas, numpy and databases have it: midnight, without a time zone."""
@@ -137,6 +145,13 @@ def _scalar_name(value: Any) -> str:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return "int"
     if isinstance(value, str | uuid.UUID | os.PathLike):
+        try:
+            _plain(value).encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                f"{value!r:.200} is no text that Airflow can keep: it has half a character, as the name of a file that is not "
+                "UTF-8 has. The mark stays. Give another name of it, e.g. value.encode(errors='surrogateescape').hex()."
+            ) from None
         return "str"
     if isinstance(value, Real | Decimal) and not isinstance(value, bool) and _is_whole(value):
         return "int"
@@ -185,7 +200,15 @@ def _plain(value: Any) -> Any:
 
 
 def _to_text(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, int) and value not in INTEGERS else value
+
+
+def _read_int(data: Any) -> int:
+    if isinstance(data, str) and int(data) not in INTEGERS:  # as `_to_text` has written it
+        return int(data)
+    return int(_exactly(int)(data))
 
 
 def _exactly(kind: type) -> Callable[[Any], Any]:
@@ -207,6 +230,6 @@ def _read_datetime(data: str) -> datetime:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "datetime": _read_datetime,
     "date": date.fromisoformat,
-    "int": _exactly(int),
+    "int": _read_int,
     "str": _exactly(str),
 }

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
+from resumable.stores.base import json_text
 from tests.support.runner import StoreDown
 
 ASSET = "orders"
@@ -28,7 +29,7 @@ class Accessor:
         return json.loads(self._data[key]) if key in self._data else default
 
     def set(self, key: str, value: Any) -> None:
-        text = json.dumps(value)
+        text = json_text(value)
         self._at("set")
         late = self._meet_trouble("set")
         self._data[key] = text

@@ -24,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 from resumable.fleet.trigger import JobTrigger
+from resumable.stores.base import json_text
 from tests.support import waits
 from tests.support.dag_file import in_file, new_path
 from tests.support.names import AirflowFailException, AirflowRescheduleException, ExecutorSafeguard, TaskDeferred
@@ -77,7 +78,7 @@ class StateStoreDouble:
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         assert value is not None
-        text = json.dumps(value)
+        text = json_text(value)  # what the real one does not take is an error, and no other value either
         self._effects.run("store.set", lambda: self._answer("set", lambda: self._data.update({key: json.loads(text)})))
 
     def delete(self, key: str) -> None:

@@ -376,3 +376,11 @@ def test_a_create_that_wants_no_other_try_leaves_its_token_to_a_person(task, cap
     with pytest.raises(AirflowFailException, match="no quota"):
         once("c", create, context=task.context())
     assert "This was the last try: look for what bears the token" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["caf\udce9", 2**64, {"id": [-(2**63) - 1]}], ids=repr)
+def test_a_value_that_airflow_does_not_take_is_cleaned_up_and_says_so_at_once(task, value):
+    removed = []
+    with pytest.raises(AirflowFailException, match="JSON cannot carry, or task state"):
+        once("c", lambda: value, cleanup=removed.append, context=task.context())
+    assert removed == [value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -190,3 +191,26 @@ def test_in_a_coroutine_no_store_is_asked_in_the_loops_thread(airflow: Deploymen
     assert [asyncio.run(load("a", 10)), asyncio.run(load("b", 20))] == [(0, 10), (10, 20)]
     assert threads
     assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("ids", [(0, 10**30, 2 * 10**30), (-(2**70), 0, 5), (2**63, 2**64 - 1, 2**64)])
+def test_a_mark_of_ids_of_more_than_64_bits_moves_as_any_other(airflow: Deployment, ids: tuple[int, ...]) -> None:
+    """NUMERIC(38) of Snowflake and Oracle. Airflow's own way from a task to its server knows no such numbers."""
+    start, first, second = ids
+    assert work(airflow, "r1", to=first, start=start) == (start, None)
+    assert work(airflow, "r2", to=second, start=start) == (first, None)
+    assert work(airflow, "r3", to=second, start=start) == (second, None)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.csv", Path("caf\udce9.csv"), ("a", "\ud800")], ids=repr)
+def test_a_mark_that_is_no_text_is_an_error_before_anything_is_read(airflow: Deployment, name: Any) -> None:
+    start = ("a", "") if isinstance(name, tuple) else ""
+    with pytest.raises(AirflowFailException, match="no text that Airflow can keep"):
+        opened(airflow, airflow.run("r"), start=name)
+    with pytest.raises(AirflowFailException, match="no text that Airflow can keep"):
+        work(airflow, "r", to=name, start=start)
+
+
+def test_a_number_that_python_does_not_write_out_is_a_clear_error(airflow: Deployment) -> None:
+    with pytest.raises(AirflowFailException, match="more than 2000 bytes"):
+        opened(airflow, airflow.run("r"), start=10**5000)

@@ -1,0 +1,198 @@
+"""Ordinary slips in the use of `Checkpoint`: a clear word, what is done is kept, and no item is passed over unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from resumable import ItemsFailedError
+from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
+from tests.support.names import AirflowFailException
+
+# ruff: noqa: F811
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+# -- what is said of an item that failed ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["a text", ValueError, None, 404], ids=["text", "class", "None", "number"])
+def test_what_is_no_exception_is_refused_by_fail_and_what_is_done_is_kept(task, given):
+    with pytest.raises(AirflowFailException, match=r"Give it an exception"), task.checkpoint(every=1000) as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f030":
+                checkpoint.fail(item, given)
+    assert task.data[KEY]["done"] == 30
+    assert task.run(ITEMS) == ITEMS[30:]
+
+
+class Unsayable(Exception):
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+
+class Odd:
+    """An item that cannot be shown."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("how", ["loop", "threads", "coroutines"])
+def test_an_error_that_cannot_be_shown_is_an_items_failure_as_any_other(task, how):
+    worked = []
+
+    def work(item):
+        if item.name == "f030":
+            raise Unsayable
+        worked.append(item.name)
+
+    async def awork(item):
+        work(item)
+
+    items = [Odd(name) for name in ITEMS]
+    with pytest.raises(ItemsFailedError, match="<Unsayable, of which repr\\(\\) raises RuntimeError>"):
+        if how == "coroutines":
+            amap(task, awork, items, key=lambda item: item.name, on_error="collect")
+        elif how == "threads":
+            with task.checkpoint() as checkpoint:
+                checkpoint.map(work, items, key=lambda item: item.name, on_error="collect")
+        else:
+            with task.checkpoint() as checkpoint:
+                for item in checkpoint.items(items, key=lambda item: item.name):
+                    try:
+                        work(item)
+                    except Unsayable as e:
+                        checkpoint.fail(item, e)
+    assert sorted(worked) == [name for name in ITEMS if name != "f030"]
+    assert task.data[KEY]["failed_items"] == ["f030"]
+
+
+def test_a_file_whose_name_is_no_text_may_fail_and_what_is_done_is_kept(task, caplog):
+    """As ``os.listdir`` gives a name that is not UTF-8. Airflow takes no such text, neither in task state nor in a log line."""
+    items = ["a.csv", "caf\udce9.csv", "z.csv"]
+    with pytest.raises(ItemsFailedError) as raised, task.checkpoint() as checkpoint:
+        for item in checkpoint.items(items):
+            if item == items[1]:
+                checkpoint.fail(item, OSError(2, "No such file", item))
+    assert task.data[KEY]["failed_items"] == [r"caf\udce9.csv"]
+    assert task.data[KEY]["done"] == 2
+    for line in [str(raised.value), *caplog.messages]:
+        line.encode()
+    assert task.run(items) == [items[1]]
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------
+
+NO_PAIRS = {
+    "an object of JSON": {"items": [1, 2], "next": "b"},
+    "a text": "ab",
+    "bytes": b"ab",
+    "a set": {1, 2},
+    "a generator": (part for part in (1, None)),
+    "a page alone": [1, 2, 3],
+}
+
+
+@pytest.mark.parametrize("answer", NO_PAIRS.values(), ids=NO_PAIRS.keys())
+def test_what_has_two_parts_by_chance_is_no_page_and_cursor(task, answer):
+    with pytest.raises(AirflowFailException, match="is no pair"), task.checkpoint() as checkpoint:
+        for _ in checkpoint.pages(lambda cursor: answer):
+            pytest.fail("worked")
+
+
+@pytest.mark.parametrize("pair", [("page", None), ["page", None]], ids=["tuple", "list"])
+def test_a_pair_is_a_tuple_or_a_list(task, pair):
+    with task.checkpoint() as checkpoint:
+        for page in checkpoint.pages(lambda cursor: pair):
+            assert page == "page"
+    assert checkpoint.done == 1
+
+
+@pytest.mark.parametrize("cursor", ["caf\udce9", {"after": "\ud800"}, 2**64, [-(2**63) - 1], float("nan")])
+def test_a_cursor_that_airflow_does_not_take_is_an_error_before_its_page_is_worked(task, cursor):
+    worked = []
+    with pytest.raises(AirflowFailException, match="does not come back the same"), task.checkpoint(every=1) as checkpoint:
+        for page in checkpoint.pages(lambda at: ("first", cursor) if at is None else ("second", None)):
+            worked.append(page)
+    assert worked == []
+
+
+# -- a list that the work changes -------------------------------------------------------------------------------------
+
+
+def test_a_list_that_the_loop_shortens_loses_no_item(task):
+    items, worked = list(ITEMS), []
+    with task.checkpoint() as checkpoint:
+        for item in checkpoint.items(items):
+            worked.append(item)
+            items.remove(item)
+    assert worked == ITEMS
+
+
+def test_a_list_that_map_shortens_loses_no_item(task):
+    items, worked = list(ITEMS), []
+
+    def work(item):
+        worked.append(item)
+        items.remove(item)
+
+    with task.checkpoint() as checkpoint:
+        checkpoint.map(work, items, concurrency=1)
+    assert worked == ITEMS
+
+
+@pytest.mark.parametrize("how", ["loop", "manual", "batches", "async for", "threads", "coroutines"])
+def test_of_items_that_the_work_adds_to_the_list_it_is_said_that_nobody_works_them(task, caplog, how):
+    items = ["a", "b"]
+
+    def add(item):
+        if len(items) == 2:
+            items.append("c")
+
+    async def aadd(item):
+        add(item)
+
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            async for item in checkpoint.items(items):
+                add(item)
+
+    if how == "async for":
+        asyncio.run(run())
+    elif how == "coroutines":
+        amap(task, aadd, items)
+    else:
+        with task.checkpoint() as checkpoint:
+            if how == "threads":
+                checkpoint.map(add, items)
+            elif how == "batches":
+                for batch in checkpoint.batches(items, 2):
+                    add(batch)
+            else:
+                for item in checkpoint.items(items, ack="manual" if how == "manual" else "auto"):
+                    add(item)
+                    if how == "manual":
+                        checkpoint.done(item)
+    assert "had 2 when the loop began and has 3 now" in caplog.text
+    assert task.data[KEY]["done"] == 2
+
+
+def test_a_block_whose_end_goes_wrong_keeps_what_is_done(task, monkeypatch):
+    def trouble(*_):
+        raise WorkError
+
+    with pytest.raises(WorkError), task.checkpoint(every=1000) as checkpoint:
+        for item in checkpoint.items(ITEMS):
+            if item == "f050":
+                monkeypatch.setattr("resumable.checkpoint.work.Work.left_undone", trouble)
+                break
+    monkeypatch.undo()
+    assert task.data[KEY]["done"] == 50
+    assert task.run(ITEMS) == ITEMS[50:]
