@@ -60,6 +60,8 @@ class Job:
     group: Hashable | None = ""
     ids: int = 1
     due: float = 0.0
+    turn: int = 0
+    """Among those that are due at the same time: it keeps its own when a question is put back."""
     is_watched: bool = True
     is_alone: bool = False
     """It has spoilt calls that asked about others as well."""

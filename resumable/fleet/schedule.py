@@ -104,9 +104,17 @@ class Schedule:
         """Ask about ``job`` once it is ``due``, if it is waited for."""
         if not job.is_watched:
             return
-        job.due = due
-        line = self._alone if self._goes_alone(job) else self._group(job.group).line
-        heapq.heappush(line, (due, next(self._numbers), job))
+        job.due, job.turn = due, next(self._numbers)
+        self._push(job)
+
+    def _push(self, job: Job, *, alone: bool = False) -> None:
+        """
+        Into its line, where it was: were the order of those that are due together another one each time that a question is put
+        back, the question that is found to be next would never be the one that is then taken.
+        """
+        if job.is_watched:
+            line = self._alone if alone or self._goes_alone(job) else self._group(job.group).line
+            heapq.heappush(line, (job.due, job.turn, job))
 
     def again(self, jobs: Sequence[Job], now: float, *, since_seen: bool = False) -> None:
         """
@@ -174,13 +182,7 @@ class Schedule:
     def put_back(self, ask: Ask) -> None:
         """A question that was taken is not asked now."""
         for job in ask.jobs:
-            if ask.how is How.ONE:
-                self._push_alone(job)
-            else:
-                self.add(job, job.due)
-
-    def _push_alone(self, job: Job) -> None:
-        heapq.heappush(self._alone, (job.due, next(self._numbers), job))
+            self._push(job, alone=ask.how is How.ONE)
 
     def take(self, now: float, *, together: bool) -> Ask | None:
         """The question to ask now: its jobs are out of the schedule until they are added again. None: nothing is due."""
@@ -197,11 +199,11 @@ class Schedule:
             taken = set(chosen)
             for job in jobs:
                 if job not in taken:
-                    self.add(job, job.due)
+                    self._push(job)
             if how is not How.ONE:
                 return Ask(how, name, tuple(chosen))
             for job in chosen:
-                self._push_alone(job)
+                self._push(job, alone=True)
         return None
 
     def _most_overdue(self, now: float) -> tuple[Hashable, _Group] | None:
@@ -237,11 +239,11 @@ class Schedule:
         """A list shows those that are not due as well, for nothing: they are due together the next time."""
         line, group.line = group.line, []
         listable = []
-        for due, _, job in line:
+        for _, _, job in line:
             if job.is_watched and How.LIST in self._ways(job):
                 listable.append(job)
             else:
-                self.add(job, due)
+                self._push(job)
         return listable
 
     def _company(self, jobs: list[Job]) -> list[Job]:
@@ -318,8 +320,8 @@ class Schedule:
         found = self._groups[group]
         found.denied.add(how)
         line, found.line = found.line, []
-        for due, _, job in line:
-            self.add(job, due)
+        for _, _, job in line:
+            self._push(job)
 
     def allow_all(self) -> None:
         """With another connection, what was not allowed may be."""

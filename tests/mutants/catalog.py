@@ -900,8 +900,8 @@ FLEET: list[Mutant] = [
         "a-job-stands-in-line-twice",
         "a job is in the schedule twice, and asked about by two calls at once",
         "resumable/fleet/schedule.py",
-        "        heapq.heappush(line, (due, next(self._numbers), job))\n",
-        "        for _ in range(2):\n            heapq.heappush(line, (due, next(self._numbers), job))\n",
+        "        self._push(job)\n\n    def _push",
+        "        self._push(job)\n        job.turn = next(self._numbers)\n        self._push(job)\n\n    def _push",
         ("fleet",),
     ),
     Mutant(
@@ -926,6 +926,14 @@ FLEET: list[Mutant] = [
         "resumable/fleet/waiting.py",
         "        for waiter in self.waiters:\n",
         "        for waiter in self.waiters[:1]:\n",
+        ("fleet",),
+    ),
+    Mutant(
+        "what-is-put-back-stands-behind-the-others",
+        "a question that is put back is not the next one again: what is next and what is taken are never the same",
+        "resumable/fleet/schedule.py",
+        "            self._push(job, alone=ask.how is How.ONE)\n",
+        "            job.turn = next(self._numbers)\n            self._push(job, alone=ask.how is How.ONE)\n",
         ("fleet",),
     ),
     Mutant(

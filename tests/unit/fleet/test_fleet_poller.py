@@ -14,13 +14,16 @@ import pytest
 from resumable import host
 from resumable.errors import RecordError
 from resumable.fleet import registry
-from resumable.fleet.asks import pause
+from resumable.fleet.absence import Absence
+from resumable.fleet.asks import Job, pause
 from resumable.fleet.budget import Rate
 from resumable.fleet.lookups import Lookup
 from resumable.fleet.measures import Measures
 from resumable.fleet.poller import Settings
 from resumable.fleet.registry import Fleet
+from resumable.fleet.schedule import Schedule
 from resumable.jobs.decision import JobState, Observation
+from resumable.jobs.record import JobHandle
 from tests.support.many_jobs import LIST, MANY, ONE, Answer, Client, Judge, ManyJobs
 from tests.support.simulated_time import EPOCH, Instant, SimulatedLoop, simulated
 
@@ -595,6 +598,27 @@ def test_credentials_that_stay_expired_are_not_read_without_end(scene: Scene) ->
     scene.loop.pass_time(3600)
     assert scene.reached <= 3
     assert scene.runs(*names(30))
+
+
+# -- what is next ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unlisted", [0, 1, 9, 17])
+def test_what_is_found_to_be_next_is_what_is_taken_however_often_it_is_put_back(unlisted: int) -> None:
+    """Else the poller would look for the next question for ever, without a pause, and hold the triggerer up."""
+    service = ManyJobs(lambda: 0.0, size=5, page=6)
+    schedule = Schedule(service.lookup(by_id=True, listing=True), lambda: 0.5)
+    for n in range(18):
+        handle = JobHandle("many", {"job": f"j{n}", "group": ""})
+        job = Job(handle, Judge(service), 30.0, -60.0, Absence(0.0))
+        job.misses = 2 if n == unlisted else 0
+        schedule.enter(job, 1.0)
+    for _ in range(10):
+        wanted = schedule.next_operation(2.0, together=True)
+        ask = schedule.take(2.0, together=True)
+        assert ask is not None
+        assert schedule.operation(ask) == wanted
+        schedule.put_back(ask)
 
 
 # -- coming and going -------------------------------------------------------------------------------------------------
