@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from resumable import host
 from resumable.checkpoint.done import Key
 from resumable.checkpoint.loops import listed_items
-from resumable.checkpoint.names import Names
+from resumable.checkpoint.names import Names, outer_name, place_here
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.setting import Setting
 from resumable.checkpoint.work import Work
@@ -41,11 +42,14 @@ class Block:
     """
 
     def __init__(self, setting: Setting, task: CurrentTask) -> None:
-        self.name, self._setting = setting.name, setting
+        self.name = setting.name
+        self._setting = replace(setting, place=place_here(), outer=outer_name())
         self._task: CurrentTask | None = task
         self._work: Work | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
+        self.place: Hashable = ()
+        """The item of another checkpoint that this one was opened in; see `resumable.checkpoint.names`."""
         self._names = Names.of(task)
         self._names.enter(self)
         self._guard: StopGuard | None = StopGuard.join(task, self._told_to_stop, interrupts=True)
@@ -88,6 +92,11 @@ class Block:
     def is_left(self) -> bool:
         """The block has come to its end."""
         return self._task is None
+
+    @property
+    def is_beginning(self) -> bool:
+        """What is kept is not read yet."""
+        return self._work is None
 
     @property
     def work(self) -> Work:

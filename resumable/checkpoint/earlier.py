@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resumable.checkpoint.kept import Kept
+from resumable.checkpoint.names import error_of_place
 from resumable.checkpoint.setting import Setting, spec_text
 from resumable.errors import RefusedError, SupersededError
 from resumable.identity import Generation, Relation
@@ -47,6 +48,7 @@ class Earlier:
 
         Raises:
             RefusedError: on_change=fail. SupersededError: a later try is at work.
+            ConfigurationError: it is of another item of the outer checkpoint.
         """
         kept, policy = self._kept, self._setting.policy
         if kept is None:
@@ -62,6 +64,7 @@ class Earlier:
         if self._is_cleared() and self._restarts(policy.on_clear is OnClear.RESTART, policy.on_clear):
             self._say_fresh("the task was cleared", "on_clear", policy.on_clear, self._setting.log.info)
             return None
+        self._check_place(kept)
         if spec == work and earlier_kind == kind:
             self.other_code = int(kept.get("other_code", 0))
             if self._is_cleared():
@@ -87,6 +90,12 @@ class Earlier:
         self.other_code = int(kept["done"])
         self._say_goes_on("the code of the task has changed", "on_change")
         return kept
+
+    def _check_place(self, kept: dict[str, Any]) -> None:
+        """Raises: ConfigurationError: what was kept is of the same name in another item of the outer checkpoint."""
+        here, there = self._setting.place, kept.get("inside")
+        if here is not None and there is not None and here != there:
+            raise error_of_place(self._setting.name, self._setting.outer)
 
     def _is_other_spec(self, kept: dict[str, Any]) -> bool:
         given = self._setting.given

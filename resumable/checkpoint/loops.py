@@ -131,22 +131,25 @@ class Items(Watched[T]):
             return
         # The hot path: with trivial items this loop is what a checkpoint costs (tests/bench/checkpoint.py).
         failed, mark, after_item = progress.failed, progress.mark, block.after_item
-        if self._size is None:
-            for position in progress.undone():
-                yield listed[position]
-                if not watch.is_over:
-                    self._refuse_ahead(watch, listed[position], sys._getframe(1))
-                if position not in failed:
-                    mark(position)
-                after_item()
-        else:
-            for positions in self._groups(progress):
-                batch = self._of(listed, positions)
-                yield batch
-                if not watch.is_over:
-                    self._refuse_ahead(watch, batch, sys._getframe(1))
-                self._mark(progress, positions)
-                after_item()
+        with work.looped():
+            if self._size is None:
+                for position in progress.undone():
+                    work.under_way = position
+                    yield listed[position]
+                    if not watch.is_over:
+                        self._refuse_ahead(watch, listed[position], sys._getframe(1))
+                    if position not in failed:
+                        mark(position)
+                    after_item()
+            else:
+                for positions in self._groups(progress):
+                    batch = self._of(listed, positions)
+                    work.under_way = positions[0]
+                    yield batch
+                    if not watch.is_over:
+                        self._refuse_ahead(watch, batch, sys._getframe(1))
+                    self._mark(progress, positions)
+                    after_item()
         say_if_grown(self._items, listed, block.name)
         work.completed()
 
@@ -157,16 +160,19 @@ class Items(Watched[T]):
             work = block.work
             listed = await block.begin_items(self._items, self._key)
         progress = self._begun(work)
-        for positions in self._groups(progress):
-            given = self._of(listed, positions)
-            if self._is_manual:
-                work.given.update(positions)
-            yield given
-            if not self._is_manual:
-                if not watch.is_over:
-                    self._refuse_ahead(watch, given, sys._getframe(1))
-                self._mark(progress, positions)
-            await block.after_item_off_loop()
+        with work.looped():
+            for positions in self._groups(progress):
+                given = self._of(listed, positions)
+                if self._is_manual:
+                    work.given.update(positions)
+                else:
+                    work.under_way = positions[0]
+                yield given
+                if not self._is_manual:
+                    if not watch.is_over:
+                        self._refuse_ahead(watch, given, sys._getframe(1))
+                    self._mark(progress, positions)
+                await block.after_item_off_loop()
         say_if_grown(self._items, listed, block.name)
         if not self._is_manual:
             work.completed()
@@ -211,13 +217,15 @@ class Pages(Watched[Any]):
         with host.airflow_errors():
             block = self._entered_plainly()
             progress = self._begun(block.work)
-        while not progress.has_ended:
-            page, following = self._pair(progress, self._fetch(progress.cursor))
-            yield page
-            if not watch.is_over:
-                self._refuse_ahead(watch, page, sys._getframe(1))
-            progress.turn(following)
-            block.after_item()
+        with block.work.looped():
+            while not progress.has_ended:
+                page, following = self._pair(progress, self._fetch(progress.cursor))
+                block.work.under_way = 0
+                yield page
+                if not watch.is_over:
+                    self._refuse_ahead(watch, page, sys._getframe(1))
+                progress.turn(following)
+                block.after_item()
         block.work.completed()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -225,14 +233,16 @@ class Pages(Watched[Any]):
         with host.airflow_errors():
             block = self._checkpoint._entered()
             progress = await block.off_loop(lambda: self._begun(block.work))
-        while not progress.has_ended:
-            answer = self._fetch(progress.cursor)
-            page, following = self._pair(progress, await answer if inspect.isawaitable(answer) else answer)
-            yield page
-            if not watch.is_over:
-                self._refuse_ahead(watch, page, sys._getframe(1))
-            progress.turn(following)
-            await block.after_item_off_loop()
+        with block.work.looped():
+            while not progress.has_ended:
+                answer = self._fetch(progress.cursor)
+                page, following = self._pair(progress, await answer if inspect.isawaitable(answer) else answer)
+                block.work.under_way = 0
+                yield page
+                if not watch.is_over:
+                    self._refuse_ahead(watch, page, sys._getframe(1))
+                progress.turn(following)
+                await block.after_item_off_loop()
         block.work.completed()
 
     def _pair(self, progress: Progress, answer: Any) -> tuple[Any, Any]:

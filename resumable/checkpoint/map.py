@@ -11,6 +11,7 @@ from resumable import host
 from resumable.checkpoint.block import Block
 from resumable.checkpoint.concurrent import Caller, Threads, ends_all, tried, tried_in_thread
 from resumable.checkpoint.loops import listed_items, say_if_grown
+from resumable.checkpoint.names import mapped
 
 T = TypeVar("T")
 
@@ -45,11 +46,12 @@ class Map(Generic[T]):
 
     def in_threads(self, items: Iterable[T] | AsyncIterable[T]) -> None:
         """Work all items. Raises as `Checkpoint.map`."""
-        block, progress = self._block, self._progress
-        listed = block.work.begin_items(listed_items(items, block.name), self._key, self._work)
+        block, progress, of = self._block, self._progress, self._block.work
+        listed = of.begin_items(listed_items(items, block.name), self._key, self._work)
 
         def work_at(position: int) -> None:
-            tried_in_thread(self._work, listed[position], self._tries, threads.ended)
+            with mapped(of, position):
+                tried_in_thread(self._work, listed[position], self._tries, threads.ended)
             self._mark(position)
 
         threads = Threads(
@@ -84,14 +86,15 @@ class Map(Generic[T]):
             work.mapped()
 
     async def _all(self, listed: Sequence[T], attempt: Callable[[T], Awaitable[Any]]) -> None:
-        undone = iter(self._progress.undone())
+        undone, work = iter(self._progress.undone()), self._block.work
 
         async def worker() -> None:
             for position in undone:
                 if self._has_ended or self._is_over():
                     return
                 try:
-                    await attempt(listed[position])
+                    with mapped(work, position):
+                        await attempt(listed[position])
                 except Exception as e:
                     if ends_all(e):
                         raise

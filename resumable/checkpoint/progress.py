@@ -58,6 +58,10 @@ class Progress:
         """Where in the list the item with this key is, None if it is in none. Raises: ConfigurationError: no valid key."""
         return None if self._keys is None else self._keys.position(item_key)
 
+    def key_at(self, position: int) -> Any:
+        """The key of the item there, or what names the page that is under way: its cursor, which may be None."""
+        return (self.cursor,) if self._keys is None else self._keys.keys[position]
+
     def forget(self) -> None:
         """Delete everything that is kept."""
         self._kept.forget(self._keys)
@@ -248,6 +252,7 @@ class Progress:
             "generation": self.setting.generation.to_json(),
             "spec": self._spec,
             **({} if self.setting.given is None else {"given": self.setting.given}),
+            **({} if self.setting.place is None else {"inside": self.setting.place}),
             **({"other_code": self._earlier.other_code} if self._earlier.other_code else {}),
         }
         if self._keys is None:

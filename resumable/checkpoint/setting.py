@@ -35,7 +35,8 @@ class Setting:
 
     ``spec`` is a fingerprint of all that the work is done by, ``given`` of what the author gave as ``spec=``, None if the two are
     not told apart. ``policy.on_change`` and ``on_clear`` are None where nobody has chosen: an unfinished checkpoint then goes on,
-    a finished one starts over.
+    a finished one starts over. ``place`` is the item of the checkpoint ``outer`` that the work is inside of, None if it is in
+    none, or which one is not known.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Setting:
     token: str = ""
     objects: Objects | None = None
     given: str | None = None
+    place: str | None = None
+    outer: str = ""
     clock: Callable[[], float] = time.time
 
     @property

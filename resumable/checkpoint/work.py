@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from resumable import host
@@ -33,6 +34,8 @@ class Work:
 
     Attributes:
         given: positions of the items that were given out with ``ack="manual"`` and are neither done nor failed.
+        under_way: position of the item that a loop has given out, the first one of a batch, 0 for a page; None outside of the
+            loop, with ``ack="manual"``, and in `map`.
         maps: calls of `Checkpoint.map` in a coroutine that have not come to their end.
         is_batched: the loop is over `batches`.
         is_manual: an item is done when the task says so.
@@ -49,6 +52,7 @@ class Work:
         self.name, self.progress, self.committed = name, progress, committed
         self.given: set[int] = set()
         self.maps = 0
+        self.under_way: int | None = None
         self.is_batched = self.is_manual = self.is_complete = False
         self._context = context
         self._key: Callable[[Any], Any] | None = None
@@ -77,6 +81,24 @@ class Work:
         keys: Any = listed if key is None else list(map(key, listed))
         progress.begin_items(keys, self.committed)
         return listed
+
+    def item_under_way(self, mapped: int | None) -> Any:
+        """
+        The key of the item, or the cursor of the page, that is under way; None where that is not known.
+
+        Args:
+            mapped: the position that a `map` works in this thread or coroutine.
+        """
+        position = self.under_way if mapped is None else mapped
+        return None if position is None else self.progress.key_at(position)
+
+    @contextmanager
+    def looped(self) -> Iterator[None]:
+        """Around a loop, in which an item is under way."""
+        try:
+            yield
+        finally:
+            self.under_way = None
 
     # -- what the task says of an item --------------------------------------------------------------------------------
 
