@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +172,8 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
     if seen.state is JobState.SUCCEEDED:
         run.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
         run.task.failed_wait = error
-        return run.operator.execute(host.given_context(run.context))
+        with nullcontext() if _is_extended(run) else run.service.undeferred():
+            return run.operator.execute(host.given_context(run.context))
     runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
     timed_out = host.is_deferral_timeout(error)
     if not attempt.is_overdue and waiting.is_at_limit(run, error, seen, told, timed_out=timed_out):
@@ -191,6 +193,12 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         waiting.look_again_later(run, seen)
     ending.failed(run, seen, error)
     raise error
+
+
+def _is_extended(run: JobRun) -> bool:
+    """Whether an author has a word of his own to say when a deferral is over: no result is delivered past it."""
+    classes = type(run.operator).__mro__
+    return any("execute_complete" in vars(cls) for cls in classes[: classes.index(run.task.of.operator)])
 
 
 def _note_end(run: JobRun, error: Exception) -> None:

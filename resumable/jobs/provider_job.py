@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from inspect import getattr_static
 from typing import Any, ClassVar
 
 from resumable import host
@@ -54,8 +56,23 @@ class ProviderJob(JobService):
         return run.begun if run is not None else None
 
     def renew(self, error: BaseException) -> bool:
-        """Drop a hook whose credentials have expired: the operator makes another, which reads the connection again."""
-        return self._own_hook is None and self.is_expired(error) and vars(self.operator).pop(self.hook_name, None) is not None
+        """
+        Drop a hook whose credentials have expired, and what the operator keeps of it (a client, in a cached property): it makes
+        another, which reads the connection again. A client that stayed would also send its requests past us.
+        """
+        if self._own_hook is not None or not self.is_expired(error):
+            return False
+        kept = vars(self.operator)
+        hook = kept.pop(self.hook_name, None)
+        if hook is None:
+            return False
+        parts = {id(part) for part in vars(hook).values()}
+        for name in [name for name, value in kept.items() if id(value) in parts and self._is_made_anew(name)]:
+            del kept[name]
+        return True
+
+    def _is_made_anew(self, name: str) -> bool:
+        return isinstance(getattr_static(type(self.operator), name, None), cached_property)
 
     def observe_by(self, client: Any, handle: JobHandle) -> Observation:
         if client is not None:
@@ -93,6 +110,15 @@ class ProviderJob(JobService):
     def not_waiting(self) -> Iterator[None]:
         """While it is open, the provider's ``execute`` returns when it has submitted."""
         with replaced(self.operator, **{self.wait_argument: False}):
+            yield
+
+    @contextmanager
+    def undeferred(self) -> Iterator[None]:
+        if self.goes_on_undeferred:
+            yield
+            return
+        waits = {self.wait_argument: True} if self.wait_argument else {}
+        with replaced(self.operator, **waits, deferrable=False):
             yield
 
     def refuse_unseen(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -251,6 +252,10 @@ class JobService(OneOfMany):
 
     def refuse_unseen(self) -> None:
         """Raises: UnseenSubmitError: the operator's code watches a job that it has submitted past us."""
+
+    def undeferred(self) -> AbstractContextManager[None]:
+        """While it is open, the operator's ``execute`` goes on to the result of a job that is done without a deferral."""
+        return nullcontext()
 
     def restarts(self, method: str) -> bool:  # noqa: ARG002
         """Whether a deferral that comes back to ``method`` was one before the submit: then ``execute`` is run."""

@@ -36,6 +36,8 @@ FOR_ALL = (
     "test_wait_defer_gives_the_slot_back_until_the_job_has_ended_and_gives_the_same",
     "test_the_trigger_of_wait_defer_leaves_the_job_when_it_is_merely_stopped_and_cancels_it_for_a_users_mark",
     "test_a_job_that_is_there_is_asked_about_and_nothing_else",
+    "test_the_wait_goes_on_with_new_credentials_and_is_not_held_up",
+    "test_credentials_that_were_only_said_to_have_expired_make_no_second_job",
     "test_whatever_happens_to_a_task_its_service_shows_what_was_promised",
 )
 

@@ -108,6 +108,31 @@ def test_the_wait_goes_on_with_new_credentials_and_is_not_held_up(
     assert sum(slept) < 300
 
 
+def test_credentials_that_were_only_said_to_have_expired_make_no_second_job(
+    case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    """A client that were kept from before, with credentials that are good, would send its submit past us."""
+    server, real = bench.server, bench.server.respond
+    left = [True, True]  # the provider's look, and ours
+
+    def respond(request: Any, operation: str, body: dict[str, Any]) -> Any:
+        if left and operation in bench.status and submitted(instance):
+            left.pop()
+            return refusal(server)
+        return real(request, operation, body)
+
+    def listen(effect: str) -> None:
+        if not left and effect.startswith("http"):
+            bench.finish()
+
+    monkeypatch.setattr(server, "respond", respond)
+    instance = task(case, bench)
+    instance.on_defer = lambda _trigger: bench.finish()
+    assert instance.run(listener=listen) == "success"
+    assert (bench.jobs(), instance.try_number, instance.record["state"]) == (1, 1, "succeeded")
+    assert sum(slept) < 300
+
+
 def test_a_cancel_is_sent_with_new_credentials(
     case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch, slept: list[float]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobRecord
 from resumable.stop.triggers import MARKED
-from tests.contract.attempts import can_stop, task
+from tests.contract.attempts import can_stop, shape, task, undisturbed
 from tests.contract.cases import CASES, Bench, Case
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
@@ -142,3 +142,22 @@ def test_a_trigger_that_wakes_up_after_the_job_is_done_undoes_nothing(
     asyncio.run(trigger.on_kill())
     operator = instance.make()
     assert type(operator)._resumable.service(operator).observe(record.handle).state is JobState.SUCCEEDED
+
+
+def test_a_trigger_that_has_failed_costs_neither_a_try_nor_the_result_of_a_job_that_has_succeeded(
+    case: Case, bench: Bench
+) -> None:
+    """The provider's code would defer once more: there is nothing to wait for, and the trigger would fail again."""
+    instance = task(case, bench)
+    instance.retries = instance.max_tries = 0
+
+    def fail(_deferred: Any) -> tuple[str, dict[str, Any]]:
+        bench.finish()
+        return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has no such module"]}
+
+    instance.run_trigger = fail
+    result = instance.attempt()
+    assert (bench.jobs(), instance.record["state"]) == (1, "succeeded")
+    expected, xcoms, _ = undisturbed(case, bench)
+    assert shape(result) == shape(expected)
+    assert shape(instance.xcoms) == shape(xcoms)

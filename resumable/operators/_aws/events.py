@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,9 @@ class Left(ControlFlow):
 
 
 class Raised(ControlFlow):
-    """Carries an error of ours past a provider's ``except Exception``, which would make another of it."""
+    """Carries an error past a provider's ``except Exception``, which would make another of it, or go on."""
 
-    def __init__(self, error: ResumableError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -59,6 +60,7 @@ class SubmitEvents:
         self._params: Mapping[str, Any] = {}
         self._setup_params: Mapping[str, Any] = {}
         self._is_keeping = False
+        self._thread = threading.get_ident()  # of the provider's code; a stop is seen to in another
 
     # -- the submit ---------------------------------------------------------------------------------------------------
 
@@ -172,12 +174,19 @@ class SubmitEvents:
 
     # -- other calls --------------------------------------------------------------------------------------------------
 
-    def see(self, model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
-        """Every other call on the client is a chance to write a record whose write had failed."""
+    def see(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
+        """
+        Every other call on the client is a chance to write a record whose write had failed; and to notice that the credentials
+        have expired: some of the provider's waits take no notice of such an answer, and would ask with them for ever.
+        """
         job = self._job
-        if model.name not in job.operations:
-            job.known_account = job.account_in(model.name, parsed) or job.known_account
-            self._attempt.flush()
+        if model.name in job.operations:
+            return
+        job.known_account = job.account_in(model.name, parsed) or job.known_account
+        self._attempt.flush()
+        is_theirs = threading.get_ident() == self._thread and self._attempt.replays and not self._is_keeping
+        if is_theirs and "Error" in parsed and job.is_expired(error := ClientError(parsed, model.name)):
+            raise Raised(error)
 
     @_carried
     def leave(self, **_: Any) -> None:

@@ -178,6 +178,22 @@ def test_what_a_subclass_does_around_super_execute_it_does_and_attributes_can_be
 # -- deferring --------------------------------------------------------------------------------------------------------
 
 
+def test_what_an_author_makes_of_a_job_that_has_succeeded_when_its_deferral_is_over_is_not_overruled(athena):
+    """No result is delivered past his ``execute_complete``: neither where it says no, nor where the trigger has failed."""
+
+    class Checks(ResumableAthenaOperator):
+        def execute_complete(self, context, event=None):
+            super().execute_complete(context, event)
+            raise ValueError("the table is empty")
+
+    instance = TaskInstance(lambda: Checks(task_id="task", deferrable=True, **athena.arguments()), retries=1)
+    ways = iter([lambda deferred: ("__fail__", {"error": "Trigger failure"}), instance.run_trigger])
+    instance.run_trigger = lambda deferred: next(ways)(deferred)
+    assert instance.run() == "failed"
+    assert "the table is empty" in str(instance.errors[-1])
+    assert athena.jobs() == 1
+
+
 def test_a_subclass_defers_for_a_purpose_of_its_own_with_its_own_trigger(workspace):
     """A trigger that is not the provider's is left as it is."""
 
