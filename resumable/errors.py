@@ -60,6 +60,10 @@ class RecordError(ResumableError):
     """
 
 
+class DamagedRecordError(RecordError, StateStoreError):
+    """What the store holds was cut short, or is somebody else's: there is no reading it, and asking again does not help."""
+
+
 class LostSightError(ResumableError):
     """The job's state could not be learned (throttled, unreachable, unknown). It may run on; the next try looks again."""
 

@@ -28,7 +28,7 @@ class ObjectFolder:
         """Names are of contents: an object that is there already may be written again."""
         see_folder(self._base)
         self._folder.mkdir(parents=True, exist_ok=True)
-        name_folder(self._folder, self._task)
+        name_folder(self._base, self._folder, self._task)
         write_whole(self._base, self._folder / name, data)
 
     def get(self, name: str) -> bytes:

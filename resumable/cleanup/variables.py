@@ -8,7 +8,8 @@ Deletes what this library has left behind for tasks that nobody can ask about an
 - Airflow Variables of jobs, checkpoints and `once`, on Airflow before 3.3 and after an upgrade. One is deleted by its own task
   when that succeeds. It stays when the task has failed for good (a clear may want to know of the job), or died in the moment
   after its success. Those whose DAG run is gone and those whose task has succeeded are taken away.
-- Variables of watermarks that no asset holds. They outlive DAG runs; those whose DAG was deleted are taken away.
+- Variables of watermarks that no asset holds. They outlive DAG runs; those whose DAG was deleted are taken away, as long as
+  Airflow knows any DAG.
 - What lies below ``[resumable] store_path``: records of an `ObjectStorageStore`, and what checkpoints had no room for.
 
 Every other one is left alone, also what cannot be read, and what another deployment or namespace keeps in the same place.
@@ -93,8 +94,11 @@ def sweep_variables(airflow: Deployment, *, dry_run: bool = False) -> list[str]:
 
 def sweep_marks(airflow: Beside, *, dry_run: bool = False) -> list[str]:
     """Delete the Variables of watermarks whose DAG was deleted; with ``dry_run`` only tell which. Returns their names."""
-    dags, swept = list(airflow.dags()), []
-    for name, _ in list(airflow.marks()):
+    dags, swept, marks = list(airflow.dags()), [], list(airflow.marks())
+    if marks and not dags:  # Variables were brought over into a new deployment, which has not parsed a DAG yet
+        log.warning("resumable: Airflow knows no DAG at all; %d marks are left alone until it does", len(marks))
+        return []
+    for name, _ in marks:
         if not any(is_of_dag(name, dag_id) for dag_id in dags):
             if not dry_run:
                 airflow.delete(name)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from resumable.errors import RefusedError, StateStoreError, SupersededError
+from resumable.errors import DamagedRecordError, RefusedError, StateStoreError, SupersededError
 from resumable.identity import TaskIdentity
 from resumable.jobs.record import KEY, JobRecord
 
@@ -19,12 +19,17 @@ STORE_TRIES = 6
 """Tries of one store operation. With the waits between them about 20 s; Airflow's own client retries inside each."""
 
 
+class DamagedValueError(ValueError):
+    """What is kept under a key is nothing that this library wrote, or only a part of it: to ask again is of no use."""
+
+
 class StateStore(Protocol):
     """
     Task state of one task instance: JSON values under string keys, kept across retries.
 
     Every method may be called twice with the same arguments and may raise anything; "there is no value" is told by
-    ``get`` returning None and by nothing else: never return None because the store could not be asked. A value that was set
+    ``get`` returning None and by nothing else: never return None because the store could not be asked. `DamagedValueError` says
+    that there is something which is no value; it is not asked for again, as it is after any other error. A value that was set
     is there for the next process that asks, wherever it runs. A store of your own (``[resumable] store``) is a class that is
     called with the `TaskIdentity`, in the task's process. If it has settings, a ``check_settings()`` of the class is called
     in each process that parses DAGs, before its first durable task, and raises `ConfigurationError` on bad ones.
@@ -194,14 +199,21 @@ def retried(
 
     Raises:
         StateStoreError: none of the tries worked. SupersededError, RefusedError: at once, if ``call`` does.
+        DamagedRecordError: at once, if ``call`` raises `DamagedValueError`.
     """
+    at_once = (SupersededError, RefusedError, DamagedValueError)
     try:
         return Retrying(
             stop=stop_after_attempt(tries),
             wait=wait_random_exponential(multiplier=0.5, max=10),
-            retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, SupersededError | RefusedError)),
+            retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, at_once)),
             sleep=sleep or time.sleep,
         )(call)
+    except DamagedValueError as e:
+        raise DamagedRecordError(
+            f"{failure}: {e}. {outcome} Mend it, for example from a backup. To start over, look for what it may have named, and "
+            "delete it."
+        ) from e
     except RetryError as e:
         cause = e.last_attempt.exception()
         raise StateStoreError(

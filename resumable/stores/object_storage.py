@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import uuid
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from resumable import host
-from resumable.errors import ConfigurationError
+from resumable.errors import ConfigurationError, RecordError
 from resumable.identity import TaskIdentity
+from resumable.stores.base import DamagedValueError
+
+_log = logging.getLogger("resumable")
 
 _PART = 60
 
@@ -69,7 +73,7 @@ class ObjectStorageStore:
 
     def get(self, key: str) -> Any:
         try:
-            return json.loads(self._object(key).read_bytes())
+            return _read_json(self._object(key))
         except FileNotFoundError:
             self._see_folder()
             return None
@@ -87,7 +91,7 @@ class ObjectStorageStore:
 
     def _name_folder(self) -> None:
         if not self._is_named:
-            name_folder(self._folder, self._task)
+            name_folder(self._base, self._folder, self._task)
             self._is_named = True
 
     def _see_folder(self) -> None:
@@ -114,7 +118,7 @@ class Folder:
 
     def values(self) -> list[Any]:
         """The values of an `ObjectStorageStore`; what a checkpoint had no room for is none."""
-        return [json.loads(path.read_bytes()) for path in self._path.iterdir() if path.name.endswith(".json")]
+        return [_read_json(path) for path in self._path.iterdir() if path.name.endswith(".json")]
 
     def delete(self) -> None:
         for path in [path for path in self._path.iterdir() if path.name != WHOSE]:
@@ -129,16 +133,34 @@ def folders() -> Iterator[Folder]:
     base, namespace = host.object_storage_path()(_base()), host.setting("namespace") or ""
     see_folder(base)
     for whose in base.glob(f"**/{WHOSE}"):
-        ids = dict(json.loads(whose.read_bytes()))
+        try:
+            ids = dict(_read_json(whose))
+            if missing := TaskIdentity("", "", "").ids.keys() - ids.keys():
+                raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        except (ValueError, TypeError, FileNotFoundError) as e:  # one odd folder must not hide the others
+            _log.warning("resumable: %s is left alone, whose it is cannot be read: %s", whose.parent, e)
+            continue
         if ids.pop("namespace", None) == namespace:
             yield Folder(whose.parent, ids)
 
 
-def name_folder(folder: Any, task: TaskIdentity) -> None:
+def name_folder(base: Any, folder: Any, task: TaskIdentity) -> None:
     """Write whose folder it is, for `resumable.maintenance`: its own name cannot be read back."""
     whose = folder / WHOSE
     if not whose.exists():
-        whose.write_bytes(json.dumps({**task.ids, "namespace": task.namespace}).encode())
+        write_whole(base, whose, json.dumps({**task.ids, "namespace": task.namespace}).encode())
+
+
+def _read_json(path: Any) -> Any:
+    """
+    Raises:
+        FileNotFoundError: there is no such object. DamagedValueError: it is no JSON.
+    """
+    data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise DamagedValueError(f"{path} cannot be read ({e})") from e
 
 
 def write_whole(base: Any, target: Any, data: bytes) -> None:
@@ -176,17 +198,24 @@ def tidy(folder: Any) -> None:
 
 def require_owner(base: Any, namespace: str, deployment: str) -> None:
     """
-    AttemptFacts ``base`` for a deployment, or make sure that it is its own.
+    Claim ``base`` for a deployment, or make sure that it is its own.
 
     Raises:
-        ConfigurationError: it is another's.
+        ConfigurationError: it is another's. RecordError: whose it is cannot be read.
     """
     see_folder(base)
     of_namespace = f".{hashlib.sha256(namespace.encode()).hexdigest()[:12]}" if namespace else ""
     mark = base / f"resumable-owner{of_namespace}.txt"
     if not mark.exists():
-        mark.write_bytes(json.dumps({"namespace": namespace, "deployment": deployment}).encode())
-    owner = json.loads(mark.read_bytes())["deployment"]
+        write_whole(base, mark, json.dumps({"namespace": namespace, "deployment": deployment}).encode())
+    try:
+        owner = _read_json(mark)["deployment"]
+    except (ValueError, TypeError, KeyError) as e:
+        raise RecordError(
+            f"airflow.cfg [resumable]: store_path={base}: {mark.name}, which says which Airflow deployment keeps its records "
+            f"there, cannot be read ({type(e).__name__}: {e}). Nothing was submitted. If no other one keeps any there, delete "
+            "that file."
+        ) from e
     if owner != deployment:
         raise ConfigurationError(
             f"airflow.cfg [resumable]: store_path={base} keeps the records of another Airflow deployment under the same "

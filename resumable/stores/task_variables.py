@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from resumable.identity import TaskIdentity
-from resumable.stores.base import Variables
+from resumable.stores.base import DamagedValueError, Variables
 from resumable.stores.variables import unmasked
 
 MAX_NAME = 250
@@ -43,10 +43,15 @@ class TaskVariableStore:
         self._task, self._variables = task, variables
 
     def get(self, key: str) -> Any:
-        text = self._variables.get(self._named(key))
+        name = self._named(key)
+        text = self._variables.get(name)
         if text is None and self._task.map_index >= 0:
-            text = self._variables.get(self._named(key, self._task.map_index))
-        return None if text is None else json.loads(text)
+            name = self._named(key, self._task.map_index)
+            text = self._variables.get(name)
+        try:
+            return None if text is None else json.loads(text)
+        except (ValueError, RecursionError) as e:
+            raise DamagedValueError(f"the Variable {name} cannot be read ({e})") from e
 
     def set(self, key: str, value: Any) -> None:
         self._variables.set(self._named(key), json.dumps(value), DESCRIPTION)

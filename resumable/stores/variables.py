@@ -10,7 +10,7 @@ from typing import Any
 
 from resumable.identity import TaskIdentity
 from resumable.jobs.record import KEY
-from resumable.stores.base import Variables
+from resumable.stores.base import DamagedValueError, Variables
 
 PREFIX = "resumable."
 """What the name of every Variable of this library begins with."""
@@ -50,9 +50,13 @@ class VariableStore:
         text = self._variables.get(name_of(self._task, key))
         if text is None:
             return None
-        task, value = opened(text)
+        name = name_of(self._task, key)
+        try:
+            task, value = opened(text)
+        except (ValueError, RecursionError) as e:
+            raise DamagedValueError(f"the Variable {name} cannot be read ({e})") from e
         if _without_region(task) != _without_region(self._task.ids):
-            raise ValueError(f"the Variable {name_of(self._task, key)} is about {task}, not about {self._task}")
+            raise DamagedValueError(f"the Variable {name} is about {task}, not about {self._task}")
         return value
 
     def set(self, key: str, value: Any) -> None:

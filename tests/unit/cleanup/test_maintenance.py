@@ -239,6 +239,15 @@ def test_a_mark_goes_with_its_dag_and_not_before(dag_id):
     assert gone.kept == {}
 
 
+def test_no_mark_goes_where_airflow_knows_no_dag_at_all(caplog):
+    """Variables that were brought over into a new deployment, before its first DAG is parsed."""
+    names = [mark("etl"), mark("sales")]
+    airflow = Beside({}, [], names)
+    assert sweep_marks(airflow) == []
+    assert sorted(airflow.kept) == sorted(names)
+    assert "Airflow knows no DAG at all" in caplog.text
+
+
 @pytest.fixture
 def storage(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", tmp_path.as_uri())
