@@ -84,7 +84,7 @@ class RuleSetEvaluationRun(_DataQuality):
             yield
 
     def _validate(self) -> None:
-        if not self.attempt.replays:  # a run that exists needs its rule sets no longer
+        if self.attempt.is_first_submit:  # a run that exists, or may, needs its rule sets no longer
             type(self.operator).validate_inputs(self.operator)
 
     def state_of(self, handle: JobHandle) -> str:

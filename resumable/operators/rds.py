@@ -62,7 +62,8 @@ class RdsExport(AwsOwnNamedJob):
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
         look = self.hook.get_export_task_state
-        self.known_account = account_of(self.operator.source_arn) or self.known_account
+        # Not the source's: a snapshot may be another account's, shared. A role that is passed is one's own.
+        self.known_account = account_of(self.operator.iam_role_arn) or self.known_account
 
         def look_for_failure(name: str) -> str:
             return self._unless_failed(name, look(name))

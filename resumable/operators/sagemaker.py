@@ -121,8 +121,8 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
     def intercept(self, attempt: Attempt) -> Iterator[None]:
         theirs, check = self.operator.config, self.hook.check_s3_url
 
-        def check_if_needed(url: str) -> Any:  # a job that exists does not fail because its input is gone
-            return attempt.replays or check(url)
+        def check_if_needed(url: str) -> Any:  # a job that exists, or may, does not fail because its input is gone
+            return not attempt.is_first_submit or check(url)
 
         self.operator.config = copy.deepcopy(theirs)  # what is put into it is this attempt's
         try:
@@ -162,8 +162,8 @@ class _NamedJob(AwsOwnNamedJob, _SageMaker):
 
     def before_execute(self, attempt: Attempt) -> None:
         self.known_account = account_of(self.role()) or self.known_account
-        if attempt.replays or self._is_taken:
-            self.operator.config.pop("S3Operations", None)  # uploads that were made before the submit
+        if not attempt.is_first_submit or self._is_taken:
+            self.operator.config.pop("S3Operations", None)  # uploads that were made before the submit, answered or not
 
     def add_token(self, params: dict[str, Any], token: str) -> None:
         """The name is in the config already."""

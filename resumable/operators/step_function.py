@@ -99,7 +99,8 @@ class StateMachineExecution(AwsOwnNamedJob):
             )
 
     def name_for(self, attempt: Attempt, given: Any) -> str:
-        return str(given) if self.operator.is_redrive_execution else super().name_for(attempt, given)
+        name: str = given if self.operator.is_redrive_execution else super().name_for(attempt, given)
+        return name
 
     def name_in(self, handle: JobHandle) -> str:
         return self.ids(handle, "execution")[0].rpartition(":")[2]

@@ -123,10 +123,20 @@ def test_glue_rules_that_failed_are_no_failure_where_the_author_says_so(run, mod
     assert instance.attempt() == server.all[0].id
 
 
-def test_glue_a_run_that_exists_does_not_fail_because_its_rules_are_gone(run):
+@pytest.mark.parametrize("died_in", ["Get", "Start"], ids=["the wait", "the submit"])
+def test_glue_a_run_that_exists_does_not_fail_because_its_rules_are_gone(run, died_in):
     server, instance = run("glue-data-quality-evaluation")
-    die_after(instance, "http GetDataQualityRulesetEvaluationRun")
+    die_after(instance, f"http {died_in}DataQualityRulesetEvaluationRun")
     server.has_ruleset, server.duration = False, 0
+    instance.attempt()
+    assert len(server.all) == 1
+
+
+@pytest.mark.parametrize("died_in", ["DescribeExportTasks", "StartExportTask"])
+def test_rds_an_export_of_a_snapshot_that_another_account_shares_is_reattached_to(run, died_in):
+    server, instance = run("rds-export", source_arn="arn:aws:rds:us-east-1:999999999999:snapshot:shared")
+    die_after(instance, f"http {died_in}")
+    server.duration = 0
     instance.attempt()
     assert len(server.all) == 1
 

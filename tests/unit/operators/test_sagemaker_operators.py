@@ -125,8 +125,9 @@ def test_a_job_that_somebody_stopped_is_no_success(run, name):
     assert instance.record["state"] == "failed"
 
 
+@pytest.mark.parametrize("died_in", ["Describe", "Create"], ids=["the wait", "the submit"])
 @BOTH
-def test_uploads_before_the_submit_are_not_repeated_for_a_job_that_runs(run, monkeypatch, mode):
+def test_uploads_before_the_submit_are_not_repeated_for_a_job_that_runs(run, monkeypatch, mode, died_in):
     from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 
     seen = []
@@ -134,7 +135,7 @@ def test_uploads_before_the_submit_are_not_repeated_for_a_job_that_runs(run, mon
     config = {**aws_jobs._training("x")["config"], "S3Operations": {"S3CreateBucket": [{"Bucket": "b"}]}}
     server, instance = run("sagemaker-training", config=config, **mode)
     monkeypatch.setattr(SageMakerHook, "create_training_job", _without_operations(SageMakerHook.create_training_job))
-    die_after(instance, "http DescribeTrainingJob")
+    die_after(instance, f"http {died_in}TrainingJob")
     server.duration = 0
     instance.attempt()
     assert seen == [True, False]
@@ -145,10 +146,11 @@ def _without_operations(create):
     return lambda self, config, **more: create(self, {k: v for k, v in config.items() if k != "S3Operations"}, **more)
 
 
+@pytest.mark.parametrize("died_in", ["Describe", "Create"], ids=["the wait", "the submit"])
 @BOTH
-def test_a_job_that_runs_does_not_fail_because_its_input_is_gone(run, mode):
+def test_a_job_that_runs_does_not_fail_because_its_input_is_gone(run, mode, died_in):
     server, instance = run("sagemaker-transform", **mode)
-    die_after(instance, "http DescribeTransformJob")
+    die_after(instance, f"http {died_in}TransformJob")
     server.has_input, server.duration = False, 0
     instance.attempt()
     assert len(server.all) == 1

@@ -169,6 +169,13 @@ def test_a_redrive_in_doubt_takes_up_the_execution_it_restarted_also_when_its_to
     assert service.redrives == {}
 
 
+def test_a_redrive_without_a_name_is_the_providers_error_and_asks_for_nothing(service):
+    instance = start(is_redrive_execution=True, deferrable=True, name=None)
+    with pytest.raises(AirflowFailException, match="name is required"):
+        instance.attempt()
+    assert service.count("RedriveExecution") == 0
+
+
 def test_a_redrive_of_an_execution_that_did_not_fail_is_refused_as_by_the_provider(service):
     _, instance = redrive(service)
     service.finish(service.all[0])
