@@ -42,7 +42,7 @@ from resumable.cleanup.table import Row, RunId, TaskStateTable
 from resumable.errors import RecordError
 from resumable.jobs.decision import JobState, Observation, Recovery
 from resumable.jobs.record import JobRecord, Outcome
-from resumable.jobs.remote import JobAdapter, Remote, has_ended
+from resumable.jobs.remote import JobAdapter, Remote
 
 LOOKUPS = 2
 """Tries to look an unanswered submit up: other jobs wait for the sweep, and the next one tries again."""
@@ -257,8 +257,8 @@ class Sweep:
         for look in range(MAX_STOP_LOOKS):
             if look:
                 _sleep(LOOK_PAUSE)
-            seen = remote.observe(record.handle)
-            if has_ended(seen) or _is_stopping(remote.adapter, seen):
+            stops, seen = remote.stopping(record.handle)
+            if stops:
                 self._log.info("resumable: cancelled %s of %s: the task is %s", job_of(record), row, row.state)
                 self._write(row, told)
                 return "stopped"

@@ -115,6 +115,17 @@ class Remote:
         seen = self._ask(handle)
         return _not_yet(seen) if seen.state is JobState.GONE else seen
 
+    def stopping(self, handle: JobHandle) -> tuple[bool, Observation]:
+        """
+        One look after a cancel that the service took: whether the job is seen to have ended, or to be stopping. That it is not
+        there shows it for a job that a cancel deletes.
+        """
+        answer = self._ask(handle)
+        if answer.state is JobState.GONE:
+            return getattr(self.adapter, "stop_deletes", False), _not_yet(answer)
+        is_stopping = getattr(self.adapter, "is_stopping", lambda _: False)
+        return has_ended(answer) or bool(is_stopping(answer)), answer
+
     def look(self, handle: JobHandle, since: float = 0.0) -> Observation:
         """
         Look until the state is known; UNKNOWN after `MAX_LOOKS` in vain.

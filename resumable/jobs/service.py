@@ -121,6 +121,9 @@ class JobService(OneOfMany):
         """The job that carries ``record.token``, None only when there is certainly none. Asked for Recovery.LOOK_UP alone."""
         raise NotImplementedError
 
+    stop_deletes: ClassVar[bool] = False
+    """Whether a cancel deletes the job: then it is not there afterwards."""
+
     def is_stopping(self, seen: Observation) -> bool:  # noqa: ARG002
         """Whether a job that still runs was told to stop."""
         return False

@@ -11,7 +11,7 @@ from resumable.jobs.decision import (
     JobState,
     Observation,
 )
-from resumable.jobs.record import JobHandle, Outcome
+from resumable.jobs.record import Outcome
 from resumable.jobs.remote import has_ended
 from resumable.jobs.submission import Submission
 
@@ -108,14 +108,10 @@ class Watching(Submission):
             closed = replace(closed, ended_as=getattr(self.adapter, "end_to_keep", lambda _: "")(seen) or None)
         if outcome is Outcome.CANCELLED:
             self._note(replace(closed, closed_at=None), self._log.debug)  # before the look: SIGKILL may be near
-            if not self._stops(record.handle):
+            if not self._remote.stopping(record.handle)[0]:
                 self._log.info("resumable: %s was told to stop and is not seen to: its record stays open", record.handle)
                 return
         self._note(closed, self._log.debug)
-
-    def _stops(self, handle: JobHandle) -> bool:
-        seen = self._remote.observe(handle)
-        return has_ended(seen) or bool(getattr(self.adapter, "is_stopping", lambda _: False)(seen))
 
     def stop_if_overdue(self, stop: Callable[[str], bool] | None = None) -> bool:
         """

@@ -171,7 +171,8 @@ class ProvisionedThroughput(_Bedrock):
     active = frozenset({"Creating", "Updating"})
     succeeded = frozenset({"InService"})
     failed = frozenset({"Failed"})
-    look_path = "status"  # the stop deletes the throughput
+    look_path = "status"
+    stop_deletes = True
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         arn = response.get("provisionedModelArn")

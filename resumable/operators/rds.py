@@ -241,7 +241,8 @@ class RdsSnapshotCopy(_Snapshot):
         source = snapshot.get("SourceDBSnapshotIdentifier") or snapshot.get("SourceDBClusterSnapshotArn") or wanted
         return str(source).lower().endswith(str(wanted).lower())
 
-    look_path = "(DBSnapshots || DBClusterSnapshots)[0].Status"  # the stop deletes what is there
+    look_path = "(DBSnapshots || DBClusterSnapshots)[0].Status"
+    stop_deletes = True
 
     def look_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         name, kind = self.ids(handle, "snapshot", "type")
