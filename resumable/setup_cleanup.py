@@ -37,7 +37,7 @@ class CleanUp:
             return False
         try:
             self.function(value)
-        except Exception as e:
+        except (Exception, SystemExit) as e:  # sys.exit() of a command's function must not end the clean-ups of others
             _log.warning(
                 "resumable: once %r: the clean-up of %s failed: %s. Remove it by hand",
                 self._name,

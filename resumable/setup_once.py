@@ -211,7 +211,7 @@ class _Once:
         self._save(self._data("making", token))
         try:
             value = _called(self._create, token) if wants_token else self._create()
-        except Exception as e:
+        except BaseException as e:  # execution_timeout, sys.exit() and a user's stop too
             self._cleanup.say_what_is_left(
                 f"create failed ({type(e).__name__}), and what it may have made is not known",
                 token,

@@ -200,5 +200,5 @@ def is_in_a_coroutine() -> bool:
 
 
 def ends_all(error: Exception) -> bool:
-    """Whether an item's failure says that it is of no use to work another one."""
-    return host.is_final(error) or isinstance(error, ConfigurationError)
+    """Whether what an item raises is said of the task: that no other try is wanted, or that it is to be started again later."""
+    return host.is_final(error) or host.is_hand_back(error) or isinstance(error, ConfigurationError)

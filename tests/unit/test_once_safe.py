@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
+import sys
 import time
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pytest
 from resumable import ConfigurationError, StateStoreError, once
 from resumable.errors import SupersededError
 from tests.support.checkpointed import Cloud, Task, WorkError, stopped_task, task, until, variables  # noqa: F401
-from tests.support.names import AirflowFailException
+from tests.support.names import AirflowFailException, AirflowTaskTimeout
 from tests.support.runner import Effects, StateStoreDouble
 
 # ruff: noqa: F811
@@ -384,3 +385,28 @@ def test_a_value_that_airflow_does_not_take_is_cleaned_up_and_says_so_at_once(ta
     with pytest.raises(AirflowFailException, match="JSON cannot carry, or task state"):
         once("c", lambda: value, cleanup=removed.append, context=task.context())
     assert removed == [value]
+
+
+@pytest.mark.parametrize("error", [AirflowTaskTimeout("timed out"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize("wants_token", [True, False], ids=["token", "no token"])
+def test_what_a_create_that_is_broken_off_may_have_left_is_told(task, caplog, error, wants_token):
+    """``execution_timeout`` is no `Exception` on Airflow 3."""
+
+    def create(token):
+        raise error
+
+    task.try_number = 3  # of three retries: no other try follows
+    with pytest.raises(type(error)):
+        once("c", create if wants_token else lambda: create(""), context=task.context())
+    assert f"create failed ({type(error).__name__}), and what it may have made is not known" in caplog.text
+    assert ("This was the last try" if wants_token else "Look for it by hand") in caplog.text
+
+
+def test_a_clean_up_that_exits_keeps_no_other_from_being_called(task, caplog):
+    """The function of a command of click's ends with ``sys.exit()``."""
+    context, removed = task.context(), []
+    once("a", lambda: 1, cleanup=removed.append, context=context)
+    once("b", lambda: 2, cleanup=lambda value: sys.exit(3), context=context)
+    task.end()
+    assert removed == [1]
+    assert "the clean-up of 2 failed: SystemExit(3). Remove it by hand" in caplog.text

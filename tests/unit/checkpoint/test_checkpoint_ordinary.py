@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from resumable import ItemsFailedError
 from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
-from tests.support.names import AirflowFailException
+from tests.support.names import AirflowFailException, AirflowRescheduleException
 
 # ruff: noqa: F811
 
@@ -196,3 +197,25 @@ def test_a_block_whose_end_goes_wrong_keeps_what_is_done(task, monkeypatch):
     monkeypatch.undo()
     assert task.data[KEY]["done"] == 50
     assert task.run(ITEMS) == ITEMS[50:]
+
+
+# -- a map whose work says something of the task ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+@pytest.mark.parametrize("on_error", ["fail", "collect"])
+def test_work_that_wants_the_task_to_be_started_later_is_no_failed_item(task, how, on_error):
+    def work(item):
+        if item == "f030":
+            raise AirflowRescheduleException(datetime.now(timezone.utc) + timedelta(minutes=5))
+
+    async def awork(item):
+        work(item)
+
+    with pytest.raises(AirflowRescheduleException):
+        if how == "coroutines":
+            amap(task, awork, concurrency=1, tries=3, on_error=on_error)
+        else:
+            with task.checkpoint() as checkpoint:
+                checkpoint.map(work, ITEMS, concurrency=1, tries=3, on_error=on_error)
+    assert (task.data[KEY]["done"], task.data[KEY]["failed"]) == (30, 0)
