@@ -172,7 +172,17 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
     if seen.state is JobState.SUCCEEDED:
         run.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
         run.task.failed_wait = error
-        with nullcontext() if _is_extended(run) else run.service.undeferred():
+        with nullcontext() if run.service.goes_on_undeferred or _is_extended(run) else run.service.undeferred():
+            return run.operator.execute(host.given_context(run.context))
+    if seen.state is JobState.FAILED and host.is_deferral_error(error) and not _is_extended(run):
+        run.log.warning(
+            "resumable: %s has ended (%s), and waiting for it failed: what comes of that is asked of the operator's own code: %r",
+            attempt.record.handle,
+            seen,
+            error,
+        )
+        run.task.failed_wait = error
+        with run.service.undeferred():
             return run.operator.execute(host.given_context(run.context))
     runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
     timed_out = host.is_deferral_timeout(error)

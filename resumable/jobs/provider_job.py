@@ -114,7 +114,7 @@ class ProviderJob(JobService):
 
     @contextmanager
     def undeferred(self) -> Iterator[None]:
-        if self.goes_on_undeferred:
+        if self.wait_argument == "deferrable":  # it waits in no other way
             yield
             return
         waits = {self.wait_argument: True} if self.wait_argument else {}

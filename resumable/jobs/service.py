@@ -257,7 +257,7 @@ class JobService(OneOfMany):
         """Raises: UnseenSubmitError: the operator's code watches a job that it has submitted past us."""
 
     def undeferred(self) -> AbstractContextManager[None]:
-        """While it is open, the operator's ``execute`` goes on to the result of a job that is done without a deferral."""
+        """While it is open, the operator's ``execute`` says without a deferral what has come of a job that has ended."""
         return nullcontext()
 
     def restarts(self, method: str) -> bool:  # noqa: ARG002

@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from resumable import host
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobRecord
 from resumable.stop.triggers import MARKED
@@ -161,3 +162,21 @@ def test_a_trigger_that_has_failed_costs_neither_a_try_nor_the_result_of_a_job_t
     expected, xcoms, _ = undisturbed(case, bench)
     assert shape(result) == shape(expected)
     assert shape(instance.xcoms) == shape(xcoms)
+
+
+def test_how_a_job_has_failed_is_the_operators_own_to_say_also_where_its_trigger_failed(case: Case, bench: Bench) -> None:
+    def ends_with(run_trigger: Any) -> Exception:
+        instance = task(case, bench)
+        instance.run_trigger = run_trigger
+        error = instance.failing_attempt()
+        assert (instance.record["state"], bench.active()) == ("failed", 0)
+        return error
+
+    def fail(_deferred: Any) -> tuple[str, dict[str, Any]]:
+        bench.finish(ok=False)
+        return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has no such module"]}
+
+    error = ends_with(fail)
+    assert bench.jobs() == 1
+    has_no_other_wait = case.name == "step-functions"
+    assert host.is_deferral_error(error) is has_no_other_wait, error
