@@ -1,5 +1,6 @@
 """
-An author's own ``execute`` around ours: that the task is to be started again passes through it, whatever it catches.
+An author's own ``execute`` around ours: that the task is to be started again passes through it, whatever it catches; and what he
+does once the job has ended is stopped by his own ``on_kill``.
 
 A hand-back is an `AirflowRescheduleException` to Airflow, which an ``except Exception`` would take for the job's failure: the try
 would fail, or end well, while the job runs on. So it leaves our code as a `HandedBack`, and becomes Airflow's exception where the
@@ -67,7 +68,7 @@ def _around(task: DurableTask) -> Iterator[None]:
     except HandedBack as e:
         raise e.hand_back from e.hand_back.__cause__
     finally:
-        task.has_author_around = False
+        task.has_author_around = task.is_in_authors_hands = False
 
 
 @contextmanager
@@ -79,3 +80,21 @@ def past_the_author(task: DurableTask) -> Iterator[None]:
         if task.has_author_around and host.is_hand_back(e):
             raise HandedBack(e) from None
         raise
+    if task.has_author_around:
+        _hand_over(task)
+
+
+@contextmanager
+def in_authors_hands(task: DurableTask) -> Iterator[None]:
+    """Open while a method of the author's own may be at work, after a deferral."""
+    _hand_over(task)
+    try:
+        yield
+    finally:
+        task.is_in_authors_hands = False
+
+
+def _hand_over(task: DurableTask) -> None:
+    """From now on a SIGTERM is for the author's own ``on_kill``, if there is one, and if there is no job that it might stop."""
+    service = task.run.service if task.run is not None else None
+    task.is_in_authors_hands = service is not None and service.waits() and service.has_own_on_kill()

@@ -11,6 +11,7 @@ from resumable import host
 from resumable.errors import ResumableError
 from resumable.jobs import alarm, ending, waiting
 from resumable.jobs.attempt import Attempt
+from resumable.jobs.author_execute import in_authors_hands
 from resumable.jobs.decision import Deliver, JobState
 from resumable.jobs.run import JobRun
 
@@ -82,7 +83,8 @@ def resume(task: DurableTask, method: str, kwargs: dict[str, Any], given: Any, t
 
 def _resumed(run: JobRun, method: str, kwargs: dict[str, Any], theirs: Callable[[], Any]) -> Any:
     try:
-        result = run.service.resume(method, kwargs, theirs)
+        with in_authors_hands(run.task):
+            result = run.service.resume(method, kwargs, theirs)
     except Exception as e:
         if host.is_final(e):
             _note_end(run, e)

@@ -91,6 +91,8 @@ class DurableTask:
         their_durable: what the operator's own durability (Airflow 3.3) has in ``durable``, where ours is off.
         run: the start of the task that is under way.
         woken_by: what has rung the alarm of a deferral although the job may run on, in words: see `resumable.jobs.alarm`.
+        has_author_around: an ``execute`` of the author's own is at work, around ours.
+        is_in_authors_hands: our part is over, and he may be at work on something that his own ``on_kill`` stops.
         failed_wait: a deferral has ended with this error although the job is done: there is none for it once more.
         token: of the submission that is under way, for `ResumableMixin.idempotency_token`.
         their_token: the token that the author gave to an operator made by `resumable.make_resumable`.
@@ -108,7 +110,8 @@ class DurableTask:
         self.token: str | None = None
         self.their_token: str | None = copied.their_token if copied else None
         self._written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
-        self._was_told_early = self._is_at_work = self._is_over = self.has_author_around = False
+        self._was_told_early = self._is_at_work = self._is_over = False
+        self.has_author_around = self.is_in_authors_hands = False
 
     @property
     def of(self) -> DurableClass:
@@ -249,15 +252,16 @@ class DurableTask:
         watch = self.run.watch if self.run is not None else None
         if watch is not None:
             watch.notice()
-            return
-        if self._is_over:  # Airflow calls on_kill also after an execution_timeout
-            return
-        self._was_told_early = True
-        if not self._is_at_work:  # the `execute` of a subclass may start a job by itself
-            try:
-                type(self.operator).on_kill(self.operator)
-            except Exception as e:  # most often there is no job yet
-                self.operator.log.warning("resumable: on_kill failed: %r", e)
+        elif not self._is_over or self.is_in_authors_hands:  # Airflow calls on_kill also after an execution_timeout
+            self._was_told_early |= not self._is_over
+            if self.is_in_authors_hands or not self._is_at_work:  # an `execute` of a subclass may start a job by itself
+                self._call_on_kill()
+
+    def _call_on_kill(self) -> None:
+        try:
+            type(self.operator).on_kill(self.operator)
+        except Exception as e:  # most often there is no job yet
+            self.operator.log.warning("resumable: on_kill failed: %r", e)
 
     # -- the spec -----------------------------------------------------------------------------------------------------
 

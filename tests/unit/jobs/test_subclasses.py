@@ -25,7 +25,7 @@ from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.contract import aws_cases
 from tests.support.clients import reading_once
-from tests.support.names import AirflowFailException, BaseOperator, TaskDeferred
+from tests.support.names import AirflowFailException, AirflowTaskTimeout, BaseOperator, TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
 from tests.support.waits import real_sleep
 
@@ -88,6 +88,68 @@ def test_a_users_stop_of_a_subclass_whose_execute_never_reaches_ours_cancels_the
     instance.attempt(render=rendered)
     [run] = workspace.runs.values()
     assert run.result_state == "CANCELED"
+
+
+class Follows:
+    """What comes after the job, and is stopped by an ``on_kill`` of its own."""
+
+    is_stopped = False
+
+    def follow(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: self.is_stopped)
+        return "stopped"
+
+    def on_kill(self):
+        super().on_kill()
+        self.is_stopped = True
+
+
+class FollowsInExecute(Follows, ResumableDatabricksOperator):
+    def execute(self, context):
+        super().execute(context)
+        return self.follow()
+
+
+class FollowsADeferral(Follows, ResumableDatabricksOperator):
+    def execute_complete(self, context, event=None):
+        super().execute_complete(context, event)
+        return self.follow()
+
+
+@pytest.mark.parametrize("operator", [FollowsInExecute, FollowsADeferral], ids=lambda operator: operator.__name__)
+def test_what_an_author_does_after_the_job_is_stopped_by_his_own_on_kill(workspace, operator):
+    instance = TaskInstance(lambda: operator(**ARGUMENTS, deferrable=operator is FollowsADeferral))
+    instance.on_defer = lambda _trigger: setattr(workspace, "duration", 0)
+    if operator is FollowsInExecute:
+        workspace.duration = 0
+    assert instance.attempt(render=rendered) == "stopped"
+    assert workspace.count("runs/cancel") <= 1  # of the provider's on_kill, to a run that has ended
+    assert instance.record["state"] == "succeeded"
+
+
+def test_after_an_execution_timeout_no_on_kill_of_an_author_is_called_for_a_job_that_was_dealt_with(workspace):
+    class Own(ResumableDatabricksOperator):
+        is_killed = False
+
+        def execute(self, context):
+            try:
+                return super().execute(context)
+            finally:
+                self.on_kill()  # as Airflow does right after it
+
+        def on_kill(self):
+            type(self).is_killed = True
+
+    def time_out(effect):
+        if "runs/get" in effect:
+            raise AirflowTaskTimeout("execution_timeout")
+
+    instance = TaskInstance(lambda: Own(**ARGUMENTS, resume_policy={"on_timeout": "detach"}))
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt(render=rendered, listener=time_out)
+    assert not Own.is_killed
+    assert len(workspace.active()) == 1
 
 
 def test_an_on_kill_that_raises_before_there_is_a_job_does_not_fail_a_task_that_is_told_early(workspace):
