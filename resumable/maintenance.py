@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 
 from resumable.cleanup.variables import main, sweep_from_task
+from resumable.cli.main import in_words
 
 __all__ = ["main", "sweep_from_task"]
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(in_words(lambda: main(sys.argv[1:])))

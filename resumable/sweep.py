@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from resumable.cleanup.sweep import main
+from resumable.cli.main import in_words
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_words(main))

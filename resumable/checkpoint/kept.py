@@ -82,7 +82,7 @@ class Kept:
                 f"The progress of {self._what} is in object storage, and [resumable] store_path is not set here. Nothing was "
                 "done. Set it as it was."
             )
-        data = self._in_objects(lambda objects: objects.get(kept["object"]), "read")
+        data = self._in_objects(lambda objects: _read(objects, kept["object"]), "read")
         if data is None:
             raise self._lost(f"the object {kept['object']}", kept)
         if hashlib.sha256(data).hexdigest() != kept["sha256"]:
@@ -148,19 +148,20 @@ class Kept:
         self._is_lossy = True
         return coarsened(flags, self._setting.room)
 
-    def _in_objects(self, call: Callable[[Objects], T], verb: str, tries: int = 6) -> T | None:
-        """What ``call`` returns, None if there is no such object. Raises: StateStoreError."""
+    def _in_objects(self, call: Callable[[Objects], T], verb: str, tries: int = 6) -> T:
+        """What ``call`` returns. Raises: StateStoreError."""
         objects = self._setting.objects
         assert objects is not None
+        failure = f"The progress of {self._what} in object storage ([resumable] store_path) could not be {verb}"
+        return retried(lambda: call(objects), failure, "What was written before stays.", tries=tries)
 
-        def called() -> T | None:
-            try:
-                return call(objects)
-            except FileNotFoundError:
-                return None
 
-        failure = f"The progress of {self._what} in object storage could not be {verb}"
-        return retried(called, failure, "What was written before stays.", tries=tries)
+def _read(objects: Objects, name: str) -> bytes | None:
+    """None if there is certainly no such object."""
+    try:
+        return objects.get(name)
+    except FileNotFoundError:
+        return None
 
 
 class Damage:

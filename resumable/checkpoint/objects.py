@@ -7,7 +7,7 @@ from typing import Any
 
 from resumable import host
 from resumable.identity import TaskIdentity
-from resumable.stores.object_storage import name_folder, see_folder, tidy, write_whole
+from resumable.stores.object_storage import check_scheme, name_folder, see_folder, tidy, write_whole
 
 
 class ObjectFolder:
@@ -20,9 +20,17 @@ class ObjectFolder:
 
     @classmethod
     def configured(cls, task: TaskIdentity) -> ObjectFolder | None:
-        """The folder, None if airflow.cfg names no place."""
-        base = host.setting("store_path")
-        return cls(base, task) if base else None
+        """
+        The folder, None if airflow.cfg names no place.
+
+        Raises:
+            ConfigurationError: no provider here opens such URLs.
+        """
+        base = (host.setting("store_path") or "").strip()
+        if not base:
+            return None
+        check_scheme(base)
+        return cls(base, task)
 
     def put(self, name: str, data: bytes) -> None:
         """Names are of contents: an object that is there already may be written again."""
@@ -32,8 +40,12 @@ class ObjectFolder:
         write_whole(self._base, self._folder / name, data)
 
     def get(self, name: str) -> bytes:
-        """Raises: FileNotFoundError."""
-        data: Any = (self._folder / name).read_bytes()
+        """Raises: FileNotFoundError: there is no such object. NotADirectoryError: it cannot be told, nothing is mounted here."""
+        try:
+            data: Any = (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            see_folder(self._base)
+            raise
         return bytes(data)
 
     def delete(self, name: str) -> None:

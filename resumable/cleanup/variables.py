@@ -215,12 +215,13 @@ def main(arguments: list[str]) -> int:
     except SystemExit as e:
         return int(e.code or 0)
     airflow = host.database()
+    found = _Folders()
     if given.list:
-        for name, whose in kept(airflow, folders()):
+        for name, whose in kept(airflow, found):
             print(f"{name}  {whose}")
-        return 0
+        return 1 if found.trouble else 0
     if given.remove:
-        is_there = remove(airflow, folders(), given.remove)
+        is_there = remove(airflow, found, given.remove)
         log.info("resumable: %s %s", given.remove, "deleted" if is_there else "is not there")
         return 0 if is_there else 1
     how = {"dry_run": given.dry_run}
@@ -232,5 +233,18 @@ def main(arguments: list[str]) -> int:
         log.error("resumable: %s", e)  # noqa: TRY400
         status = 1
     log.info("resumable: %d marks %s", len(sweep_marks(airflow, **how)), would)
-    log.info("resumable: %d folders %s", len(sweep_folders(airflow, folders(), **how)), would)
-    return status
+    log.info("resumable: %d folders %s", len(sweep_folders(airflow, found, **how)), would)
+    return 1 if found.trouble else status
+
+
+class _Folders:
+    """Those below ``[resumable] store_path``. Where they cannot be looked through, one line says so, and all else is done."""
+
+    trouble: Exception | None = None
+
+    def __iter__(self) -> Iterator[Folder]:
+        try:
+            yield from folders()
+        except Exception as e:  # a file system may raise anything
+            self.trouble = e
+            log.error("resumable: what lies below [resumable] store_path is left alone: %s: %s", type(e).__name__, e)  # noqa: TRY400

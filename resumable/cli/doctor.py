@@ -153,10 +153,21 @@ def _store() -> Iterator[Finding]:
             yield Finding(WRONG, "store", what, "No task that is durable can start a job until it does")
     else:
         yield Finding(GOOD, "store", "Airflow's database, which all share")
-    path = host.setting("store_path") or ""
+    path = (host.setting("store_path") or "").strip()
+    if path:
+        yield from _place_of_objects(path)
     if path and ("://" not in path or path.startswith("file://")):
         todo = "Mount the same folder everywhere, or give an object store, e.g. s3://aws_default@bucket/state"
         yield Finding(LOOK, "store", f"store_path = {path} is a folder of each machine", todo)
+
+
+def _place_of_objects(path: str) -> Iterator[Finding]:
+    """What checkpoints have no room for goes there, also where records are kept in the database."""
+    try:
+        host.try_store_path()
+    except Exception as e:  # a file system may raise anything
+        what = f"store_path = {path} cannot be read from here: {type(e).__name__}: {e}"[:300]
+        yield Finding(WRONG, "store", what, "Mend it, mount it, or install what opens it, wherever tasks run and here")
 
 
 def _modules() -> Iterator[Finding]:

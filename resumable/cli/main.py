@@ -195,13 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def call(path: str, given: argparse.Namespace) -> int:
-    """Run a subcommand; what it refuses and what does not answer is one line on standard error."""
-    from resumable.cli.output import INTERRUPTED, TROUBLE, UNUSABLE, Refused, Unreadable, answers_apart, complain
-    from resumable.cli.unusable import why_unusable
-    from resumable.errors import ResumableError
+    """Run a subcommand, as `in_words`."""
+    from resumable.cli.output import answers_apart
 
-    _be_quiet()
-    try:
+    def run() -> int:
         with answers_apart():
             from resumable import host
 
@@ -209,6 +206,19 @@ def call(path: str, given: argparse.Namespace) -> int:
             module, _, name = path.partition(":")
             found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"resumable.cli.{module}"), name)
             return found(given)
+
+    _be_quiet()
+    return in_words(run)
+
+
+def in_words(run: Callable[[], int]) -> int:
+    """The exit code of ``run``; what it refuses and what does not answer is one line on standard error."""
+    from resumable.cli.output import INTERRUPTED, TROUBLE, UNUSABLE, Refused, Unreadable, complain
+    from resumable.cli.unusable import why_unusable
+    from resumable.errors import ResumableError
+
+    try:
+        return run()
     except Refused as e:
         complain(e)
         return TROUBLE

@@ -151,6 +151,7 @@ from resumable.host.stores import (
     state_store,
     task_variable_store,
     try_store,
+    try_store_path,
 )
 from resumable.host.versions import (
     has_sdk,
@@ -266,6 +267,7 @@ __all__ = [
     "team_of",
     "tells_triggers",
     "try_store",
+    "try_store_path",
     "users_stop_grace",
     "value_limit",
     "variables",

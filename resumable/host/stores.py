@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -56,6 +57,18 @@ def try_store() -> None:
     """Read from the store that ``[resumable] store`` names. Raises: anything: it cannot be reached."""
     if path := host.setting("store"):
         _check_store(path)(TaskIdentity("resumable", "doctor", "nothing")).get("nothing")
+
+
+def try_store_path() -> None:
+    """Look into the place that ``[resumable] store_path`` names. Raises: anything: it cannot be reached."""
+    from resumable.stores.object_storage import check_scheme, see_folder
+
+    if path := (host.setting("store_path") or "").strip():
+        check_scheme(path)
+        base = host.object_storage_path()(path)
+        see_folder(base)
+        with suppress(FileNotFoundError):  # an object store has no folders before there is something in them
+            next(iter(base.iterdir()), None)
 
 
 def state_store(context: Mapping[str, Any]) -> StateStore:

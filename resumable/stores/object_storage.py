@@ -57,12 +57,7 @@ class ObjectStorageStore:
         Raises:
             ConfigurationError: ``[resumable] store_path`` is missing, no URL, or no provider here opens such URLs.
         """
-        path = _base()
-        if not host.has_object_storage(path.partition("://")[0]):
-            raise ConfigurationError(
-                f"airflow.cfg [resumable]: store_path={path!r} cannot be opened: no provider here knows such URLs. Nothing was "
-                "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
-            )
+        check_scheme(_base())
 
     def require_owner(self, deployment: str) -> None:
         """
@@ -107,6 +102,19 @@ class ObjectStorageStore:
         return is_local(self._folder)
 
 
+def check_scheme(path: str) -> None:
+    """
+    Raises:
+        ConfigurationError: no provider here opens URLs like ``path``.
+    """
+    scheme, mark, _ = path.partition("://")
+    if mark and not host.has_object_storage(scheme):
+        raise ConfigurationError(
+            f"airflow.cfg [resumable]: store_path={path!r} cannot be opened: no provider here knows such URLs. Nothing was "
+            "submitted. Install one, e.g. apache-airflow-providers-amazon[s3fs] for s3://, wherever DAGs are parsed."
+        )
+
+
 class Folder:
     """What is kept of one task instance below ``[resumable] store_path``."""
 
@@ -128,9 +136,11 @@ class Folder:
 
 def folders() -> Iterator[Folder]:
     """Those of this deployment's namespace that say whose they are; none without ``[resumable] store_path``."""
-    if not host.setting("store_path"):
+    path, namespace = (host.setting("store_path") or "").strip(), host.setting("namespace") or ""
+    if not path:
         return
-    base, namespace = host.object_storage_path()(_base()), host.setting("namespace") or ""
+    check_scheme(path)
+    base = host.object_storage_path()(path)
     see_folder(base)
     for whose in base.glob(f"**/{WHOSE}"):
         try:
@@ -232,11 +242,12 @@ def is_local(path: Any) -> bool:
 def see_folder(base: Any) -> None:
     """
     Raises:
-        FileNotFoundError: the folder that ``[resumable] store_path`` names is not there. What is empty for that reason must not
-            be taken for a store without jobs, and one made here would be on this worker's own disk.
+        NotADirectoryError: the folder that ``[resumable] store_path`` names is not there. What is empty for that reason must not
+            be taken for a store without jobs, and one made here would be on this worker's own disk. No `FileNotFoundError`, which
+            says of an object that it was never written.
     """
     if is_local(base) and not base.is_dir():
-        raise FileNotFoundError(f"[resumable] store_path {base} is no folder on this worker: is it mounted here?")
+        raise NotADirectoryError(f"[resumable] store_path {base} is no folder on this worker: is it mounted here?")
 
 
 def _sync_folder(path: Path) -> None:

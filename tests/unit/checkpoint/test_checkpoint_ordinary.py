@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from resumable import ItemsFailedError
+from resumable import ItemsFailedError, StateStoreError, host
 from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
 from tests.support.names import AirflowFailException, AirflowRescheduleException
 
 # ruff: noqa: F811
+
+needs_limit = pytest.mark.skipif(not host.has_task_state(), reason="a value's limit is a setting of Airflow 3.3")
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -219,3 +222,48 @@ def test_work_that_wants_the_task_to_be_started_later_is_no_failed_item(task, ho
             with task.checkpoint() as checkpoint:
                 checkpoint.map(work, ITEMS, concurrency=1, tries=3, on_error=on_error)
     assert (task.data[KEY]["done"], task.data[KEY]["failed"]) == (30, 0)
+
+
+# -- a place for what task state has no room for ----------------------------------------------------------------------
+
+
+def without_room(task, monkeypatch, path):
+    """A checkpoint whose flags go into object storage."""
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", path)
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__MAX_VALUE_STORAGE_BYTES", "1600")
+    monkeypatch.setattr("resumable.checkpoint.done.MAX_RANGES", 0)
+    items = [f"item {number:05}" for number in range(5000)]
+    random.Random(1).shuffle(items)
+    return items
+
+
+@needs_limit
+def test_what_could_not_be_put_into_a_folder_that_is_not_mounted_is_not_said_to_be_there(task, monkeypatch, tmp_path, caplog):
+    folder = tmp_path / "mounted"
+    items = without_room(task, monkeypatch, folder.as_uri())
+    task.stopped(items, 2500, every=1000)
+    assert "progress cannot be written" in caplog.text
+    assert "object" not in task.data[KEY]
+    folder.mkdir()
+    task.stopped(items, 2500, every=1000)  # it starts from what was written, which is nothing
+    assert task.data[KEY]["object"]
+    assert task.run(items) == items[2500:]
+
+
+@needs_limit
+def test_a_folder_that_is_not_mounted_in_a_later_try_is_no_loss_of_what_lies_there(task, monkeypatch, tmp_path):
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    items = without_room(task, monkeypatch, folder.as_uri())
+    task.stopped(items, 2500, every=1000)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(StateStoreError, match="is it mounted here"):
+        task.run(items)
+    (tmp_path / "elsewhere").rename(folder)
+    assert task.run(items) == items[2500:]
+
+
+def test_a_place_that_nothing_here_opens_is_an_error_of_configuration(task, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", "nonsense://bucket/state")
+    with pytest.raises(AirflowFailException, match="no provider here knows such URLs"):
+        task.run(ITEMS)

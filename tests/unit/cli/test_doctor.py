@@ -166,3 +166,16 @@ def test_a_deployment_in_order_has_exit_code_0(capsys, monkeypatch):
     monkeypatch.setenv("AIRFLOW__RESUMABLE__NAMESPACE", "prod")
     assert main(["doctor"]) == 0
     assert "0 troubles, 0 to look at" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "path", ["nonsense://bucket/state", "file:///nowhere/at/all", "/nowhere/at/all"], ids=["scheme", "mount", "folder"]
+)
+def test_a_place_for_objects_that_cannot_be_opened_is_found_also_without_a_store(capsys, monkeypatch, path):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", path)
+    assert has(diagnosis(capsys), "trouble", "store", f"store_path = {path} cannot be read from here")
+
+
+def test_a_place_for_objects_that_can_be_opened_is_no_trouble(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", tmp_path.as_uri())
+    assert not has(diagnosis(capsys), "trouble", "store", "cannot be read from here")
