@@ -209,9 +209,12 @@ class JobService(OneOfMany):
         return f"its token {record.token!r} is your own and unchanged: {record.service} would answer a submit with this job"
 
     def is_given(self, token: str) -> bool:
-        """Whether a token is the author's: it stands in what the operator was called with, or has on itself."""
+        """
+        Whether a token is the author's: it stands in what the operator was called with, or has on itself. Never an error: of what
+        cannot be searched (a dict that holds itself, a mapping that raises) nothing is known.
+        """
         own = {name: value for name, value in vars(self.operator).items() if not name.startswith("_resumable")}
-        return _holds([own, host.given(self.operator)], token)
+        return any(_may_hold(value, token) for value in (*own.values(), *host.given(self.operator).values()))
 
     # -- a start of the task ------------------------------------------------------------------------------------------
 
@@ -278,6 +281,14 @@ def call_on_kill(operator: Any, attempt: Attempt, why: str) -> bool:
         operator.log.warning("resumable: on_kill failed: %r", e)
         return False
     return True
+
+
+def _may_hold(value: Any, text: str) -> bool:
+    try:
+        return _holds(value, text)
+    except Exception as e:
+        _log.debug("resumable: a value of the operator cannot be searched: %r", e)
+        return False
 
 
 def _holds(value: Any, text: str) -> bool:

@@ -87,7 +87,8 @@ class GlueJobRun(AwsCall):
             for run in page["JobRuns"]:
                 if run.get("Arguments", {}).get(ARGUMENT) == record.token:
                     return self.handle({"job": job, "run": run["Id"]}, record)
-            if page["JobRuns"] and all(run["StartedOn"] < oldest for run in page["JobRuns"]):
+            began = [run.get("StartedOn") for run in page["JobRuns"]]  # none of a run that waits for others
+            if began and all(at is not None and at < oldest for at in began):
                 return None
         return None
 

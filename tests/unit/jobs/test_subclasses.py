@@ -237,6 +237,31 @@ def test_what_a_subclass_does_around_super_execute_it_does_and_attributes_can_be
     assert len(workspace.runs) == 1
 
 
+class Raises(dict):
+    def values(self):
+        raise RuntimeError("not now")
+
+
+def test_whatever_a_subclass_keeps_on_itself_a_retry_reattaches(workspace):
+    class Keeps(ResumableDatabricksOperator):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.graph = {"nodes": []}
+            self.graph["self"] = self.graph
+            self.lazy = Raises(key="value")
+
+    def die(effect):
+        if "runs/get" in effect:
+            raise WorkerDied(effect)
+
+    instance = TaskInstance(lambda: Keeps(**ARGUMENTS))
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=die)
+    workspace.duration = 0
+    instance.attempt()
+    assert len(workspace.runs) == 1
+
+
 # -- deferring --------------------------------------------------------------------------------------------------------
 
 

@@ -23,10 +23,11 @@ from resumable.operators.emr import (
     ResumableEmrServerlessStartJobOperator,
     ResumableEmrStartNotebookExecutionOperator,
 )
-from resumable.operators.glue import ResumableGlueJobOperator
+from resumable.operators.glue import GlueJobRun, ResumableGlueJobOperator
 from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from tests.contract import aws_cases
 from tests.services import Drop, Refuse
+from tests.services.aws_tokens import Glue
 from tests.support.clients import reading_once
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
@@ -430,6 +431,24 @@ def test_a_run_that_ends_in_a_state_that_the_providers_wait_does_not_know_ends_t
     with pytest.raises(Exception, match="(?i)fail"):
         one.attempt(listener=listen)
     assert one.record["state"] == "failed"
+
+
+def test_a_run_that_waits_in_a_queue_and_tells_no_start_is_found_beside_others(task, monkeypatch):
+    shown = Glue._shown
+    monkeypatch.setattr(Glue, "_shown", lambda self, job: {k: v for k, v in shown(self, job).items() if k != "StartedOn"})
+    monkeypatch.setattr(GlueJobRun, "settle", 0.0)
+    one = task("glue", ResumableGlueJobOperator)
+    one.server.start_job_run({"JobName": "nightly", "Arguments": {}})  # somebody else's
+    one.die_in_doubt()
+    one.server.start_job_run({"JobName": "nightly", "Arguments": {}})
+    one.server.duration = 0
+    one.attempt()
+    assert (one.submits(), one.record["state"]) == (1, "succeeded")
+    one.clear()
+    one.die_in_doubt()
+    one.server.all.pop()  # it never came to be: nothing of this token is listed
+    one.attempt()
+    assert one.record["state"] == "succeeded"
 
 
 def test_the_providers_own_search_for_a_run_is_off(task):
