@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -118,10 +118,12 @@ class Watermark:
 
     def checked_pair(self, interval: Any, what: str) -> tuple[Value, Value]:
         """``(since, until)`` as values of the mark. Raises: ConfigurationError."""
-        try:
-            first, last = interval
-        except (TypeError, ValueError):
-            raise ConfigurationError(f"Watermark {self.name}: {what}={interval!r} is no pair (since, until).") from None
+        # a text, a set or an object of JSON may have two parts as well
+        if not isinstance(interval, Sequence) or isinstance(interval, str | bytes | bytearray) or len(interval) != 2:
+            raise ConfigurationError(
+                f"Watermark {self.name}: {what}={interval!r:.100} is no pair (since, until). Nothing was read. Give a tuple."
+            )
+        first, last = interval
         since, until = self.kind.checked(first, what), self.kind.checked(last, what)
         if since > until:
             raise ConfigurationError(f"Watermark {self.name}: {what}={interval!r} ends before it begins. Nothing was read.")

@@ -188,7 +188,7 @@ class Run:
         if callable(w.until) and is_missing(until):
             until = mark  # there is no row
         if w.lag is not None:
-            until = _now() - w.lag
+            until = self.kind.minus(_now(), w.lag, least=mark)
         until = None if until is None else self.kind.checked(until, "until")
         return give(mark, start=w.start, until=until, overlap=w.overlap, kind=self.kind)
 

@@ -190,7 +190,10 @@ def _hint(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        utc = value.astimezone(timezone.utc)
+        try:
+            utc = value.astimezone(timezone.utc)
+        except OverflowError:  # the first or the last day that there is, of a zone in which it lies before or after that of UTC
+            return (datetime.min if value.year == 1 else datetime.max).replace(tzinfo=timezone.utc)
         return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, timezone.utc)
     if isinstance(value, date):
         return date(value.year, value.month, value.day)

@@ -214,3 +214,37 @@ def test_a_mark_that_is_no_text_is_an_error_before_anything_is_read(airflow: Dep
 def test_a_number_that_python_does_not_write_out_is_a_clear_error(airflow: Deployment) -> None:
     with pytest.raises(AirflowFailException, match="more than 2000 bytes"):
         opened(airflow, airflow.run("r"), start=10**5000)
+
+
+@pytest.mark.parametrize(
+    "zone", [timezone(timedelta(hours=5)), timezone(timedelta(hours=-5)), ZoneInfo("Europe/Berlin"), timezone.utc]
+)
+def test_the_beginning_and_the_end_of_time_may_be_given_in_any_time_zone(airflow: Deployment, zone: Any) -> None:
+    first, last = datetime.min.replace(tzinfo=zone), datetime.max.replace(tzinfo=zone)
+    since, until = work(airflow, "r1", start=first, until=last)
+    assert (since.year, since.utcoffset()) == (1, timedelta(0))
+    assert until.utcoffset() == timedelta(0)
+    assert until >= datetime.max.replace(tzinfo=timezone.utc) - timedelta(days=1)
+    assert work(airflow, "r2", start=first, until=last) == (until, until)
+
+
+def test_a_lag_of_more_than_all_time_reads_nothing(airflow: Deployment) -> None:
+    assert work(airflow, "r1", start=DAY, lag=timedelta.max) == (DAY, DAY)
+
+
+NO_PAIRS: dict[str, Any] = {
+    "text": "15",
+    "bytes": b"15",
+    "set": {"1", "5"},
+    "object": {"1": 1, "5": 2},
+    "generator": (part for part in "15"),
+    "one": ("1",),
+    "number": 5,
+}
+
+
+@pytest.mark.parametrize("pair", NO_PAIRS.values(), ids=NO_PAIRS.keys())
+def test_what_has_two_parts_by_chance_is_no_interval(airflow: Deployment, pair: Any) -> None:
+    with pytest.raises(AirflowFailException, match="is no pair"):
+        opened(airflow, airflow.run("r"), start="0", interval=pair)
+    assert opened(airflow, airflow.run("r"), start="0", interval=["1", "5"]).interval == ("1", "5")
