@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,18 +34,21 @@ MAY_IMPORT = {
 MODULE_LINES, CLASS_LINES = 400, 250
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        yield path, ast.parse(path.read_text())
+@cache
+def modules() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py"))]
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
+@cache
+def imported(tree: ast.Module) -> list[str]:
     """The rooms that a module imports from when it runs."""
+    found: list[str] = []
     only_types = {id(node) for block in ast.walk(tree) if _is_for_types(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resumable") and id(node) not in only_types:
             names = [alias.name for alias in node.names] if node.module == "resumable" else [str(node.module).split(".")[1]]
-            yield from names
+            found += names
+    return found
 
 
 def _is_for_types(node: ast.AST) -> bool:

@@ -1131,12 +1131,14 @@ if __name__ == "__main__":
 import pytest  # noqa: E402
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.parametrize("name", AHEAD)
 def test_who_takes_items_before_the_last_is_worked_is_recognised_at_once(name):
     check_ahead(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FINE)
 def test_who_works_each_item_before_the_next_is_never_taken_for_reading_ahead(name):
     check_fine(name)

@@ -8,6 +8,8 @@ import threading
 import tracemalloc
 from typing import Any
 
+import pytest
+
 from resumable.fleet import asks, waiting
 from resumable.fleet.budget import Rate
 from resumable.fleet.poller import Settings
@@ -17,6 +19,7 @@ from tests.support.many_jobs import LIST, MANY, ONE, Client, ManyJobs
 COUNT, AT_ONCE = 10_000, 500
 
 
+@pytest.mark.slow
 def test_ten_thousand_waiters_leave_no_task_no_thread_no_memory() -> None:
     asyncio.run(_come_and_go())
 

@@ -47,6 +47,7 @@ def of_a_task_that_is_made_and_deleted():
     return Case("datasync", ResumableDataSyncOperator, None, bench)
 
 
+@pytest.mark.slow
 def test_wherever_the_worker_dies_there_is_one_execution_although_its_task_is_made_and_deleted(monkeypatch):
     fresh, effects = undisturbed(of_a_task_that_is_made_and_deleted(), monkeypatch)
     assert {"http CreateLocationS3", "http CreateTask", "http UpdateTask", "http DeleteTask"} <= set(effects)
