@@ -87,13 +87,16 @@ class Budget:
         self._calls = min(self.allowed.burst, self._calls + cost)
 
     def throttled(self, now: float) -> None:
-        """The service answered that there were too many calls. Counts once for all those that were under way together."""
+        """
+        The service answered that there were too many calls. The bucket is empty then; the rate is halved once for all those that
+        were under way together.
+        """
         self._fill(now)
+        self._calls = min(self._calls, 0.0)
         if self._was_throttled and now - self._throttled_at < 1 / self.per_second:
             return
         self._was_throttled, self._throttled_at, self._eased_at = True, now, now
         self.per_second = max(self.per_second / 2, self.allowed.per_second * LEAST)
-        self._calls = min(self._calls, 0.0)
 
     def answered(self, now: float) -> None:
         """The service answered a call."""
@@ -127,6 +130,11 @@ class Turns:
             while (delay := self.budget.delay(self._clock(), cost)) > 0:
                 await asyncio.sleep(delay)
             self.budget.spend(self._clock(), cost)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody stands in the line."""
+        return self._line.locked()
 
     def give_back(self, cost: float = 1.0) -> None:
         self.budget.give_back(cost)
@@ -176,12 +184,14 @@ class Budgets:
         return self._settings.get(operation) or self._published.get(operation, self._default).times(self._share)
 
     def forget_rested(self) -> None:
-        """Drop the budgets that are as they were when they were made: nobody has asked for a while."""
+        """Drop the budgets that are as they were when they were made, and that nobody waits for: nobody has asked for a while."""
         now = self._clock()
         rested = [
             key
             for key, turns in self._turns.items()
-            if not turns.budget.is_throttled and turns.budget.delay(now, turns.budget.allowed.burst) == 0
+            if not turns.is_waited_for
+            and not turns.budget.is_throttled
+            and turns.budget.delay(now, turns.budget.allowed.burst) == 0
         ]
         for key in rested:
             del self._turns[key]

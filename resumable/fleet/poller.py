@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,12 @@ from resumable.jobs.decision import Observation
 T = TypeVar("T")
 
 _log = logging.getLogger("resumable.fleet")
+
+RENEWAL = 300.0
+"""
+Seconds after which a connection is read again for an operation of which no call was answered since: the new credentials may have
+been no good either, but some services say the same of what is not allowed.
+"""
 
 
 class Pool(Protocol):
@@ -139,7 +146,7 @@ class Poller:
         self._pool = settings.pool(settings.at_once)
         self._slots = asyncio.Semaphore(settings.at_once)
         self._alarms = {together: _Alarm(self._loop) for together in (True, False)}
-        self._renewed_for: set[str] = set()
+        self._renewed_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         for together in self._alarms:
             self._start(self._ask_for_ever(together=together))
@@ -250,8 +257,9 @@ class Poller:
 
     def _failed(self, ask: Ask, error: Exception, reached: Reached | None) -> None:
         operation = self._jobs.schedule.operation(ask)[0]
-        if reached is not None and operation not in self._renewed_for and reached.is_expired(error):
-            self._renewed_for.add(operation)  # once: some services say the same of what is not allowed
+        now, renewed_at = self._loop.time(), self._renewed_at.get(operation, -math.inf)
+        if reached is not None and now - renewed_at >= RENEWAL and reached.is_expired(error):
+            self._renewed_at[operation] = now
             self._connection.expired(reached, error)
             self._jobs.at_once(ask.jobs)
         else:
@@ -304,7 +312,7 @@ class Poller:
         self._measures.called(self.name, self._loop.time(), calls=calls, watched=len(self._jobs))
         answer = await self._pool.run(call)
         self._turns(operation).answered()
-        self._renewed_for.discard(operation)
+        self._renewed_at.pop(operation, None)
         return answer
 
 

@@ -181,9 +181,10 @@ def main() -> None:
         _triggers(given.triggers, 500)
         return
     if given.process:
-        asyncio.run(_sleepers(10_000))
-        asyncio.run(_waiters(10_000))
-        asyncio.run(_emr_steps(500))
+        for name in PROCESSES:
+            alone = get_context("spawn").Process(target=_in_a_process, args=(name,))
+            alone.start()
+            alone.join()
         return
     print(f"{given.triggerers} triggerer(s); calls and jobs are those of one")
     print(f"{'':27}  jobs interval calls/interval  calls/s throttled late: median   95 %")
@@ -351,6 +352,11 @@ def _triggers(whose: str, count: int) -> None:
     serving.join()
 
 
+def _in_a_process(name: str) -> None:
+    work, count = PROCESSES[name]
+    asyncio.run(work(count))
+
+
 async def _sleepers(count: int) -> None:
     async def sleep() -> None:
         while True:
@@ -418,6 +424,9 @@ async def _emr_steps(count: int) -> None:
     await _process(f"{count} EMR steps, boto3", begin)
     print(f"{'':30} {service.calls['emr:ListSteps']} status calls in 90 s")
 
+
+PROCESSES = {"sleep": (_sleepers, 10_000), "wait": (_waiters, 10_000), "EMR": (_emr_steps, 500)}
+"""Each in a process of its own: its memory is its own then."""
 
 if __name__ == "__main__":
     main()

@@ -929,14 +929,6 @@ FLEET: list[Mutant] = [
         ("fleet",),
     ),
     Mutant(
-        "what-is-put-back-stands-behind-the-others",
-        "a question that is put back is not the next one again: what is next and what is taken are never the same",
-        "resumable/fleet/schedule.py",
-        "            self._push(job, alone=ask.how is How.ONE)\n",
-        "            job.turn = next(self._numbers)\n            self._push(job, alone=ask.how is How.ONE)\n",
-        ("fleet",),
-    ),
-    Mutant(
         "a-list-is-read-to-its-end",
         "a list is read on, whatever it has cost",
         "resumable/fleet/schedule.py",

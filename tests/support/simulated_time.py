@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now
+
+    @property
+    def _clock_resolution(self) -> float:
+        """
+        Nothing happens before its time. asyncio lets it, by as much as the clock cannot tell: two that look at this clock, and
+        find that it is not time yet, would be called again and again, and no time would pass.
+        """
+        return math.ulp(self.now)
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, seconds: float) -> None: ...
 
     def stop(self) -> None:
         self.is_stopping = True

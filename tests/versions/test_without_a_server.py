@@ -21,13 +21,21 @@ pytestmark = [
 
 DAG_FILE = '''
 """A DAG for Airflow."""
-from tests.versions.dags.measured import DAG, Quick
+import sys
+
+from resumable.jobs import alarm
+from tests.versions.dags.measured import DAG, Quick, Slow
+
+alarm.POLLED_SECONDS = 0.0  # a job so short is not worth a deferral else
+
+with DAG("slow", schedule=None) as slow:
+    Slow(task_id="job", number=7, retries=3, resume_policy={"wait": "defer", "wait_interval": 1.0})
 
 with DAG("quick", schedule=None) as dag:
     Quick(task_id="job", number=7, retries=3)
 
 if __name__ == "__main__":
-    print("the run ended in", dag.test().state)
+    print("the run ended in", (slow if "slow" in sys.argv else dag).test().state)
 '''
 
 
@@ -65,4 +73,12 @@ def test_airflow_tasks_test_runs_a_task_and_needs_nothing(run) -> None:
 def test_dag_test_runs_a_dag_and_needs_nothing(run) -> None:
     said = run("FILE")
     assert said.count("resumable: submitted Quick") >= 1
+    assert "the run ended in success" in said
+
+
+def test_dag_test_runs_a_dag_whose_task_defers_and_it_has_one_job(run) -> None:
+    said = run("FILE", "slow")
+    assert said.count("resumable: deferred, waiting for") == 1
+    assert "the triggerer has seen that the job is succeeded" in said
+    assert said.count("resumable: submitted Slow") == 1
     assert "the run ended in success" in said

@@ -161,3 +161,26 @@ def test_budgets_that_have_rested_are_dropped_and_others_kept() -> None:
 
 async def _all(*work: object) -> None:
     await asyncio.gather(*work)  # type: ignore[arg-type]
+
+
+def test_a_budget_that_somebody_waits_for_is_kept_however_full_it_is() -> None:
+    """Two of one operation would let twice as many calls through."""
+    with simulated() as loop:
+        budgets = Budgets({"x:y": Rate(0.2, 1)}, default=Rate(1), clock=loop.time, share=1.0)
+        turns = budgets.of("x:y", "account")
+        for _ in range(8):
+            turns.throttled()
+            loop.pass_time(400.0)
+        turns.throttled()
+        waits = loop.create_task(turns.take())
+        loop.pass_time(200.0)
+        turns.answered()
+        loop.pass_time(20.0)
+        budgets.forget_rested()
+        assert not waits.done()
+        assert budgets.of("x:y", "account") is turns
+        loop.pass_time(120.0)
+        assert waits.done()
+        loop.pass_time(20.0)
+        budgets.forget_rested()
+        assert len(budgets) == 0

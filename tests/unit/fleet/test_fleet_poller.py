@@ -19,7 +19,7 @@ from resumable.fleet.asks import Job, pause
 from resumable.fleet.budget import Rate
 from resumable.fleet.lookups import Lookup
 from resumable.fleet.measures import Measures
-from resumable.fleet.poller import Settings
+from resumable.fleet.poller import RENEWAL, Settings
 from resumable.fleet.registry import Fleet
 from resumable.fleet.schedule import Schedule
 from resumable.jobs.decision import JobState, Observation
@@ -596,8 +596,20 @@ def test_credentials_that_stay_expired_are_not_read_without_end(scene: Scene) ->
     scene.wait(*names(30))
     scene.service.expired = set(range(1000))
     scene.loop.pass_time(3600)
-    assert scene.reached <= 3
+    assert scene.reached <= 1 + 2 * 3600 / RENEWAL  # for those about many, and those about one
     assert scene.runs(*names(30))
+
+
+def test_credentials_that_were_put_right_later_are_read_again_and_the_tasks_go_on(scene: Scene) -> None:
+    scene.wait(*names(30))
+    scene.loop.pass_time(100)
+    scene.service.expired = {1, 2, 3}
+    scene.loop.pass_time(3 * RENEWAL)
+    assert scene.reached == 4
+    scene.service.words["j1"] = "DONE"
+    scene.loop.pass_time(100)
+    assert scene.seen("j1").state is JobState.SUCCEEDED
+    assert scene.runs("j0", *names(30)[2:])
 
 
 # -- what is next ------------------------------------------------------------------------------------------------------

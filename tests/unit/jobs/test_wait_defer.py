@@ -175,8 +175,9 @@ def test_a_job_that_nobody_has_seen_for_long_wakes_the_task_which_looks_itself(s
 
     service.status = look
     instance.run_trigger = lambda deferred: in_fleet(deferred, during=lambda: down.append(1))
-    with pytest.raises(LostSightError, match="Nothing was submitted"):
+    with pytest.raises(LostSightError, match="Nothing was submitted") as lost:
         instance.attempt()
+    assert str(lost.value.handle) in str(lost.value)
     assert (len(service.tokens), service.active) == (1, [0])
     down.clear()
     service.finish()

@@ -45,6 +45,22 @@ class Quick(ResumableMixin, BaseOperator):
         return self.number
 
 
+class Slow(Quick):
+    """A job that takes some seconds, and is waited for in the triggerer."""
+
+    reach_fields = ()
+    SECONDS = 3.0
+
+    def submit_job(self, context: Any) -> Any:
+        return f"{time.time()} {self.idempotency_token}"
+
+    def get_job_status(self, external_id: Any, context: Any) -> str:
+        return "RUNNING" if time.time() < float(external_id.split()[0]) + self.SECONDS else "SUCCEEDED"
+
+    def is_job_active(self, status: str) -> bool:
+        return status == "RUNNING"
+
+
 class Measure(BaseOperator):
     """Returns milliseconds per operation, median and 95th percentile, of the stores that can be had here."""
 
