@@ -62,8 +62,12 @@ class Generation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Generation:
-        known = int(data["max_tries"]), data["clear_number"], data["run_started"]
-        return cls(*known, retries=data.get("retries"), region=data.get("region"))
+        """Raises: KeyError, TypeError, ValueError, AttributeError: it is damaged. No damage may look like a clear."""
+        known = cls(int(data["max_tries"]), data["clear_number"], data["run_started"], data.get("retries"), data.get("region"))
+        for kind, values in ((int, (known.clear_number, known.retries)), (str, (known.run_started, known.region))):
+            if wrong := [value for value in values if not isinstance(value, kind | None)]:
+                raise TypeError(f"{wrong[0]!r:.100} in the generation is no {kind.__name__}")
+        return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,10 @@ def decoded(data: dict[str, Any], count: int) -> bytearray:
     """
     if "ranges" not in data:
         return _flags(_unpack(data["bitmap"]), count)
-    flags = bytearray(count)
+    try:
+        flags = bytearray(count)
+    except MemoryError:
+        raise ValueError(f"{count} items are more than there can be") from None
     for part in data["ranges"].split(",") if data["ranges"] else ():
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first) + 1

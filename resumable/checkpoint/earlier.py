@@ -28,11 +28,12 @@ class Earlier:
 
     def __init__(self, setting: Setting, kept: Kept) -> None:
         self._setting, self._stored, self._kept, self._what = setting, kept, kept.record, setting.what
-        self.attempt = int(self._kept["attempt"]) + 1 if self._kept else 1
+        self.attempt = 1
         self.other_code = 0
         self.token = setting.token
         if self._kept:
             with kept.readable():
+                self.attempt = int(self._kept["attempt"]) + 1
                 starts_over = self._is_cleared() and self._restarts(
                     self._setting.policy.on_clear is OnClear.RESTART, self._setting.policy.on_clear
                 )

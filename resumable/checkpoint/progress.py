@@ -81,7 +81,8 @@ class Progress:
             RefusedError: on_change=fail.
         """
         kept = self._earlier.settled("items", self._spec)
-        mean = int(kept["chunk"]) if kept else None
+        with self._kept.readable():
+            mean = int(kept["chunk"]) if kept else None
         room = self.setting.room
         by_text = kept is not None and "order" not in kept
         with self._kept.readable():

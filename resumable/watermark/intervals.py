@@ -226,7 +226,7 @@ def _is_same_run(one: TaskIdentity, other: TaskIdentity) -> bool:
 def _readable(data: Any, kind: ValueType, what: str, build: Callable[[], T]) -> T:
     try:
         names = data["type"]
-        found = ValueType(tuple(names), is_tuple=True) if isinstance(names, list) else ValueType((str(names),))
+        found = ValueType(tuple(map(str, names)), is_tuple=True) if isinstance(names, list) else ValueType((str(names),))
         if found == kind:
             return build()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
