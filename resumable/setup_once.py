@@ -160,6 +160,8 @@ class _Once:
             )
         self._spent_token = token
         if state == "cleaned up":
+            if is_being_cleaned:
+                self._cleanup.say_what_was_begun("what could not be kept was being cleaned up", token, kept["made_at"])
             return None
         why = None
         if self._task.generation.relation_to(earlier) is Relation.CLEARED:
@@ -245,7 +247,8 @@ class _Once:
         if self._cleanup.function is None:
             return
         try:
-            self._stored.save(self._data("cleaned up", token), tries=2)
+            # if the worker dies now, this tells whoever comes next
+            self._stored.save({**self._data("cleaned up", token), "is_being_cleaned_up": True}, tries=2)
         except SupersededError:
             self._cleanup.say_left(value)
             return
@@ -254,7 +257,14 @@ class _Once:
                 why = "the store does not answer, and another try may be given it"
                 _log.warning("resumable: once %r: %s cannot be kept, and is left: %s", self._name, value_text(value), why)
                 return
-        self._cleanup.clean_up(value)
+        if self._cleanup.clean_up(value):
+            self._keep_clean(token)
+
+    def _keep_clean(self, token: str) -> None:
+        try:
+            self._stored.save(self._data("cleaned up", token), tries=2)
+        except (StateStoreError, SupersededError) as e:
+            _log.info("resumable: once %r is cleaned up; that could not be kept: %s", self._name, e)
 
     def _fresh_token(self) -> str:
         """Another one for every time that it is made: after a clean-up in one generation as well, and in the same second."""
@@ -336,10 +346,7 @@ class _Once:
             )
             return
         if self._cleanup.clean_up(value):
-            try:
-                self._stored.save(self._data("cleaned up", self._kept["token"]), tries=2)
-            except (StateStoreError, SupersededError) as e:
-                _log.info("resumable: once %r is cleaned up; that could not be kept: %s", self._name, e)
+            self._keep_clean(self._kept["token"])
 
 
 def _check_value(name: str, value: Any) -> None:

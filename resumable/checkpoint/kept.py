@@ -45,10 +45,10 @@ class Kept:
         return Damage(self._value, self.record)
 
     def forget(self, keys: KeyList | None) -> None:
-        """Delete everything that is kept; the list of items is that of ``keys``."""
+        """Delete everything that is kept; the list of items is that of ``keys``, and goes last: a record needs its list."""
+        self._value.delete()
         if keys is not None:
             self._list_value(keys.fingerprint).delete()
-        self._value.delete()
 
     # -- which items are done -----------------------------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ class Watching(Submission):
         handle = self.known_job
         if handle is None:
             doubt = "its submit was not answered: a later start looks for it" if self.in_doubt else "none was submitted"
+            if self.number is None:
+                doubt = "its record was not read: a job of an earlier start runs on"
             self._log.warning("resumable: no job to cancel (%s): %s", why, doubt)
             return False
         try:

@@ -255,6 +255,8 @@ class Interruption(SignalWatch):
     def _settle(self, stop: Stop, state: str | None) -> Stop:
         if stop is Stop.EVICTION and self._is_out_of_time():
             stop = Stop.TIMED_OUT
+        if self._cancels(stop):
+            self._await_record(self._patience(stop))
         self._await_answer(self._patience(stop))
         is_alone = state == host.DELETED  # with the run the record is gone, and there is no other attempt
         if stop is Stop.BY_USER and not is_alone and not self._attempt.owns_record():
@@ -279,6 +281,12 @@ class Interruption(SignalWatch):
         if not self._cancels(stop):
             return HANDLE_GRACE_SECONDS
         return max(CANCEL_GRACE_SECONDS, host.users_stop_grace() - CANCEL_SECONDS)
+
+    def _await_record(self, patience: float) -> None:
+        """While the record is being read, nobody can say that there is no job. The main thread submits none any more."""
+        until = self._told_at + patience
+        while self._is_open and self._attempt.number is None and time.monotonic() < until:
+            time.sleep(_PAUSE)
 
     def _await_answer(self, patience: float) -> None:
         until = self._told_at + patience

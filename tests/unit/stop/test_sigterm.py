@@ -28,7 +28,7 @@ class Quiet:
     """An attempt without a job, whose answers a test may change."""
 
     is_halted = in_doubt = is_the_only_job = False
-    handle = None
+    handle, number = None, 1
     policy = ResumePolicy().resolved()
 
     def stop_if_overdue(self, stop):
