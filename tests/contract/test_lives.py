@@ -9,12 +9,23 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import CASES, Case
 from tests.life.script import run, step
-from tests.life.task_life import AFTER, KINDS, LAST, LAST_OF_A_SKIPPER, OF_TRIGGER, POLICY, STARTS, OperatorLife, happenings
+from tests.life.task_life import (
+    AFTER,
+    KINDS,
+    LAST,
+    LAST_OF_A_SKIPPER,
+    OF_JOB,
+    OF_TRIGGER,
+    POLICY,
+    STARTS,
+    OperatorLife,
+    happenings,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_NAME = {str(case): case for case in CASES}
-LIVES, MORE_LIVES = 2, 8
+LIVES, MORE_LIVES = 2, 12
 """Of each operator in each mode, by default; and of those that do what no other does."""
 SKIPPERS = ("ecs",)
 LIVELY = ("databricks-submit-run", "emr-steps", "athena", "ecs", "mwaa-trigger-dag-run")
@@ -42,10 +53,12 @@ def life_of(case: Case) -> type[ContractLife]:
         "moves": st.booleans(),
         "policy_fails": st.sampled_from([False, False, False, True]),
         "kept_in": st.sampled_from(["task state", "task state", "Variables", "object storage"]),
-        "limited": st.booleans(),
+        "limited": st.sampled_from([True, False, False]),
         "own_execute": st.sampled_from([False, False, True]),
         "named": st.sampled_from(["", "for good", "in each try"]),
     }
+
+    ends = ("job is skipped",) if case.name in SKIPPERS else OF_JOB
 
     class Life(ContractLife):
         __qualname__ = ContractLife.__qualname__
@@ -55,12 +68,16 @@ def life_of(case: Case) -> type[ContractLife]:
         @step(
             OperatorLife.is_open,
             often=STARTS,
-            then=happenings(*KINDS, *(OF_TRIGGER, OF_TRIGGER) * case.deferrable, least=0),
+            then=happenings(*KINDS, *(OF_TRIGGER, OF_TRIGGER) if case.deferrable else (OF_TRIGGER,), least=0),
             last=LAST_OF_A_SKIPPER if case.name in SKIPPERS else LAST,
             after=AFTER,
         )
         def start(self, then: Any, last: str, after: Any = None) -> None:
             self._start(then, last, after)
+
+        @step(lambda self: self.bench.active(), how=st.one_of(st.sampled_from(OF_JOB), st.sampled_from(ends)))
+        def job_ends(self, how: str) -> None:
+            self._happens(how)
 
     return Life
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,9 @@ FOREVER = timedelta.max
 class Asks(Protocol):
     """Who calls a store: one attempt."""
 
+    standing: AbstractContextManager[Any]
+    """Held by each thread of the attempt for as long as what it does must not be cut in two by what happens meanwhile."""
+
     def before(self, call: str) -> None:
         """The attempt is about to make this call; it may stop here, or die."""
 
@@ -51,6 +55,15 @@ class DownError(Exception):
     """A store does not answer."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A value of Airflow's own store, when it was written, and whether it was to stay."""
+
+    text: str
+    stays: bool
+    day: int
+
+
 class Backend:
     """
     What is kept of all task instances of a deployment, however many processes ask.
@@ -58,14 +71,23 @@ class Backend:
     Args:
         kind: one of `KINDS`.
         on_write: called with the key and the value of each write that has an effect.
+        on_trouble: called with what a call of an attempt meets.
     """
 
-    def __init__(self, kind: str, on_write: Callable[[str, Any], None] = lambda key, value: None) -> None:
-        self.kind, self.on_write = kind, on_write
+    def __init__(
+        self,
+        kind: str,
+        on_write: Callable[[str, Any], None] = lambda key, value: None,
+        on_trouble: Callable[[str], None] = lambda what: None,
+    ) -> None:
+        self.kind, self.on_write, self.on_trouble = kind, on_write, on_trouble
         self.trouble: list[str] = []
         """What the next calls meet, the first of them last."""
         self.was_troubled = False
-        self.rows: dict[TaskIdentity, dict[str, tuple[str, bool]]] = {}
+        self.troubled: list[Asks] = []
+        """Whose calls have met some."""
+        self.day = 0
+        self.rows: dict[TaskIdentity, dict[str, Kept]] = {}
         self.names: dict[str, str] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if kind == "object storage":
@@ -85,7 +107,7 @@ class Backend:
         """The store of one attempt."""
         inner: Any
         if self.kind == "task state":
-            inner = TaskStateStore(_Accessor(self.rows.setdefault(task, {}), asks), FOREVER)
+            inner = TaskStateStore(_Accessor(self, self.rows.setdefault(task, {}), asks), FOREVER)
         elif self.kind == "Variables":
             inner = VariableStore(task, _Names(self.names))
         else:
@@ -101,21 +123,28 @@ class Backend:
     def text(self) -> str:
         """All that is kept."""
         if self.kind == "task state":
-            return json.dumps([[text for text, _ in rows.values()] for rows in self.rows.values()])
+            return json.dumps([[kept.text for kept in rows.values()] for rows in self.rows.values()])
         if self.kind == "Variables":
             return json.dumps(self.names)
         return "\n".join(path.read_text() for path in self.folder.rglob("*.json"))
 
     def clean_old(self) -> None:
-        """``airflow state-store clean``, after its retention: what was not written to stay is taken away."""
+        """``airflow state-store clean``: what was not written to stay, and was written before this `day`, is taken away."""
         for rows in self.rows.values():
-            for key in [key for key, (_, stays) in rows.items() if not stays]:
+            for key in [key for key, kept in rows.items() if not kept.stays and kept.day < self.day]:
                 del rows[key]
+
+    def has_troubled(self, asks: Asks) -> bool:
+        return any(one is asks for one in self.troubled)
 
     @contextmanager
     def answering(self, asks: Asks, call: str) -> Iterator[None]:
         what = self.trouble.pop() if self.trouble else ""
         self.was_troubled = self.was_troubled or bool(what)
+        if what:
+            self.on_trouble(f"a store that is {what}")
+        if what and not self.has_troubled(asks):
+            self.troubled.append(asks)
         if what == "down" or (what == "unmounted" and self._temporary is None):
             raise DownError(call)
         if what == "unmounted":
@@ -133,6 +162,7 @@ class Backend:
 
 class _Nobody:
     is_known = True
+    standing: AbstractContextManager[Any] = nullcontext()
 
     def before(self, call: str) -> None: ...
 
@@ -151,12 +181,17 @@ class _Asked:
         self._has_looked = False
 
     def get(self, key: str) -> Any:
-        self._asks.before("get")
-        self._has_looked = True
-        with self._backend.answering(self._asks, "get"):
-            return self._inner.get(key)
+        with self._asks.standing:
+            self._asks.before("get")
+            self._has_looked = True
+            with self._backend.answering(self._asks, "get"):
+                return self._inner.get(key)
 
     def set(self, key: str, value: Any) -> None:
+        with self._asks.standing:
+            self._set(key, value)
+
+    def _set(self, key: str, value: Any) -> None:
         # where nothing fences, an attempt looks at the owner and writes; what happens between the two is nobody's promise
         if self.fences_writes or not self._has_looked:
             self._asks.before("set")
@@ -168,23 +203,24 @@ class _Asked:
             self._asks.before("after set")
 
     def delete(self, key: str) -> None:
-        self._asks.before("delete")
-        with self._backend.answering(self._asks, "delete"):
-            self._inner.delete(key)
+        with self._asks.standing:
+            self._asks.before("delete")
+            with self._backend.answering(self._asks, "delete"):
+                self._inner.delete(key)
 
 
 class _Accessor:
     """``context["task_state_store"]`` of Airflow 3.3: refuses writes under an id that it no longer knows, and reads nothing."""
 
-    def __init__(self, rows: dict[str, tuple[str, bool]], asks: Asks) -> None:
-        self._rows, self._asks = rows, asks
+    def __init__(self, backend: Backend, rows: dict[str, Kept], asks: Asks) -> None:
+        self._backend, self._rows, self._asks = backend, rows, asks
 
     def get(self, key: str, default: Any = None) -> Any:
-        return json.loads(self._rows[key][0]) if self._asks.is_known and key in self._rows else default
+        return json.loads(self._rows[key].text) if self._asks.is_known and key in self._rows else default
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         self._check()
-        self._rows[key] = (json.dumps(value), retention is FOREVER)
+        self._rows[key] = Kept(json.dumps(value), retention is FOREVER, self._backend.day)
 
     def delete(self, key: str) -> None:
         self._check()

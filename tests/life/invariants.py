@@ -79,6 +79,7 @@ VERDICT = _new("a verdict overruled", "what the operator's own code makes of a j
 NEVER_ENDS = _new("a task that never ends", "starts of one try lead somewhere: to the end of the job, or of the try")
 NO_TRY_HELPS = _new("no try helps", "once nothing breaks any more, a few tries end the task well")
 TRY_FOR_NOTHING = _new("a try lost for nothing", "trouble of the wait, an eviction, a hand-back or a deferral uses up no try")
+OUTAGE_MADE_UP = _new("an outage that was none", "only a store that did not answer is said not to have answered")
 ERROR_UNREADABLE = _new("an error that says nothing", "a try fails with the job's own failure, or an error that says what to do")
 GIVEN_UP_ACTS = _new("a given-up attempt acts", "an attempt that Airflow has given up submits, cancels and writes nothing")
 

@@ -52,15 +52,21 @@ class OwnService:
         knows_tokens: the same token is answered with the same job.
         lag: seconds until a new job shows in its list, and to a look.
         effect: runs a call as an effect of the process at work.
+        looks_to_stop: for so many looks a job that was told to stop is still running.
+        taken: the faults that have acted on a call.
+        is_stopping: called when a job is looked at that was told to stop.
     """
 
     knows_tokens: bool
     lag: float = 0.0
     effect: Callable[[str, Callable[[], Any]], Any] = lambda name, do: do()
     now: float = 0.0
+    looks_to_stop: int = 0
     jobs: list[OwnJob] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     faults: list[tuple[str, Any]] = field(default_factory=list)
+    taken: list[Any] = field(default_factory=list)
+    is_stopping: Callable[[], None] = lambda: None
 
     # -- what a test does with it
 
@@ -101,6 +107,7 @@ class OwnService:
             return work()
         self.faults.remove(entry)
         fault = entry[1]
+        self.taken.append(fault)
         if isinstance(fault, Drop):
             work()
             raise requests.ConnectionError("the connection was closed without an answer")
@@ -119,7 +126,7 @@ class OwnService:
         known = next((job for job in self.jobs if token and job.token == token), None)
         if known is not None and self.knows_tokens:
             return known
-        self.jobs.append(OwnJob(len(self.jobs), token, word, self.now + self.lag))
+        self.jobs.append(OwnJob(len(self.jobs), token, word, self.now + self.lag, looks_to_stop=self.looks_to_stop))
         return self.jobs[-1]
 
     def _shown(self, number: int) -> str:
@@ -128,6 +135,7 @@ class OwnService:
             raise JobNotFound(f"no job {number}")
         if job.is_told and job.state == RUNS:
             job.looks_to_stop -= 1
+            self.is_stopping()
             job.state = STOPPED if job.looks_to_stop < 0 else RUNS
         return job.state
 
@@ -176,6 +184,10 @@ class Desk:
 
     def skip(self) -> None:
         self._end(SKIPPED)
+
+    def untold(self) -> int:
+        """Jobs that run, and that nobody has told to stop."""
+        return sum(job.state in (RUNS, UNSEEN) and not job.is_told for job in self._counted())
 
     def forget(self) -> None:
         for job in self.server.jobs:

@@ -31,7 +31,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -111,6 +111,10 @@ class Told(RuleBasedStateMachine):
     def cover(self, what: str) -> None:
         """Count that something was drawn, for a report of what was covered."""
         type(self).covered[what] += 1
+
+    def met(self, what: str) -> None:
+        """Count that something drawn has had an effect: the code under test has met it. See `run`."""
+        self.cover(f"met: {what}")
 
     def teardown(self) -> None:
         try:
@@ -342,7 +346,7 @@ def budget(examples: int, steps: int) -> settings:
     )
 
 
-def as_test(machine: type[Told], *, examples: int, steps: int = 30) -> Callable[[], None]:
+def as_test(machine: type[Told], *, examples: int, steps: int = 30, meets: Collection[str] = ()) -> Callable[[], None]:
     """
     A test that draws histories of ``machine``.
 
@@ -350,16 +354,26 @@ def as_test(machine: type[Told], *, examples: int, steps: int = 30) -> Callable[
         machine: a class; what it counts is its own.
         examples: histories, by default.
         steps: of each, at most.
+        meets: as `run` has it.
     """
 
     def test() -> None:
-        run(machine, examples=examples, steps=steps)
+        run(machine, examples=examples, steps=steps, meets=meets)
 
     return test
 
 
-def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
-    """Draw histories of ``machine`` until one breaks something, or the budget is used up; a line for the report."""
+def run(machine: type[Told], *, examples: int, steps: int = 30, meets: Collection[str] = ()) -> None:
+    """
+    Draw histories of ``machine`` until one breaks something, or the budget is used up; a line for the report.
+
+    Args:
+        machine: a class.
+        examples: histories, by default.
+        steps: of each, at most.
+        meets: what the code under test is to have met by then, as `Told.met` counts it. What is drawn and has no effect says
+            nothing, however often it is drawn. With the default draw only: another one, or a short one, may miss some.
+    """
     machine.cases, machine.covered, machine.first_broken, machine.script = 0, Counter(), None, None
     chosen = os.environ.get("LIFE_SEED")
     named = f"{chosen or 0} {machine.__module__}:{machine.__qualname__} {machine.salt}"
@@ -375,6 +389,10 @@ def run(machine: type[Told], *, examples: int, steps: int = 30) -> None:
             if hasattr(e, "add_note"):
                 e.add_note(f"\nShortened:\n{path.read_text()}")
         raise
+    else:
+        if chosen is None and float(os.environ.get("LIFE_TIMES", "1")) >= 1:
+            never = sorted(what for what in meets if not machine.covered[f"met: {what}"])
+            assert not never, f"{machine.__name__} {machine.salt}: drawn in vain, the code under test has never met {never}"
     finally:
         cases, broken = machine.first_broken or (machine.cases, None)
         Report(

@@ -32,6 +32,8 @@ from hypothesis import strategies as st
 
 from resumable import ResumableError, host
 from resumable.host import versions
+from resumable.jobs.decision import Recovery
+from resumable.jobs.limits import tells_of_limit
 from resumable.stores.base import StateStore
 from tests.life import invariants
 from tests.life.backends import NOBODY, Backend
@@ -79,17 +81,25 @@ AT_CALLS = {
 OF_JOB = ("job succeeds", "job fails", "job fails in part", "job is skipped")
 OF_WORKER = ("dies", "evicted", "store down", "store late")
 OF_USER = ("stopped by a user", "times out")
-OF_TRIGGER = ("reassigned", "stopped by a user", "trigger fails")
+OF_TRIGGER = ("reassigned", "marked while deferred", "trigger fails")
+DIES_AT_SUBMIT = "the worker dies before it has the answer"
 WRONG = {call: tuple(f"{call}: {fault}" for fault in faults) for call, faults in AT_CALLS.items()}
 
 KINDS = (("nothing",), OF_JOB, OF_WORKER, OF_USER, *WRONG.values())
 """Each kind is drawn as often as any other, however many there are of it."""
 
 
+AT_SUBMIT = "submit"
+"""When something happens: with the answer to the submit, whichever effect that is. Most of what can be lost is lost there."""
+NO_SUBMIT = 9
+"""Effects after which no submit is waited for any more: this start makes none."""
+
+
 def happenings(*kinds: tuple[str, ...], least: int = 1, most: int = 3) -> st.SearchStrategy[Any]:
-    """What happens during a start: each some effects after the one before."""
+    """What happens during a start: each some effects after the one before, or at the submit."""
     drawn = st.one_of(*(st.sampled_from(kind) for kind in kinds))
-    return st.lists(st.tuples(st.integers(0, 9), drawn), min_size=least, max_size=most)
+    when = st.one_of(st.integers(0, 9), st.integers(0, 9), st.just(AT_SUBMIT))
+    return st.lists(st.tuples(when, drawn), min_size=least, max_size=most)
 
 
 LAST = st.sampled_from(["job succeeds", "job succeeds", "job fails", "job is skipped", "dies"])
@@ -195,6 +205,7 @@ class OperatorLife(Told):
         self.task.is_all_written = not moves
         if moves:
             self.task.text = lambda: "# nothing of the job stands here as a constant\n"
+        self._planned: list[tuple[str, Any]] = []
         self.parses = 0
         self.is_edited = self.has_gained_a_field = False
         self.ended: str | None = None
@@ -209,27 +220,40 @@ class OperatorLife(Told):
         self.is_of_older_text = False  # the same, of before an edit: what it comes to is nothing to the task
         self.store_down_for = 0
         self._signalled: str | None = None
-        self._then: list[tuple[int, str]] = []
+        self._then: list[tuple[int | str, str]] = []
         self._after: tuple[str, str] | None = None
         self._due: tuple[str, str] | None = None
         self._stalled: Any = None
-        self._is_submit_faulty = self._is_started = False
+        self._is_next_faulty = self._is_started = self._dies_at_submit = self._is_to_be_heard = False
 
     def is_open(self) -> bool:
         return self.ended is None
 
     @step(is_open, often=STARTS, then=happenings(*KINDS), last=LAST, after=AFTER)
-    def start(self, then: list[tuple[int, str]], last: str, after: tuple[str, str] | None = None) -> None:
+    def start(self, then: list[tuple[int | str, str]], last: str, after: tuple[str, str] | None = None) -> None:
         """
-        Airflow starts the task. ``then``: after so many more effects, that happens; ``last``: what ends a wait in the end;
-        ``after``: what happens with the next effect of a kind after the job has ended.
+        Airflow starts the task. ``then``: after so many more effects, or at the submit, that happens; ``last``: what ends a wait
+        in the end; ``after``: what happens with the next effect of a kind after the job has ended.
         """
         self._start(then, last, after)
 
-    @step(lambda self: self.ended is None and not self.bench.active(), seldom=True, how=st.sampled_from(WRONG["submit"]))
+    @step(
+        lambda self: self.ended is None and not self.bench.active(),
+        seldom=True,
+        how=st.one_of(st.just(DIES_AT_SUBMIT), st.sampled_from(WRONG["submit"])),
+    )
     def next_submit_goes_wrong(self, how: str) -> None:
         """Drawn by itself: a start makes one submit, at most, and most of what can be lost is lost there."""
-        self._is_submit_faulty = True
+        if how == DIES_AT_SUBMIT:
+            self._dies_at_submit = True
+            return
+        self._is_next_faulty = True
+        self._happens(how)
+
+    @step(lambda self: self.ended is None and self.bench.active(), seldom=True, how=st.sampled_from(WRONG["stop"]))
+    def next_stop_goes_wrong(self, how: str) -> None:
+        """Drawn by itself: few starts stop a job."""
+        self._is_next_faulty = True
         self._happens(how)
 
     @step(lambda self: self.bench.active(), how=st.sampled_from(OF_JOB))
@@ -244,6 +268,8 @@ class OperatorLife(Told):
         self.known_jobs -= before - self.bench.jobs()
         self.is_good = False
         self.is_skipped = False
+        if self.task.data.get("resumable", {}).get("state") in ("submitting", "submitted"):
+            self.is_refusing = False  # that it had failed nobody has seen
 
     @step(lambda self: self.tries)
     def clear(self) -> None:
@@ -265,10 +291,12 @@ class OperatorLife(Told):
         """The triggerer of an earlier deferral: by now the task waits elsewhere, or for another try."""
         self._triggerer_stops(self._stalled, "up_for_retry")
 
-    @step(lambda self: not self.moves and not self.is_edited)
+    @step(lambda self: self.jobs and not self.moves and not self.is_edited, often=2)
     def edit_the_job(self) -> None:
         self.is_edited = self.is_of_older_text = True
         self.edits += 1
+        if self.ended is None:
+            self.met(f"on_change={self.policy.get('on_change', 'restart')}")
         self.may_cancel |= self.policy.get("on_change", "restart") == "restart"
         self.is_good = self.is_skipped = self.is_refusing = False
 
@@ -285,13 +313,15 @@ class OperatorLife(Told):
     def _make(self) -> Any:
         self.parses += 1
         is_other = self.is_edited or (self.moves and self.parses % 2 == 0)
+        if self.moves and is_other and self.task.data:
+            self.met("a value that moves")
         arguments = {**(self.bench.other_arguments() if is_other else self.bench.arguments()), **self.limit}
         if self.named and not arguments.get(self.named):
             arguments[self.named] = "of the author"
         more: dict[str, Any] = {"resume_policy": self.policy} if self.policy else {}
         operator = self.kind(task_id="task", **{**arguments, **self.case.extra, **more})
         if self.policy_fails:
-            operator.retry_policy = _Fails()
+            operator.retry_policy = _Fails(self)
         return operator
 
     def _state_store(self, of_airflow: Callable[[Any], StateStore], context: Any) -> StateStore:
@@ -310,17 +340,19 @@ class OperatorLife(Told):
             operator.template_fields = (*type(operator).template_fields, "environments")
             operator.environments = [{"environment_key": "default"}]
 
-    def _start(self, then: Iterable[tuple[int, str]], last: str, after: tuple[str, str] | None = None) -> None:
+    def _start(self, then: Iterable[tuple[int | str, str]], last: str, after: tuple[str, str] | None = None) -> None:
         self._due = None
         self._then, self._last, self._after = [tuple(item) for item in then], last, after  # type: ignore[misc]
         self._drawn = [*self._then, *([after] if after else [])]
         self._happened: list[str] = []
         self.store_down_before = self.store_down_for + self.store_late_for
         self._waited = self._effects = 0
-        self._was_faulty = bool(self.store_down_before) or self._is_submit_faulty or bool(self.bench.server.has_faults)
+        self._was_faulty = bool(self.store_down_before) or self._is_next_faulty or bool(self.bench.server.has_faults)
         self._signalled = None
+        self._is_to_be_heard = False
         self._had_job = True
         self._broken: invariants.Broken | None = None
+        self._was_in_doubt = self.is_of_now and self.task.data.get("resumable", {}).get("state") == "submitting"
         self._fails_trigger = False
         self.task.state = "running"
         self.tries.add(self.task.try_number)
@@ -346,7 +378,8 @@ class OperatorLife(Told):
         except (Exception, AirflowTaskTimeout, *compat_stopped()) as e:
             outcome, error = "try failed", e
         self._is_started = False
-        self._is_submit_faulty = self._is_submit_faulty and bool(self.bench.server.has_faults)
+        self._count_faults()
+        self._is_next_faulty = self._is_next_faulty and bool(self.bench.server.has_faults)
         if self._broken is not None:
             raise self._broken
         self.task.effects.listener = None
@@ -371,8 +404,12 @@ class OperatorLife(Told):
             invariants.SUCCESS_FALSE.holds(right, f"the task is a success, its job's end: {self.last_end or 'none, it runs'}")
         if self.is_skipped and outcome in ("success", "failed", "try failed") and not self._faulty:
             invariants.VERDICT.holds(False, f"the operator skips for such a job, the task is: {outcome} ({error!r})")
+        if outcome == "try failed" and self.limit and tells_of_limit(error):
+            self.met("a limit of the author's")
         if outcome == "try failed" and not self.limit:
             self._check_what_it_was_for(error)
+        if self._was_in_doubt and outcome in ("try failed", "failed") and not self._faulty:
+            self._check_doubt(error)
         if self.ended == "failed":
             self._check_left(outcome)
 
@@ -394,21 +431,40 @@ class OperatorLife(Told):
         if threading.current_thread() is not threading.main_thread() or effect == "defer":
             return
         self._waited += 1
+        if self.named and self._is_submit(effect):
+            self.met(f"a name of the author's{' for each try' if self.is_named_anew else ''}")
+        if self._dies_at_submit and self._is_submit(effect):
+            self._dies_at_submit = False
+            self.met(DIES_AT_SUBMIT)
+            self._happens("dies", effect)
+            return
         if self._due is not None:
             if effect.startswith(WHERE[self._due[0]]):
                 what, self._due = self._due[1], None
                 self._happens(what, effect)
-        elif self._then and not (self.case.deferrable and self._then[0][1] in ("reassigned", "trigger fails")):
-            if self._waited > self._then[0][0]:
+        elif self._then and not (self._defers and self._then[0][1] in OF_TRIGGER):
+            if self._is_due(self._then[0][0], effect):
                 what = self._then.pop(0)[1]
                 self._waited = 0
                 self._happens(what, effect)
         elif self._waited > (8 * QUIET if self.limit else QUIET) and self._known_to_run():
-            if self.limit and not self._faulty:
+            if self.limit:  # nothing has happened for so long that whatever has happened before is over
                 self._broken = invariants.Broken(invariants.POLICY, f"{self.limit} was given, and the wait goes on and on")
                 self.task.effects.dead = True
             self._waited = 0
             self._happens(self._last, effect)
+
+    @property
+    def _defers(self) -> bool:
+        return bool(self.case.deferrable) or self.policy.get("wait") == "defer"
+
+    def _is_due(self, when: int | str, effect: str) -> bool:
+        if when != AT_SUBMIT:
+            return self._waited > int(when)
+        return self._waited > NO_SUBMIT or self._is_submit(effect)
+
+    def _is_submit(self, effect: str) -> bool:
+        return effect.startswith("http") and effect.endswith(self.bench.submit)
 
     def _known_to_run(self) -> bool:
         return bool(self.bench.active()) and self.task.data.get("resumable", {}).get("job") is not None
@@ -430,6 +486,7 @@ class OperatorLife(Told):
             self._is_told_to_stop(what)
         elif what == "times out":
             if effect.startswith("http"):
+                self.met(what)
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
                 self.is_stopped_unseen |= self.is_out_of_sight()  # told to stop, while nobody can see whether it has succeeded
                 raise AirflowTaskTimeout("execution_timeout")
@@ -445,19 +502,43 @@ class OperatorLife(Told):
         if self._signalled is not None or not self._known_to_run():
             return
         self._signalled = what
+        self.met(what)
         if what == "stopped by a user":
             self.task.state = "failed"
             self.may_cancel = True
         os.kill(os.getpid(), signal.SIGTERM)
+        self._is_to_be_heard = True
+        if self._effects > 1:  # in the first one the record is read, and what comes of the signal waits for that
+            self._let_it_be_heard()
+
+    def before_effect(self) -> None:
+        """Before each call of the task's code to its store or, if it is in this process, to its service."""
+        if self._is_to_be_heard and threading.current_thread() is threading.main_thread():
+            self._let_it_be_heard()
+
+    def _let_it_be_heard(self) -> None:
+        """Whatever comes of a signal comes at one effect, each time."""
+        self._is_to_be_heard = False
         until = time.monotonic() + SIGNAL_PATIENCE
-        while time.monotonic() < until and _is_heard():  # whatever comes of the signal comes at this effect, each time
+        while time.monotonic() < until and _is_heard():
             _real_sleep(0.002)
 
     def _goes_wrong(self, what: str) -> None:
         call, _, fault = what.partition(": ")
         make, times = FAULTS[fault]
         for operation in self._operations(call):
-            self.bench.server.fault(operation, make(), times=times)
+            planned = make()
+            self._planned.append((what, planned))
+            self.bench.server.fault(operation, planned, times=times)
+
+    def _count_faults(self) -> None:
+        """Those that have acted on a call of the task's."""
+        for taken in self.bench.server.taken:
+            for what, planned in self._planned:
+                if planned is taken:
+                    self.met(what)
+                    self.met(f"{what.partition(':')[0]} that goes wrong")
+        self.bench.server.taken.clear()
 
     def _operations(self, call: str) -> tuple[str, ...]:
         named = {"submit": (self.bench.submit,), "status": self.bench.status[:1], "stop": (self.bench.stop,)}[call]
@@ -470,6 +551,7 @@ class OperatorLife(Told):
             in_part = getattr(self.bench, "fail_in_part", None)
             if in_part is not None:
                 in_part()
+                self.met(what)
                 self.may_cancel = True  # what still runs of it is stopped before another job is submitted
                 self._notes_failure(what)
             return
@@ -478,6 +560,7 @@ class OperatorLife(Told):
                 self._job_ends("job succeeds")
                 return
             skip()
+            self.met(what)
             self.is_skipped = self.is_of_now and self.task.data.get("resumable", {}).get("job") is not None
         else:
             self.bench.finish(ok=what == "job succeeds")
@@ -498,10 +581,12 @@ class OperatorLife(Told):
         self.last_end = what
         is_by_itself = not self.may_cancel  # one that was told to stop has not failed
         self.is_refusing = self.policy.get("on_failed") == "fail" and self.is_of_now and is_by_itself
+        self.met(f"on_failed={self.policy.get('on_failed', 'resubmit')}")
 
     def _is_store_down(self, verb: str) -> bool:
         if self.store_down_for:
             self.store_down_for -= 1
+            self.met("store down")
             return True
         return False
 
@@ -516,7 +601,7 @@ class OperatorLife(Told):
             what = self._then.pop(0)[1]
             if what == "reassigned":
                 self._triggerer_stops(deferred.trigger, "deferred")
-            elif what == "stopped by a user":
+            elif what in ("stopped by a user", "marked while deferred"):
                 self.may_cancel = True
                 self._had_job = self._known_to_run()
                 self._triggerer_stops(deferred.trigger, "failed")
@@ -534,7 +619,7 @@ class OperatorLife(Told):
 
     def _triggerer_stops(self, trigger: Any, state: str) -> None:
         """The triggerer stops its trigger while Airflow says that the task is in a state; it was given to another, or marked."""
-        self.cover(f"a triggerer stops its trigger, the task is {state}")
+        self.met(f"a triggerer stops its trigger, the task is {state}")
         _, kwargs = trigger.serialize()
         again = type(trigger)(**kwargs)
         again.task_instance = None
@@ -551,6 +636,8 @@ class OperatorLife(Told):
             self.task.try_number += 1  # a hand-back waits: the clear starts another try
         self.task.clear()
         self.task.max_tries -= 1  # Airflow adds to the last try, and the next one is what the runner has
+        if self.bench.active():
+            self.met(f"on_clear={self.policy.get('on_clear', 'restart')}")
         self.ended = None
         self.tries, self.edits = set(), 0
         self.jobs = 0
@@ -597,10 +684,21 @@ class OperatorLife(Told):
     def _check_what_it_was_for(self, error: BaseException | None) -> None:
         if not self._known_to_run() or self.is_out_of_sight() or self.last_end != "":
             return
+        if self.may_cancel and self.stop_faults():
+            return  # it is to be stopped, and was told to by a call that did nothing
         harmless = all(what in ("nothing", "evicted", "store late") or what.startswith("status: ") for what in self._happened)
         if (harmless and not self.store_down_before) or (self._signalled == "evicted" and "times out" not in self._happened):
             told = f"its job runs on, and all that happened was {self._happened or 'nothing'}: {error!r}"
             invariants.TRY_FOR_NOTHING.holds(isinstance(error, ResumableError) and not error.retryable, told)
+
+    def _check_doubt(self, error: BaseException | None) -> None:
+        """A submit was not answered, by whatever that was; this start had nothing in its way, and the service could tell."""
+        recovery = getattr(self.case.ours._resumable.service, "recovery", Recovery.LOOK_UP)
+        can_tell = recovery in (Recovery.REPEAT, Recovery.LOOK_UP) and not getattr(self.case, "is_blind", False)
+        runs = bool(self.bench.active()) and self.last_end == ""
+        if can_tell and runs and not (self.limit or self.is_out_of_sight()):
+            self.cover("a submit in doubt, and nothing in the way")
+            invariants.TRY_FOR_NOTHING.holds(False, f"the job of an unanswered submit runs, and the try fails: {error!r}")
 
     def _check_error(self, outcome: str, error: BaseException | None) -> None:
         if outcome != "try failed" or self._faulty:
@@ -610,12 +708,14 @@ class OperatorLife(Told):
     def _check_stop(self) -> None:
         can_stop = getattr(self.bench, "can_stop", True)
         if can_stop and self._had_job and not self.stop_faults():
-            invariants.STOP_LOST.holds(not self.bench.active(), "a user stopped the task, its job runs on")
+            running = getattr(self.bench, "untold", self.bench.active)()
+            invariants.STOP_LOST.holds(not running, "a user stopped the task, its job runs on")
 
     def stop_faults(self) -> list[Any]:
         """What may have kept a cancel from its job: drawn in this history."""
         drawn = [given for name, given in self.history if name == "start"]
-        return [what for given in drawn for _, what in given["then"] if what.startswith(("stop", "store"))]
+        drawn += [{"then": [(0, given["how"])]} for name, given in self.history if name == "next_stop_goes_wrong"]
+        return [what for given in drawn for _, what in given["then"] if what.startswith(("stop: ", "store "))]
 
     def _check_left(self, outcome: str) -> None:
         drawn = {what for _, what in self._drawn}
@@ -632,6 +732,7 @@ class OperatorLife(Told):
             return
         self.bench.server.clear_faults()
         self.store_down_for = self.store_late_for = 0
+        self._dies_at_submit = False
         self.limit, self.policy_fails = {}, False
         told: list[str] = []
         for _ in range(8 + 2 * self.task.retries):
@@ -670,16 +771,19 @@ class _Answering:
         return self._run("get", lambda: self._store.get(key))
 
     def set(self, key: str, value: Any) -> None:
+        self._life.met(f"kept in {self._life.store.kind}")
         self._run("set", lambda: self._store.set(key, value), lambda: self._life.task.data.update({key: value}))
 
     def delete(self, key: str) -> None:
         self._run("delete", lambda: self._store.delete(key), lambda: self._life.task.data.pop(key, None))
 
     def _run(self, verb: str, act: Callable[[], Any], shown: Callable[[], Any] = lambda: None) -> Any:
+        self._life.before_effect()
         # of Airflow's there is the runner's double, which is an effect by itself, and may be down
         answer = act() if self._is_airflows else self._effects.run(f"store.{verb}", lambda: self._answer(verb, act, shown))
         if self._life.store_late_for:
             self._life.store_late_for -= 1
+            self._life.met("store late")
             raise StoreDown(f"{verb}: no answer in time")
         return answer
 
@@ -719,5 +823,9 @@ def _with_own_execute(kind: type[Any]) -> type[Any]:
 class _Fails:
     """A ``retry_policy`` that fails the task at its first failure, whatever tries are left."""
 
+    def __init__(self, life: OperatorLife) -> None:
+        self._life = life
+
     def evaluate(self, **_: Any) -> Any:
+        self._life.met("a retry_policy")
         return mock.Mock(action=mock.Mock(value="fail"))

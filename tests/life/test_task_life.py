@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,10 +10,20 @@ from hypothesis import strategies as st
 
 from tests.life.own_operators import CASES, UNSEEN, OwnCase
 from tests.life.script import run, step
-from tests.life.task_life import POLICY, OperatorLife
+from tests.life.task_life import DIES_AT_SUBMIT, POLICY, WRONG, OperatorLife
 
 LIVES = 120
 """Of each operator, by default."""
+
+MEETS = (
+    *(what for call, whats in WRONG.items() for what in whats if call != "stop"),
+    *("stop that goes wrong", "evicted"),
+    *("stopped by a user", "times out", "store down", "store late", DIES_AT_SUBMIT, "job is skipped"),
+    *("kept in task state", "kept in Variables", "kept in object storage", "a value that moves", "a retry_policy"),
+    *(f"{option}={value}" for option in ("on_change", "on_clear") for value in ("restart", "reattach")),
+    *("on_change=fail", "on_failed=fail", "on_failed=resubmit", "a job that is still stopping"),
+)
+"""What the code is to meet in these lives."""
 
 
 class OwnLife(OperatorLife):
@@ -23,9 +34,14 @@ class OwnLife(OperatorLife):
 
     def begin(self, case: str, looks_to_stop: int, **given: Any) -> None:
         """The task. `life_of` draws it."""
-        self.looks_to_stop = looks_to_stop
         self.begins(case, **given)
-        self.bench.server.effect = lambda name, do: self.task.effects.run(name, do)
+        self.bench.server.looks_to_stop = looks_to_stop
+        self.bench.server.is_stopping = lambda: self.met("a job that is still stopping")
+        self.bench.server.effect = self._effect
+
+    def _effect(self, name: str, do: Callable[[], Any]) -> Any:
+        self.before_effect()
+        return self.task.effects.run(name, do)
 
     def sleep(self, seconds: float) -> None:
         self.bench.server.now += seconds
@@ -48,14 +64,15 @@ class OwnLife(OperatorLife):
         """One answer, or two, from a server that is behind."""
         from tests.services import Refuse
 
-        self.bench.server.clear_faults()
-        self.bench.server.fault("find", Refuse(status=200), times=times)
+        server = self.bench.server
+        server.faults = [one for one in server.faults if one[0] != "find"]  # two lies, however often this is drawn
+        server.fault("find", Refuse(status=200), times=times)
 
 
-def life_of(case: OwnCase) -> type[OwnLife]:
-    """The machine that draws lives of one case; its scripts are played by `OwnLife`."""
+def life_of(*cases: OwnCase) -> type[OwnLife]:
+    """The machine that draws lives of some cases; its scripts are played by `OwnLife`."""
     draws: dict[str, Any] = {
-        "case": st.just(str(case)),
+        "case": st.sampled_from([str(case) for case in cases]),
         "wait": st.sampled_from(["poll", "reschedule"]),
         "retries": st.integers(0, 2),
         "policy": POLICY,
@@ -67,7 +84,7 @@ def life_of(case: OwnCase) -> type[OwnLife]:
 
     class Life(OwnLife):
         __qualname__ = OwnLife.__qualname__
-        salt = str(case)
+        salt = " ".join(map(str, cases))
         begin = step(first=True, **draws)(OwnLife.begin)
 
     return Life
@@ -76,3 +93,7 @@ def life_of(case: OwnCase) -> type[OwnLife]:
 @pytest.mark.parametrize("case", CASES.values(), ids=str)
 def test_whatever_happens_to_a_task_its_service_shows_what_was_promised(case: OwnCase) -> None:
     run(life_of(case), examples=LIVES, steps=14)
+
+
+def test_all_that_is_drawn_has_an_effect_on_lives() -> None:
+    run(life_of(*CASES.values()), examples=2 * LIVES, steps=14, meets=MEETS)

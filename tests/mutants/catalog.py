@@ -164,7 +164,7 @@ CORE: list[Mutant] = [
         "a-cancel-that-was-not-done-counts",
         "a cancel that was answered counts as done, and the record is closed while the job runs",
         WATCHING,
-        "            if not self._stops(record.handle):",
+        "            if not self._remote.stopping(record.handle)[0]:",
         "            if False:",
         ("operators:emr-steps", "lives"),
     ),

@@ -141,6 +141,8 @@ class Attempt:
     worked: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     began: float = 0.0
+    standing: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    """Whoever holds it, no other thread of the attempt goes on: it stands still as a whole."""
 
     @property
     def is_known(self) -> bool:
@@ -155,6 +157,7 @@ class Attempt:
             self.writes += 1
         self.calls += 1
         if self.dies and self.calls >= self.dies:
+            life.met("dies")
             raise WorkerDied(call)
         self._may_be_given_up("call", self.calls)
 
@@ -236,10 +239,15 @@ class CheckpointOfUsers(Told):
         return attempt, checkpoint, context
 
     def _work(self, attempt: Attempt, item: int, bad: set[int]) -> None:
+        with attempt.standing:
+            self._work_alone(attempt, item, bad)
+
+    def _work_alone(self, attempt: Attempt, item: int, bad: set[int]) -> None:
         self.now += self.pace
         attempt.items += 1
         attempt._may_be_given_up("item", attempt.items)
         if item in bad:
+            self.met("an item that fails")
             attempt.failed.add(item)
             raise WorkError(item)
         attempt.failed.discard(item)
@@ -254,7 +262,7 @@ class CheckpointOfUsers(Told):
         """Airflow takes the attempt for dead. Others work while it stands still; then it goes on."""
         if self.has_succeeded:  # it only tidies up: no store but Airflow's own can keep that from a record of a later clear
             return
-        self.cover("given up")
+        self.met("given up")
         attempt.is_given_up = True
         self.ti_id = 0
 
@@ -290,7 +298,7 @@ class CheckpointOfUsers(Told):
         listed = self._listed(draw)
         by_key = {self._key(n): n for n in listed}
         body = getattr(self, "_" + how.replace(" ", "_"))
-        self.cover(f"try: {how}")
+        self.met(f"a loop: {how}")
         error: BaseException | None = None
         try:
             body(attempt, checkpoint, listed, by_key, set(bad), stops, draw)
@@ -300,6 +308,8 @@ class CheckpointOfUsers(Told):
         is_told = isinstance(error, SupersededError)
         seen = f"try {attempt.number} is the newest, and told: {error}"
         self._holds(inv.TRY_FOR_NOTHING, attempt.is_given_up or not is_told, seen)
+        is_outage = not isinstance(error, StateStoreError) or self.backend.has_troubled(attempt)
+        self._holds(inv.OUTAGE_MADE_UP, is_outage, f"try {attempt.number}: {error}")
         if attempt.is_given_up:
             return
         self._judge(attempt, how, listed, error)
@@ -455,7 +465,7 @@ class CheckpointOfUsers(Told):
         takes=st.sampled_from([0.0, 0.0, 0.02, 20.0]),
     )
     def begin(self, kind: str, pace: float, size: int, takes: float) -> None:
-        self.backend = Backend(self.store, self._on_write)
+        self.backend = Backend(self.store, self._on_write, self.met)
         self.kind, self.pace, self.next_item, self.write_takes = kind, pace, size, takes
         self.items = list(range(size))
         self.cover(f"keys: {kind}")
@@ -540,11 +550,19 @@ class CheckpointOfUsers(Told):
         self._raise_broken()
         self.backend.trouble = []
 
-    @step(then=TRY)
-    def what_was_kept_for_long_is_cleaned_up(self, then: dict[str, Any]) -> None:
-        """``airflow state-store clean`` takes away what was not written to stay; how far the work was may be forgotten so."""
+    @step(before=st.one_of(st.none(), TRY), then=TRY)
+    def what_was_kept_for_long_is_cleaned_up(self, then: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+        """
+        ``airflow state-store clean`` takes away what was not written to stay; how far the work was may be forgotten so. Not what
+        a try has written of late (``before``), while there is much that no try writes more than once.
+        """
+        self.backend.day += 1
+        if before is not None:
+            self._try(**before)
+            self._raise_broken()
         if self.backend.kind == "task state":
             self.backend.clean_old()
+            self.met(f"a clean-up{' after a try of late' if before is not None else ''}")
             if not self.is_kept_as("running") and not self.is_kept_as("done"):
                 self.noted.clear()
         self._try(**then)
@@ -579,7 +597,8 @@ class CheckpointInObjectStorage(CheckpointOfUsers):
     store = "object storage"
 
 
-HOW_OFTEN = {"examples": 45, "steps": 7}
+MEETS = (*(f"a loop: {way}" for way in WAYS), *(f"a store that is {what}" for what in TROUBLES), "given up", "dies")
+HOW_OFTEN: dict[str, Any] = {"examples": 45, "steps": 7, "meets": (*MEETS, "an item that fails")}
 test_no_item_is_lost_in_task_state = as_test(CheckpointOfUsers, **HOW_OFTEN)
 test_no_item_is_lost_in_variables = as_test(CheckpointInVariables, **HOW_OFTEN)
 test_no_item_is_lost_in_object_storage = as_test(CheckpointInObjectStorage, **HOW_OFTEN)

@@ -107,6 +107,7 @@ class Cluster:
     token: str | None
     epoch: int
     is_alive: bool = True
+    is_being_undone: bool = False
     is_undone: bool = False
     was_given: bool = False
     could_not_be_undone: bool = False
@@ -214,6 +215,8 @@ class Attempt:
         self.started = task.started
         self.generation = SimpleNamespace(clear_number=task.clears, start_date=task.started)
         self.max_tries = task.max_tries
+        self.standing = nullcontext()  # only one thread goes on at a time
+        self.was_alone = not any(one.is_alive for one in task.attempts)
         self.callers: list[Caller] = []
         self.error: BaseException | None = None
         self.callers = [Caller(self, self._main)]
@@ -358,6 +361,8 @@ class OnceLife(Told):
         self._stack.enter_context(mock.patch("resumable.stores.base.time.sleep"))
         self._stack.enter_context(mock.patch("resumable.stores.object_storage.os.fsync"))
         self._stack.enter_context(patch(setup_once, "_locks", Locks()))
+        self.starts = 0
+        self._stack.enter_context(patch(setup_once, "time", SimpleNamespace(time=lambda: 1.7e9 + self.starts // 2)))
         self._stack.enter_context(patch(host, "value_limit", return_value=LIMIT))
         self._stack.enter_context(patch(host, "own_state", lambda context: context["attempt"].task.state))
         is_last = lambda context: context["ti"].try_number > context["ti"].max_tries
@@ -412,6 +417,8 @@ class OnceLife(Told):
     def make(self, attempt: Attempt, name: str, token: str | None) -> Any:
         attempt.before("create")
         wrong = self.is_going_wrong.pop() if self.is_going_wrong else ""
+        if wrong:
+            self.met(f"create: {wrong}")
         if wrong == "refused":
             raise CreateError("no room")
         cluster = self.by_token.get(token or "")
@@ -424,7 +431,7 @@ class OnceLife(Told):
         attempt.made[name] = cluster
         odd, self.odd = self.odd, None
         if odd:
-            self.cover(f"value: {odd}")
+            self.met(f"value: {odd}")
         attempt.before("create answers")
         if wrong == "no answer":
             raise CreateError("timed out")
@@ -443,9 +450,11 @@ class OnceLife(Told):
 
     def undo(self, attempt: Attempt, name: str, value: Any) -> None:
         cluster = self._cluster(value, attempt, name)
+        cluster.is_being_undone = True
         attempt.before("cleanup")
         self._check_unused(attempt, cluster)
         if self.is_going_wrong and self.is_going_wrong.pop() != "refused":
+            self.met("cleanup: no answer")
             cluster.could_not_be_undone = True
             raise CreateError(f"not removed: {cluster.label}")
         cluster.is_alive, cluster.is_undone = False, True
@@ -463,6 +472,7 @@ class OnceLife(Told):
         attempt.before("alive")
         if self.is_going_wrong:
             self.is_going_wrong.pop()
+            self.met("alive: no answer")
             raise CreateError("who knows")
         return self._cluster(value, attempt, None).is_alive
 
@@ -483,6 +493,7 @@ class OnceLife(Told):
         if attempt.is_current and not attempt.is_stopped:
             who = f"try {attempt.try_number} is given {cluster.label}"
             self.holds(inv.DEAD_GIVEN, not cluster.is_undone, f"{who}, which was cleaned up")
+            self.holds(inv.DEAD_GIVEN, not cluster.is_being_undone, f"{who}, whose clean-up had begun")
             self.holds(inv.DEAD_GIVEN, cluster.epoch == attempt.epoch, f"{who} of before a clear")
         return cluster
 
@@ -528,7 +539,7 @@ class OnceLife(Told):
         is_async=st.sampled_from([False, False, True]),
     )
     def begin(self, names: str, siblings: str, values: str, token: bool, cleanup: bool, alive: bool, is_async: bool) -> None:
-        self.backend = Backend(self.store, self._on_write)
+        self.backend = Backend(self.store, self._on_write, self.met)
         self.names, self.values = NAMES[names], values
         self.tasks = [Task(identity) for identity in SIBLINGS[siblings]]
         self.has_token, self.has_cleanup, self.has_alive, self.is_async = token, cleanup, alive, is_async
@@ -549,9 +560,17 @@ class OnceLife(Told):
         self._go_on(attempt, turns)
         return attempt
 
+    def _work_to(self, work: tuple[int, str, int, list[int]], at: str) -> Attempt:
+        """The same, up to a call of a kind, if it has one to come."""
+        which, ends, threads, turns = work
+        attempt = self._work(which, ends, threads, [] if at else turns)
+        self._come_to(attempt, at)
+        return attempt
+
     def _start(self, task: Task, ends: str, threads: int) -> Attempt:
         task.try_number += 1
         task.state = "running"
+        self.starts += 1  # two of them in a second
         attempt = Attempt(self, task, ends, threads)
         task.attempts.append(attempt)
         return attempt
@@ -575,28 +594,35 @@ class OnceLife(Told):
             raise error
         if error is not None and not isinstance(error, CreateError | StateStoreError | SupersededError | AirflowFailException):
             raise error
+        if isinstance(error, SupersededError):
+            is_only_one = attempt.was_alone and attempt.is_current
+            inv.TRY_FOR_NOTHING.holds(not is_only_one, f"try {attempt.try_number} is the only one, and told: {error}")
+        if isinstance(error, StateStoreError):
+            inv.OUTAGE_MADE_UP.holds(self.backend.has_troubled(attempt), f"try {attempt.try_number}: {error}")
 
     @step(work=WORK, at=PLACE)
     def a_worker_is_killed(self, work: tuple[int, str, int, list[int]], at: str) -> None:
-        attempt = self._work(*work)
-        self._come_to(attempt, at)
+        attempt = self._work_to(work, at)
         if attempt in self.working:
-            self.cover(f"killed at: {attempt.callers[0].at}")
+            self.met(f"killed at: {attempt.callers[0].at}")
             attempt.die()
             self._give_up(attempt.task)
 
-    @step(work=WORK, at=PLACE, successor=PLACE)
-    def an_attempt_loses_its_heartbeat(self, work: tuple[int, str, int, list[int]], at: str, successor: str) -> None:
-        """Airflow takes it for dead; it lives on, while the next one comes to some place of its own."""
-        attempt = self._work(*work)
-        self._come_to(attempt, at)
+    @step(work=WORK, at=PLACE, successor=PLACE, ends=st.booleans())
+    def an_attempt_loses_its_heartbeat(
+        self, work: tuple[int, str, int, list[int]], at: str, successor: str, ends: bool = False
+    ) -> None:
+        """Airflow takes it for dead; it lives on (``ends``: to its end), while the next one comes to some place of its own."""
+        attempt = self._work_to(work, at)
         if attempt not in self.working:
             return
-        self.cover(f"given up at: {attempt.callers[0].at}")
+        self.met(f"given up at: {attempt.callers[0].at}")
         attempt.is_given_up = True
         self._give_up(attempt.task)
         if attempt.task in self.waiting:
             self._come_to(self._start(attempt.task, "well", 1), successor)
+            if ends:
+                self._finish(attempt)
 
     def _come_to(self, attempt: Attempt, place: str) -> None:
         """Let it go on until it stands before a call of this kind; not at all if there is none to come."""
@@ -609,15 +635,32 @@ class OnceLife(Told):
     def _give_up(self, task: Task) -> None:
         self.set_state(task, "failed" if task.try_number > task.max_tries else "up_for_retry")
 
-    @step(work=WORK, how=st.sampled_from(["marks it failed", "marks it success", "clears it"]))
-    def a_user_ends_a_running_task(self, work: tuple[int, str, int, list[int]], how: str) -> None:
-        attempt = self._work(*work)
+    @step(
+        work=WORK,
+        how=st.sampled_from(["marks it failed", "marks it success", "clears it", "clears it"]),
+        at=st.sampled_from(["", "work"]),
+        killed_at=st.sampled_from(["", "cleanup", "cleanup answers"]),
+    )
+    def a_user_ends_a_running_task(
+        self, work: tuple[int, str, int, list[int]], how: str, at: str = "", killed_at: str = ""
+    ) -> None:
+        """``killed_at``: it takes longer than Airflow waits for it."""
+        attempt = self._work_to(work, at)
         if attempt not in self.working:
             return
-        self.cover(f"a user {how}")
+        self.met(f"a user {how}")
         attempt.task.state = "restarting" if how == "clears it" else how.rsplit(maxsplit=1)[-1]
         attempt.task.clears += how == "clears it"
         attempt.be_stopped(Stop.CLEARED if how == "clears it" else Stop.BY_USER)
+        settles = attempt.callers[-1]
+        for _ in range(60 if killed_at else 0):
+            if settles.is_done or settles.at == killed_at:
+                break
+            attempt.go_on(len([caller for caller in attempt.callers if not caller.is_done]) - 1)
+        if killed_at and settles.at == killed_at and not settles.is_done:
+            self.met(f"a user {how}, killed at: {killed_at}")
+            attempt.die()
+            self._take_in(attempt)
 
     @step(lambda self: self.ended, which=WHICH, run=st.booleans())
     def a_task_is_cleared(self, which: int, run: bool) -> None:
@@ -650,8 +693,17 @@ class OnceLife(Told):
 
     # -- trouble ------------------------------------------------------------------------------------------------------
 
-    @step(what=st.sampled_from(TROUBLES), calls=st.sampled_from([1, 1, 2, 5, 7, 13]), work=WORK)
-    def the_store_is_in_trouble(self, what: str, calls: int, work: tuple[int, str, int, list[int]]) -> None:
+    @step(what=st.sampled_from(TROUBLES), calls=st.sampled_from([1, 1, 2, 2, 5, 7, 13]), work=WORK, anew=st.booleans())
+    def the_store_is_in_trouble(self, what: str, calls: int, work: tuple[int, str, int, list[int]], anew: bool = False) -> None:
+        """``anew``: in the first calls of the next try, after a worker was killed."""
+        if anew and (attempt := self._work(*work)) in self.working:
+            attempt.die()
+            self._give_up(attempt.task)
+            self.backend.trouble = [what] * calls
+            if attempt.task in self.waiting:
+                self.met(f"a try begins, the store is {what}")
+                self._go_on(self._start(attempt.task, work[1], work[2]), work[3])
+            return
         self.backend.trouble = [what] * calls
         self._work(*work)
 
@@ -706,7 +758,8 @@ class OnceLife(Told):
             names = [one.label, *([one.token] if one.token else [])]
             is_told = any(name in kept or name in said for name in names)
             if one.token is None:
-                is_told = is_told or "is not known" in said or '"making\\"' in kept or '"making"' in kept
+                begun = ("making", "is_being_cleaned_up")
+                is_told = is_told or "is not known" in said or any(f'"{word}"' in kept or f'"{word}\\"' in kept for word in begun)
             inv.ORPHAN_KEPT.holds(is_told, f"{one.label} ({one.name}, token {one.token}) is there, and nothing says so")
 
 
@@ -722,7 +775,11 @@ class OnceLifeInObjectStorage(OnceLife):
     store = "object storage"
 
 
-HOW_OFTEN = {"examples": 100, "steps": 8}
+MEETS = (
+    *(f"a store that is {what}" for what in TROUBLES),
+    *("killed at: work", "given up at: create answers", "given up at: work", "a user clears it", "create: refused"),
+)
+HOW_OFTEN: dict[str, Any] = {"examples": 100, "steps": 8, "meets": MEETS}
 test_once_in_task_state = as_test(OnceLife, **HOW_OFTEN)
 test_once_in_variables = as_test(OnceLifeInVariables, **HOW_OFTEN)
 test_once_in_object_storage = as_test(OnceLifeInObjectStorage, **HOW_OFTEN)

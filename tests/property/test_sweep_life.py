@@ -48,6 +48,17 @@ UNFINISHED = ("running", "queued", "deferred", "up_for_retry", "up_for_reschedul
 DAY = 86_400.0
 KINDS = ["left", "told", "cancel if lost", "doubt", "doubt, no job", "ended", "gone", "closed"]
 HERE = __name__
+RECORD = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["running"] * 4 + ["told", "cancel if lost"] + KINDS),
+        "state": st.one_of(st.sampled_from(UNFINISHED), st.sampled_from(FINISHED[:3])),
+        "tries_left": st.booleans(),
+        "run": st.sampled_from([0, 0, 0, 1, 2]),
+        "clock": st.sampled_from([0.0, 0.0, -DAY, DAY]),
+        "findable": st.booleans(),
+    }
+)
+"""What a task keeps, how it is, and by how much the clock of its worker was wrong."""
 
 
 class Service:
@@ -129,7 +140,8 @@ class ByName:
 ByName.__module__ = "somewhere.else"
 
 FORGED = (
-    *("everybodys_module:Train", "os:system", "subprocess:Popen", "", ":"),
+    *["everybodys_module:Train"] * 4,  # that it was imported shows
+    *("os:system", "subprocess:Popen", "", ":"),
     *(f"{HERE}:ByName", f"{HERE}:Service", f"{HERE}.x:Train"),
 )
 ODD: tuple[Any, ...] = (
@@ -228,16 +240,12 @@ class SweepLife(Told):
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    @step(
-        often=3,
-        kind=st.sampled_from(["running"] * 4 + KINDS),
-        state=st.sampled_from([*UNFINISHED, *FINISHED[:3]]),
-        tries_left=st.booleans(),
-        run=st.integers(0, 2),
-        clock=st.sampled_from([0.0, 0.0, -DAY, DAY]),
-        findable=st.booleans(),
-    )
-    def a_task_keeps_a_record(self, kind: str, state: str, tries_left: bool, run: int, clock: float, findable: bool) -> None:
+    @step(often=3, records=st.lists(RECORD, min_size=1, max_size=4))
+    def tasks_keep_records(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            self._keeps(**record)
+
+    def _keeps(self, kind: str, state: str, tries_left: bool, run: int, clock: float, findable: bool) -> None:
         number = len(self.tasks) + 1
         job = 100 + number
         token = f"{number:048x}"
@@ -322,9 +330,23 @@ class SweepLife(Told):
 
     # -- what happens to tasks ----------------------------------------------------------------------------------------
 
-    @step(lambda self: self.alive, often=2, which=WHICH, to=st.sampled_from(FINISHED[:3]))
-    def a_user_marks(self, which: int, to: str) -> None:
-        self._mark(_one(self.alive, which), to)
+    @step(
+        lambda self: self.alive,
+        often=2,
+        which=WHICH,
+        to=st.sampled_from(FINISHED[:3]),
+        then=st.sampled_from(["", "", "is cleared", *["is cleared and ends by itself"] * 2]),
+    )
+    def a_user_marks(self, which: int, to: str, then: str = "") -> None:
+        """``then``: before the listener has done anything about the mark."""
+        task = _one(self.alive, which)
+        self._mark(task, to)
+        if then:
+            self.met(f"marked, then {then}")
+            self._clear(task)
+        if then.endswith("by itself"):
+            self._set(task, state="failed")
+            task.state = "failed"
 
     def _mark(self, task: Task, to: str) -> None:
         task.state = to
@@ -341,14 +363,18 @@ class SweepLife(Told):
 
     @step(lambda self: self.alive, which=WHICH)
     def a_task_is_cleared(self, which: int) -> None:
-        task = _one(self.alive, which)
+        self._clear(_one(self.alive, which))
+
+    def _clear(self, task: Task) -> None:
         new = uuid.uuid4()
         self._set(task, state="running", id=new)
         task.ti_id, task.state, task.is_of_ended_run = str(new), "running", False
 
-    @step(lambda self: self.unfinished, which=WHICH, by_user=st.booleans())
+    @step(lambda self: self.unfinished, often=2, which=WHICH, by_user=st.booleans())
     def a_run_ends(self, which: int, by_user: bool) -> None:
         run_id = _one(self.unfinished, which).run_id
+        if by_user and any(task.kind == "running" and task.state in FINISHED and task.run_id == run_id for task in self.alive):
+            self.met("a user ends a run of which a task had ended before")
         for task in [task for task in self.unfinished if task.run_id == run_id]:
             task.state = "skipped"
             task.is_of_ended_run = by_user
@@ -398,9 +424,11 @@ class SweepLife(Told):
         self._check(before, swept, is_again=bool(again))
         self.notes |= again
 
-    @step(lambda self: self.tasks, often=2, dry_run=st.booleans())
+    @step(lambda self: self.tasks, often=2, dry_run=st.sampled_from([True, True, False]))
     def somebody_sweeps_by_hand(self, dry_run: bool) -> None:
         before = self._before()
+        if dry_run and any(task.was_told and task.job in self.was_running and task.state in FINISHED for task in self.alive):
+            self.met("a dry run where there is a job to stop")
         Sweep(dry_run=dry_run).run()
         for task in self.tasks:
             if task.job in Service.cancelled[before[0] :]:
@@ -490,4 +518,8 @@ def _one(of: list[Any], which: int) -> Any:
     return of[which % len(of)]
 
 
-test_the_sweep_stops_what_a_user_ended_and_nothing_else = as_test(SweepLife, examples=40, steps=20)
+MEETS = (
+    *("marked, then is cleared", "marked, then is cleared and ends by itself", "a dry run where there is a job to stop"),
+    "a user ends a run of which a task had ended before",
+)
+test_the_sweep_stops_what_a_user_ended_and_nothing_else = as_test(SweepLife, examples=40, steps=20, meets=MEETS)

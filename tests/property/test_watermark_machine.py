@@ -14,7 +14,8 @@ What the claims leave out, in full:
 - With runs at once, rows may be read by two of them, and an update of the mark can be written over: no row is lost by it, but
   the claims about rows read twice are made for one run at a time only.
 - Not more than 20 runs in a row end their work and fail afterwards; of more, the oldest are forgotten, which reads rows again.
-- Whoever sets the mark back asks for rows to be read again.
+- Whoever sets the mark back asks for rows to be read again; that is not done between the load and the end of a run's work, which
+  nobody can tell from work that came after.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Process:
     def __init__(self, world: World, run: Run) -> None:
         self.world, self.run = world, run
         self.try_number = run.try_number
-        self.at, self.done, self.dead = "birth", False, False
+        self.at, self.done, self.dead, self.has_loaded = "birth", False, False, False
         self.error: BaseException | None = None
         self.context = world.airflow.context(run, at=self.stop_before)
         for accessor in (self.context["task_state_store"], *self.context["asset_state_store"].values()):
@@ -147,6 +148,7 @@ class Process:
                 if self.run.run_id in world.skipping:
                     raise AirflowSkipException
                 world.target.update(range(since + 1, until + 1))
+                self.has_loaded = True
                 self.stop_before("advance")
                 mark.advance(*world.advanced(until))
             world.block_ended(self)
@@ -208,8 +210,13 @@ class World:
         read = (since, until)
         if run.run_id in self.asked:
             asked = self.asked[run.run_id]
-            inv.ROW_UNREAD.holds(read == asked, f"the backfill {run.run_id} reads {read} instead of {asked}")
+            # one that was given up before the run was made anew reads what that run was to read then
+            inv.ROW_UNREAD.holds(
+                read == asked or not process.is_current, f"the backfill {run.run_id} reads {read} instead of {asked}"
+            )
             return
+        if run.run_id in self.before_a_set and not run.data:
+            self.intervals[run.run_id] = read  # what it had read then nobody knows any more
         known = self.intervals.setdefault(run.run_id, read)
         inv.ROW_UNREAD.holds(known == read, f"{run.run_id} was given {known}, and then {read}")
         if not mark.is_repeat:
@@ -460,12 +467,23 @@ class Machine(Told):
     def the_stores_are_in_trouble(self, what: str, calls: int) -> None:
         self.world.airflow.trouble[:] = [what] * calls
 
-    @step(lambda self: self.marked and self.world.of == "asset", to=st.integers(0, 8))
-    def somebody_sets_the_mark_back(self, to: int) -> None:
-        """As ``resumable mark set`` does, because what was loaded was wrong, and is taken away."""
+    @step(
+        lambda self: self.marked and self.world.of == "asset" and self.world.mark,
+        often=2,
+        to=st.integers(0, 8),
+        at_work=st.booleans(),
+    )
+    def somebody_sets_the_mark_back(self, to: int, at_work: bool = False) -> None:
+        """
+        As ``resumable mark set`` does, because what was loaded was wrong, and is taken away. ``at_work``: a run that works then
+        comes to its end.
+        """
         world = self.world
-        if to >= world.mark:
+        if any(process.has_loaded for process in self.alive):
             return
+        to %= world.mark
+        if at_work and self.current:
+            self.met("the mark is set back while a run works")
         (key,) = world.airflow.asset
         kept = json.loads(world.airflow.asset[key])
         kept |= {"mark": intervals.ValueType.of(world.value(0)).to_json(world.value(to)), "proposed": [], "owner": "a person"}
@@ -475,6 +493,8 @@ class Machine(Told):
         world.before_a_set |= set(world.intervals)
         world.ends.add(to)
         world.marks = [to]
+        if at_work and self.current:
+            self._go_on(_one(self.current, to), 40)
 
     @step(lambda self: self.marked and self.world.of == "asset" and self.world.whose == "one task")
     def another_task_opens_the_mark(self) -> None:
@@ -535,8 +555,13 @@ def never_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def retries_read_a_new_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    def again(given: intervals.Interval, mark: int) -> intervals.Interval:
-        return intervals.replace(given, until=given.until + 1)
+    def again(given: intervals.Interval, mark: Any) -> intervals.Interval:
+        until: Any = given.until
+        if isinstance(until, str):
+            return intervals.replace(given, until=f"{int(until) + 1:06}")
+        return intervals.replace(
+            given, until=until + (HOUR if isinstance(until, datetime) else DAY if isinstance(until, date) else 1)
+        )
 
     monkeypatch.setattr("resumable.watermark.run.repeat", again)
 

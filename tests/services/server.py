@@ -58,6 +58,8 @@ class ServiceServer:
         self.lock = threading.RLock()
         self._journal = Journal()
         self._planned: list[_Planned] = []
+        self.taken: list[Fault] = []
+        """Faults that have acted on a call, one for each call."""
         self._holds: list[Hold] = []
         self._server: BaseWSGIServer | None = None
 
@@ -161,6 +163,7 @@ class ServiceServer:
             planned.times -= 1
             if planned.times == 0:
                 self._planned.remove(planned)
+            self.taken.append(planned.fault)
             return planned.fault
 
     # -- the WSGI application --------------------------------------------------------------------
