@@ -185,7 +185,8 @@ class SubmitEvents:
         job.known_account = job.account_in(model.name, parsed) or job.known_account
         self._attempt.flush()
         is_theirs = threading.get_ident() == self._thread and self._attempt.replays and not self._is_keeping
-        if is_theirs and "Error" in parsed and job.is_expired(error := ClientError(parsed, model.name)):
+        says_no = isinstance(parsed.get("Error"), Mapping)  # Redshift's failed statement has an Error too, which is a text
+        if is_theirs and says_no and job.is_expired(error := ClientError(parsed, model.name)):
             raise Raised(error)
 
     @_carried
