@@ -267,7 +267,7 @@ class Waits(Told):
             self.service.poison.add(self.waiting[-1].job)
             self.service.poison_error = ERRORS[error]
         else:
-            self.service.unlisted |= {one.job for one in self.waiting[-3:]}
+            self.service.unlisted |= {one.job for one in self.waiting[-(2 * count // 3) :]}
         self._pass(then)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------------
