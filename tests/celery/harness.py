@@ -52,6 +52,7 @@ def servers() -> Iterator[dict[str, str]]:
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
             "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+            "AIRFLOW__CORE__PARALLELISM": "32",  # the executor counts a task whose worker is lost as running, for hours
         }
 
 
