@@ -282,6 +282,8 @@ def _same_generation(record: JobRecord, observation: Observation | None, policy:
     changed = changes(record, claim)
     following = record.submission + 1
     if stop := _stop_of(record):
+        if not changed and observation is not None and observation.state is JobState.SUCCEEDED:
+            return Deliver(f"{stop}, and has succeeded for all that")
         return _told_to_stop(observation, following, stop)
     if record.outcome is not None:
         return _closed(record, record.outcome, policy, changed=changed)

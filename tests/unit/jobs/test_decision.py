@@ -285,6 +285,12 @@ def test_a_job_that_has_stopped_is_followed_by_the_next_submission_even_under_on
     assert decision.submission == INTENT.submission + 1
 
 
+def test_a_job_that_succeeds_although_it_was_told_to_stop_is_delivered_but_after_a_clear_or_an_edit():
+    assert isinstance(asked(TOLD_TO_STOP, SUCCEEDED), Deliver)
+    assert isinstance(asked(TOLD_TO_STOP, SUCCEEDED, AFTER_CLEAR), Submit)
+    assert isinstance(asked(TOLD_TO_STOP, SUCCEEDED, CHANGED), Submit)
+
+
 @pytest.mark.parametrize("state", [None, ACTIVE])
 def test_a_task_that_does_not_wait_delivers_a_submitted_job_as_it_is(state):
     assert isinstance(asked(SUBMITTED, state, replace(SAME, waits=False)), Deliver)
