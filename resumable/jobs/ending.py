@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from resumable import host
-from resumable.errors import JobFailedError, JobTimeoutError, LostSightError, RefusedError, ResumableError, SupersededError
+from resumable.errors import JobFailedError, JobTimeoutError, LostSightError, RefusedError, ResumableError, SupersededError, chain
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import JobState, Observation, Recovery
 from resumable.jobs.record import Outcome
@@ -90,8 +90,11 @@ def note_task_end(run: JobRun, error: BaseException) -> None:
     if host.is_hand_back(error) or not host.is_last_try(run.context, error):
         return
     name = type(error).__name__
+    refusal = next((one for one in chain(error) if isinstance(one, RefusedError)), None)
     if record.handle is None:
         attempt.leave(f"{name}: its submit was not answered")
+    elif refusal is not None:  # which has said that the job is left as it is
+        attempt.leave(str(refusal).partition(". ")[0])
     elif attempt.policy.on_final_failure is OnFinalFailure.CANCEL:
         _stop_in_the_end(run, f"{name} on the last try, on_final_failure=cancel")
     else:

@@ -212,6 +212,7 @@ class OperatorLife(Told):
         self.tries: set[int] = set()
         self.edits = 0
         self.may_cancel = self.is_good = self.is_skipped = self.is_refusing = self.is_stopped_unseen = False
+        self.was_told_to_stop = False
         self.last_end = ""
         self.known_jobs = self.known_cancels = self.known_active = 0
         self.jobs = 0
@@ -488,6 +489,7 @@ class OperatorLife(Told):
             if effect.startswith("http"):
                 self.met(what)
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
+                self.was_told_to_stop |= self.policy.get("on_timeout", "cancel") == "cancel"
                 self.is_stopped_unseen |= self.is_out_of_sight()  # told to stop, while nobody can see whether it has succeeded
                 raise AirflowTaskTimeout("execution_timeout")
             self._then.insert(0, (0, what))  # in the next request
@@ -561,7 +563,9 @@ class OperatorLife(Told):
                 return
             skip()
             self.met(what)
-            self.is_skipped = self.is_of_now and self.task.data.get("resumable", {}).get("job") is not None
+            is_known = self.task.data.get("resumable", {}).get("job") is not None
+            # what a job that was told to stop ends as is taken for its answer to that
+            self.is_skipped = self.is_of_now and is_known and not self.was_told_to_stop
         else:
             self.bench.finish(ok=what == "job succeeds")
         if what == "job succeeds" and self.last_end != "job fails in part":
@@ -670,7 +674,7 @@ class OperatorLife(Told):
             invariants.VERDICT.holds(not self.is_skipped, "the operator skips for its job, and another one was submitted")
             refused = "on_failed=fail, its job had failed, and another one was submitted"
             invariants.POLICY.holds(not self.is_refusing, refused)
-            self.is_good = self.is_stopped_unseen = self.is_of_older_text = False
+            self.is_good = self.is_stopped_unseen = self.is_of_older_text = self.was_told_to_stop = False
             # where the same token is the only way to find out about a submit from before a clear, that may make its job
             self.is_of_before, self.was_in_doubt = self.was_in_doubt, False
             self.edits += self.is_of_before
