@@ -65,8 +65,8 @@ def waits(t: Task, triggers: int = 1) -> None:
 
 
 def begun(t: Task) -> int:
-    """Triggers that were begun for the task. Airflow 2 says so in the triggerer's own log."""
-    said = (t.airflow.home / "logs-triggerer.txt").read_text().splitlines()
+    """Triggers that were begun for the task. Airflow 2 says so in the triggerers' own logs."""
+    said = [line for file in t.airflow.home.glob("logs-triggerer*.txt") for line in file.read_text().splitlines()]
     return max(logs(t).count(") starting"), sum(f"/{t.run_id}/job/" in line and ") starting" in line for line in said))
 
 
