@@ -346,6 +346,10 @@ def budget(examples: int, steps: int) -> settings:
     )
 
 
+TURNS = 6
+"""How often a machine is run, at most, until the code under test has met all that it is to meet."""
+
+
 def as_test(machine: type[Told], *, examples: int, steps: int = 30, meets: Collection[str] = ()) -> Callable[[], None]:
     """
     A test that draws histories of ``machine``.
@@ -372,16 +376,23 @@ def run(machine: type[Told], *, examples: int, steps: int = 30, meets: Collectio
         examples: histories, by default.
         steps: of each, at most.
         meets: what the code under test is to have met by then, as `Told.met` counts it. What is drawn and has no effect says
-            nothing, however often it is drawn. With the default draw only: another one, or a short one, may miss some.
+            nothing, however often it is drawn. With the default draw only: another one, or a short one, may miss some. Where
+            something was not met there are more histories, `TURNS` times as many at most: what is rare is not in vain.
     """
     machine.cases, machine.covered, machine.first_broken, machine.script = 0, Counter(), None, None
     chosen = os.environ.get("LIFE_SEED")
     named = f"{chosen or 0} {machine.__module__}:{machine.__qualname__} {machine.salt}"
-    seed(int(hashlib.sha256(named.encode()).hexdigest()[:12], 16))(machine)
+    is_default = chosen is None and float(os.environ.get("LIFE_TIMES", "1")) >= 1
     began = time.monotonic()
     try:
-        with mock.patch("hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS", SHRINKING):
-            run_state_machine_as_test(machine, settings=budget(examples, steps))
+        for turn in range(TURNS):
+            text = f"{named} turn {turn}" if turn else named
+            seed(int(hashlib.sha256(text.encode()).hexdigest()[:12], 16))(machine)
+            with mock.patch("hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS", SHRINKING):
+                run_state_machine_as_test(machine, settings=budget(examples, steps))
+            never = sorted(what for what in meets if not machine.covered[f"met: {what}"])
+            if not never or not is_default:
+                break
     except Exception as e:
         if machine.script and os.environ.get("LIFE_SHRINK") != "0":
             path = Path(machine.script)
@@ -390,8 +401,7 @@ def run(machine: type[Told], *, examples: int, steps: int = 30, meets: Collectio
                 e.add_note(f"\nShortened:\n{path.read_text()}")
         raise
     else:
-        if chosen is None and float(os.environ.get("LIFE_TIMES", "1")) >= 1:
-            never = sorted(what for what in meets if not machine.covered[f"met: {what}"])
+        if is_default:
             assert not never, f"{machine.__name__} {machine.salt}: drawn in vain, the code under test has never met {never}"
     finally:
         cases, broken = machine.first_broken or (machine.cases, None)
