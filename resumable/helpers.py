@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,11 @@ def replaced(obj: Any, **attributes: Any) -> Iterator[None]:
                 own.pop(name, None)
             else:
                 own[name] = value
+
+
+def is_pair(value: Any) -> bool:
+    """Whether it is a sequence of two: a text, a set or an object of JSON may have two parts as well, and is none."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) and len(value) == 2
 
 
 def account_of(arn: Any) -> str | None:

@@ -62,11 +62,17 @@ def no_waiting_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A simulated Databricks workspace, which the default connection leads to."""
+def kind_of_workspace() -> Any:
+    """The class of `workspace`, for a module that needs another."""
     from tests.services import DatabricksSimulator
 
-    with DatabricksSimulator() as simulator:
+    return DatabricksSimulator
+
+
+@pytest.fixture
+def workspace(kind_of_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A simulated Databricks workspace, which the default connection leads to."""
+    with kind_of_workspace() as simulator:
         for name, value in simulator.env().items():
             monkeypatch.setenv(name, value)
         yield simulator

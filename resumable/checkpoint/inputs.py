@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from resumable.checkpoint.done import KeyList, most_items, plain_key
 from resumable.checkpoint.setting import Setting
 from resumable.errors import ConfigurationError
+from resumable.helpers import is_pair
 from resumable.stores.base import json_text
 
 
@@ -60,8 +61,7 @@ def checked_pair(answer: Any, setting: Setting) -> tuple[Any, Any]:
             f"{setting.what}: fetch is a coroutine function, and the loop a plain one. Nothing more was done. Write: async with "
             "Checkpoint(...) as checkpoint, and async for."
         )
-    # a text, a set or an object of JSON ({"items": ..., "next": ...}) may have two parts as well, and is no page and cursor
-    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes | bytearray) or len(answer) != 2:
+    if not is_pair(answer):  # {"items": ..., "next": ...} has two parts, and is no page and cursor
         raise ConfigurationError(
             f"{setting.what}: fetch returned {answer!r:.100}, which is no pair. Nothing more was done. Let it return a page and "
             "the next one's cursor, None after the last: return page, cursor"

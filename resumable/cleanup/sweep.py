@@ -42,7 +42,7 @@ from resumable.cleanup.table import Row, RunId, TaskStateTable
 from resumable.errors import RecordError
 from resumable.jobs.decision import JobState, Observation, Recovery
 from resumable.jobs.record import JobRecord, Outcome
-from resumable.jobs.remote import JobAdapter, Remote
+from resumable.jobs.remote import JobAdapter, Remote, is_stopping
 
 LOOKUPS = 2
 """Tries to look an unanswered submit up: other jobs wait for the sweep, and the next one tries again."""
@@ -240,7 +240,7 @@ class Sweep:
         if self._dry_run or not self._table.is_unchanged(row):  # a user may have cleared the task in the meantime
             self._log.info("resumable: not stopped %s of %s (%s, state %s)", job_of(record), row, row.state, shown(seen))
             return "left"
-        if record.outcome is not Outcome.CANCELLED or not _is_stopping(adapter, seen):
+        if record.outcome is not Outcome.CANCELLED or not is_stopping(adapter, seen):
             try:
                 adapter.cancel(record.handle)
             except NotImplementedError as e:
@@ -314,10 +314,6 @@ class Sweep:
     def _write(self, row: Row, record: JobRecord) -> None:
         if not self._dry_run:
             self._table.write(row, record.to_json())
-
-
-def _is_stopping(adapter: JobAdapter, seen: Observation) -> bool:
-    return bool(getattr(adapter, "is_stopping", lambda _: False)(seen))
 
 
 def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys.stdin) -> int:

@@ -136,30 +136,28 @@ def sweep_delay() -> float:
 
 def number(name: str) -> float:
     """A ``[resumable]`` option that is a number; the default, and a warning, where it is none."""
-    found, default = _number(name)
-    if found is not None:
-        return found
-    _say_wrong(name, _NUMBERS[name][1], f"{default:g}")
-    return default
+    default, what, _ = _NUMBERS[name]
+    found = _number(name)
+    if found is None:
+        _say_wrong(name, what, f"{default:g}")
+    return default if found is None else found
 
 
 def flag(name: str) -> bool:
     """A ``[resumable]`` option that is true or false; the default, and a warning, where it is neither."""
-    given = setting(name) or ""
-    found = boolean_of(given) if given.strip() else _FLAGS[name]
-    if found is not None:
-        return found
-    _say_wrong(name, _TRUE_OR_FALSE, _text(_FLAGS[name]))
-    return _FLAGS[name]
+    default, found = _FLAGS[name], _flag(name)
+    if found is None:
+        _say_wrong(name, _TRUE_OR_FALSE, _text(default))
+    return default if found is None else found
 
 
 def wrong_settings() -> Iterator[tuple[str, str, str]]:
     """Of each number and flag in ``[resumable]`` that is not followed: its name, what it is not, and what is taken instead."""
     for name, (default, what, _) in _NUMBERS.items():
-        if _number(name)[0] is None:
+        if _number(name) is None:
             yield name, what, f"{default:g}"
     for name, is_on in _FLAGS.items():
-        if (given := setting(name) or "").strip() and boolean_of(given) is None:
+        if _flag(name) is None:
             yield name, _TRUE_OR_FALSE, _text(is_on)
 
 
@@ -170,15 +168,21 @@ def _text(is_on: bool) -> str:
     return "true" if is_on else "false"
 
 
-def _number(name: str) -> tuple[float | None, float]:
-    """What is set, None if that is no such number, and the default."""
+def _flag(name: str) -> bool | None:
+    """What is set, or the default; None if what is set is neither true nor false."""
+    given = setting(name) or ""
+    return boolean_of(given) if given.strip() else _FLAGS[name]
+
+
+def _number(name: str) -> float | None:
+    """What is set, or the default; None if what is set is no such number."""
     default, _, may_be = _NUMBERS[name]
     given = setting(name) or ""
     try:
         found = float(given) if given.strip() else default
     except ValueError:
-        return None, default
-    return found if may_be(found) else None, default
+        return None
+    return found if may_be(found) else None
 
 
 def _say_wrong(name: str, what: str, taken: str) -> None:

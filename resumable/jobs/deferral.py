@@ -173,9 +173,7 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         raise error
     if seen.state is JobState.SUCCEEDED:
         run.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
-        run.task.failed_wait = error
-        with nullcontext() if run.service.goes_on_undeferred or _is_extended(run) else run.service.undeferred():
-            return run.operator.execute(host.given_context(run.context))
+        return _told_by_the_operator(run, error, may_defer=run.service.goes_on_undeferred or _is_extended(run))
     if seen.state is JobState.FAILED and host.is_deferral_error(error) and not _is_extended(run):
         run.log.warning(
             "resumable: %s has ended (%s), and waiting for it failed: what comes of that is asked of the operator's own code: %r",
@@ -183,9 +181,7 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
             seen,
             error,
         )
-        run.task.failed_wait = error
-        with run.service.undeferred():
-            return run.operator.execute(host.given_context(run.context))
+        return _told_by_the_operator(run, error, may_defer=False)
     runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
     timed_out = host.is_deferral_timeout(error)
     if not attempt.is_overdue and waiting.is_at_limit(run, error, seen, told, timed_out=timed_out):
@@ -205,6 +201,13 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         waiting.look_again_later(run, seen)
     ending.failed(run, seen, error)
     raise error
+
+
+def _told_by_the_operator(run: JobRun, error: Exception, *, may_defer: bool) -> Any:
+    """What the operator's own code makes of a job that has ended, while the wait for it ended with ``error``."""
+    run.task.failed_wait = error
+    with nullcontext() if may_defer else run.service.undeferred():
+        return run.operator.execute(host.given_context(run.context))
 
 
 def _is_extended(run: JobRun) -> bool:

@@ -123,8 +123,7 @@ class Remote:
         answer = self._ask(handle)
         if answer.state is JobState.GONE:
             return getattr(self.adapter, "stop_deletes", False), _not_yet(answer)
-        is_stopping = getattr(self.adapter, "is_stopping", lambda _: False)
-        return has_ended(answer) or bool(is_stopping(answer)), answer
+        return has_ended(answer) or is_stopping(self.adapter, answer), answer
 
     def look(self, handle: JobHandle, since: float = 0.0) -> Observation:
         """
@@ -306,6 +305,11 @@ class _Absence:
 
 def _not_yet(seen: Observation) -> Observation:
     return Observation(JobState.UNKNOWN, f"not there: {seen}")
+
+
+def is_stopping(adapter: JobAdapter, seen: Observation) -> bool:
+    """Whether a job that still runs is seen to have been told to stop, where the adapter can tell."""
+    return bool(getattr(adapter, "is_stopping", lambda _: False)(seen))
 
 
 def has_ended(seen: Observation) -> bool:

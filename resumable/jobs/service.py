@@ -54,6 +54,8 @@ class JobService(OneOfMany):
     None: for ever."""
     finds_expired: ClassVar[bool] = False
     """Whether `find` can be asked once the token has expired."""
+    stop_deletes: ClassVar[bool] = False
+    """Whether a cancel deletes the job: then it is not there afterwards."""
     limits: ClassVar[Sequence[Limit]] = ()
     """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
     goes_on_undeferred: ClassVar[bool] = False
@@ -120,9 +122,6 @@ class JobService(OneOfMany):
     def find(self, record: JobRecord) -> JobHandle | None:
         """The job that carries ``record.token``, None only when there is certainly none. Asked for Recovery.LOOK_UP alone."""
         raise NotImplementedError
-
-    stop_deletes: ClassVar[bool] = False
-    """Whether a cancel deletes the job: then it is not there afterwards."""
 
     def is_stopping(self, seen: Observation) -> bool:  # noqa: ARG002
         """Whether a job that still runs was told to stop."""

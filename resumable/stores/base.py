@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -21,6 +22,15 @@ STORE_TRIES = 6
 
 class DamagedValueError(ValueError):
     """What is kept under a key is nothing that this library wrote, or only a part of it: to ask again is of no use."""
+
+
+@contextmanager
+def read_from(what: str) -> Iterator[None]:
+    """While it is open, a text that is no JSON raises `DamagedValueError` with ``what``, where it stands."""
+    try:
+        yield
+    except (ValueError, RecursionError) as e:
+        raise DamagedValueError(f"{what} cannot be read ({e})") from e
 
 
 class StateStore(Protocol):

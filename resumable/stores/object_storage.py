@@ -16,7 +16,7 @@ from typing import Any
 from resumable import host
 from resumable.errors import ConfigurationError, RecordError
 from resumable.identity import TaskIdentity
-from resumable.stores.base import DamagedValueError
+from resumable.stores.base import read_from
 
 _log = logging.getLogger("resumable")
 
@@ -167,10 +167,8 @@ def _read_json(path: Any) -> Any:
         FileNotFoundError: there is no such object. DamagedValueError: it is no JSON.
     """
     data = path.read_bytes()
-    try:
+    with read_from(str(path)):
         return json.loads(data)
-    except (ValueError, RecursionError) as e:
-        raise DamagedValueError(f"{path} cannot be read ({e})") from e
 
 
 def write_whole(base: Any, target: Any, data: bytes) -> None:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from resumable.identity import TaskIdentity
-from resumable.stores.base import DamagedValueError, Variables
+from resumable.stores.base import Variables, read_from
 from resumable.stores.variables import unmasked
 
 MAX_NAME = 250
@@ -48,10 +48,8 @@ class TaskVariableStore:
         if text is None and self._task.map_index >= 0:
             name = self._named(key, self._task.map_index)
             text = self._variables.get(name)
-        try:
+        with read_from(f"the Variable {name}"):
             return None if text is None else json.loads(text)
-        except (ValueError, RecursionError) as e:
-            raise DamagedValueError(f"the Variable {name} cannot be read ({e})") from e
 
     def set(self, key: str, value: Any) -> None:
         self._variables.set(self._named(key), json.dumps(value), DESCRIPTION)

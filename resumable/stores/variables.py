@@ -10,7 +10,7 @@ from typing import Any
 
 from resumable.identity import TaskIdentity
 from resumable.jobs.record import KEY
-from resumable.stores.base import DamagedValueError, Variables
+from resumable.stores.base import DamagedValueError, Variables, read_from
 
 PREFIX = "resumable."
 """What the name of every Variable of this library begins with."""
@@ -47,14 +47,12 @@ class VariableStore:
         self._task, self._variables = task, variables
 
     def get(self, key: str) -> Any:
-        text = self._variables.get(name_of(self._task, key))
+        name = name_of(self._task, key)
+        text = self._variables.get(name)
         if text is None:
             return None
-        name = name_of(self._task, key)
-        try:
+        with read_from(f"the Variable {name}"):
             task, value = opened(text)
-        except (ValueError, RecursionError) as e:
-            raise DamagedValueError(f"the Variable {name} cannot be read ({e})") from e
         if _without_region(task) != _without_region(self._task.ids):
             raise DamagedValueError(f"the Variable {name} is about {task}, not about {self._task}")
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from resumable import host
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError
+from resumable.helpers import is_pair
 from resumable.watermark.run import ReadInterval, Run
 from resumable.watermark.values import Value, ValueType, is_missing
 
@@ -118,8 +119,7 @@ class Watermark:
 
     def checked_pair(self, interval: Any, what: str) -> tuple[Value, Value]:
         """``(since, until)`` as values of the mark. Raises: ConfigurationError."""
-        # a text, a set or an object of JSON may have two parts as well
-        if not isinstance(interval, Sequence) or isinstance(interval, str | bytes | bytearray) or len(interval) != 2:
+        if not is_pair(interval):
             raise ConfigurationError(
                 f"Watermark {self.name}: {what}={interval!r:.100} is no pair (since, until). Nothing was read. Give a tuple."
             )

@@ -42,13 +42,18 @@ def die_in_the_wait(instance: TaskInstance, bench: Bench) -> None:
     assert bench.jobs() == bench.active() == 1
 
 
+def another_task(bench: Bench) -> None:
+    """What comes next is another task: where the author names the job, its job has a name of its own."""
+    getattr(bench, "another_task", lambda: None)()
+
+
 def can_stop(bench: Bench) -> bool:
     return bool(getattr(bench, "can_stop", True))
 
 
 def undisturbed(case: Case, bench: Bench) -> tuple[Any, dict[str, Any], list[str]]:
     bench.at_once()
-    getattr(bench, "another_task", lambda: None)()
+    another_task(bench)
     instance = task(case, bench)
     result = instance.attempt()
     return result, dict(instance.xcoms), list(instance.effects.done)

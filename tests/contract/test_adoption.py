@@ -9,7 +9,7 @@ import pytest
 
 from resumable import adoption
 from resumable.jobs.operator import is_durable_class
-from tests.contract.attempts import can_stop, die_in_the_wait, shape
+from tests.contract.attempts import another_task, can_stop, die_in_the_wait, shape
 from tests.contract.cases import DROP_ANSWER, Bench, Case
 from tests.support.names import DAG
 from tests.support.runner import TaskInstance
@@ -39,11 +39,11 @@ def adopted(case: Case, bench: Bench) -> TaskInstance:
 
 def test_its_result_and_xcoms_are_the_providers(case: Case, bench: Bench) -> None:
     bench.at_once()
-    getattr(bench, "another_task", lambda: None)()
+    another_task(bench)
     instance = adopted(case, bench)
     result = instance.attempt()
     assert instance.record["state"] in ("succeeded", "submitted")
-    getattr(bench, "another_task", lambda: None)()
+    another_task(bench)
     theirs = TaskInstance(lambda: case.theirs(task_id="task", **bench.arguments(), **case.extra))
     assert shape(result) == shape(theirs.attempt())
     assert shape(instance.xcoms) == shape(theirs.xcoms)

@@ -22,7 +22,7 @@ from resumable.jobs.decision import JobState
 from resumable.jobs.operator import is_durable_class
 from resumable.jobs.record import JobRecord
 from resumable.stores.base import STORE_TRIES
-from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, task, undisturbed
+from tests.contract.attempts import after, another_task, can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.names import (
     AirflowFailException,
@@ -195,7 +195,7 @@ def test_inside_another_task_it_runs_as_the_providers_and_leaves_no_record(
         def execute(self, context: Any) -> Any:
             for n in range(2):
                 case.ours(task_id=f"inner_{n}", **{**bench.arguments(), **case.extra}).execute(context)
-                getattr(bench, "another_task", lambda: None)()  # where the author names the job, each has a name of its own
+                another_task(bench)
 
     if case.deferrable:
         pytest.skip("what is deferred inside of another task never comes back to it")

@@ -10,7 +10,7 @@ transaction it is sent in.
 A run that is deleted while the scheduler is about to look at it: `SchedulerJobRunner._schedule_all_dag_runs` logs the error with
 ``run.run_id``, which cannot be read any more, and that raises what nobody catches. Here such a run has nothing to schedule.
 
-`tests/versions/test_beta.py` tells when the faults are gone, and this file with them.
+`tests/versions/test_beta.py` tells when the first fault is gone. The second is a race, and is looked for in that method's source.
 """
 
 from __future__ import annotations

@@ -45,11 +45,8 @@ class Workspace(DatabricksSimulator):
 
 
 @pytest.fixture
-def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    with Workspace() as made:
-        for name, value in made.env().items():
-            monkeypatch.setenv(name, value)
-        yield made
+def kind_of_workspace() -> type[Workspace]:
+    return Workspace
 
 
 class Deferred:
@@ -94,6 +91,14 @@ class Deferred:
         assert self.waits.done()
         return str(self.waits.result()["state"])
 
+    def waits_on_unheard_and_is_woken(self) -> None:
+        """Nothing is told of an hour of waiting, and then the run succeeds."""
+        self.pass_time(HOUR)
+        assert self.is_deferred
+        assert self.told == []
+        self.workspace.finish(self.run)
+        assert self.is_woken() == "succeeded"
+
 
 @pytest.fixture
 def deferred(loop: SimulatedLoop, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Deferred:
@@ -128,11 +133,7 @@ def test_a_connection_that_is_deleted_leaves_the_task_with_the_client_that_is_th
     deferred: Deferred, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(CONNECTION)
-    deferred.pass_time(HOUR)
-    assert deferred.is_deferred
-    assert deferred.told == []
-    deferred.workspace.finish(deferred.run)
-    assert deferred.is_woken() == "succeeded"
+    deferred.waits_on_unheard_and_is_woken()
 
 
 def test_a_connection_that_is_deleted_and_its_token_revoked_is_told_of_once_and_waited_for(
@@ -161,11 +162,7 @@ def test_a_connection_that_is_changed_is_read_again_when_its_old_token_is_revoke
     kept = json.loads(deferred.workspace.connection_json())
     deferred.workspace.revoked = "token"
     monkeypatch.setenv(CONNECTION, json.dumps({**kept, "password": "another"}))
-    deferred.pass_time(HOUR)
-    assert deferred.is_deferred
-    assert deferred.told == []
-    deferred.workspace.finish(deferred.run)
-    assert deferred.is_woken() == "succeeded"
+    deferred.waits_on_unheard_and_is_woken()
 
 
 def test_a_task_whose_user_stops_it_while_the_connection_is_gone_ends_its_wait(
