@@ -106,6 +106,7 @@ class Worker:
 
     def __init__(self, airflow: CeleryAirflow, name: str, env: Mapping[str, str]) -> None:
         self.name, self.log_file = name, airflow.home / f"logs-worker-{name}.txt"
+        self.broker = airflow.broker
         command = ["celery", "worker", "--concurrency", "4", "--celery-hostname", name, "--skip-serve-logs", "--without-gossip"]
         self.process = airflow.start_process(command, self.log_file, env)
 
@@ -121,6 +122,15 @@ class Worker:
     @property
     def is_up(self) -> bool:
         return bool(self.process.poll() is None)
+
+    @property
+    def waits_for_a_message(self) -> bool:
+        """Whether Redis has a request for the next message from this worker: one that stops does not take it back."""
+        import redis
+
+        own = {f"{link.laddr.ip}:{link.laddr.port}" for link in self.process.net_connections("tcp")}
+        clients = redis.Redis.from_url(self.broker).client_list()
+        return any(client["addr"] in own and "b" in client["flags"] for client in clients)
 
     def signal(self, sig: int) -> None:
         """Send a signal to the worker's main process alone, as a container's init does by default for Celery."""
@@ -160,6 +170,11 @@ class CeleryAirflow(Airflow):
         self.workers.append(worker)
         self.wait_until(f"worker {name}", lambda: "ready." in worker.log, START_TIMEOUT)
         return worker
+
+    @property
+    def broker(self) -> str:
+        """The URL of Redis."""
+        return self._env["AIRFLOW__CELERY__BROKER_URL"]
 
     def start_process(self, arguments: list[str], log: Path, env: Mapping[str, str]) -> psutil.Popen:
         return self._services.spawn(arguments, log, env)

@@ -5,7 +5,8 @@ A stop is sent to the worker's main process, as the init of a container does for
 the container dies. Seen with Celery 5.6.3, provider 3.26.0, Airflow 3.3.2:
 
 - SIGTERM is a warm shutdown: the worker takes no more messages and waits for its tasks, without a limit and without telling
-  them. What the platform's grace period does not wait for is SIGKILLed.
+  them. What the platform's grace period does not wait for is SIGKILLed. A request for the next message that is on its way to
+  Redis (up to a second) still gets one: such a task is "received" and not begun, until Airflow's ``task_queued_timeout``.
 - SIGQUIT is a cold shutdown: the processes of the pool get SIGTERM, each is the supervisor of a task and hands that on to it,
   and the worker waits for them (7 s with two tasks).
 - SIGTERM with REMAP_SIGTERM=SIGQUIT is a cold shutdown too, but billiard then ends the processes of its pool by SIGQUIT. That
@@ -174,6 +175,7 @@ def test_a_warm_shutdown_waits_for_the_tasks_and_its_end_by_force_costs_a_try(ce
     two = workers()
     one.signal(signal.SIGTERM)
     celery.wait_until("the warm shutdown", lambda: "Warm shutdown" in one.log, 30)
+    celery.wait_until("the end of its last request for a message", lambda: not one.waits_for_a_message, 30)
     new = Task(celery, "databricks", "warm-new").start()
     assert two.has(new.attempt(1))
     first.is_looked_at()
