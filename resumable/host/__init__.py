@@ -4,10 +4,10 @@ The only package that knows Airflow and its versions: what a task may see and do
 Here belongs whatever needs Airflow's own modules, tables or configuration, except for the provider's operators, and for triggers
 and listeners as classes. There is a module for each subject:
 
-- of a task: `context` (which task instance, which start of it), `states`, `schedule`, `written` (what its author wrote),
-  `stores` (which one it has), `access` (how it reaches what Airflow keeps), `ending`, `exceptions`, `signals`;
-- of the deployment: `versions` (what this Airflow has), `config`, `servers` (beside the tasks), `secrets`, `metrics`;
-- of operators and triggers as classes: `classes`.
+- of a task: `context` (which task instance, which start of it, what its author wrote), `states`, `schedule`, `stores` (which one
+  it has, and what else Airflow keeps), `ending` (exceptions, signals, whether another try follows);
+- of the deployment: `versions` (what this Airflow has: modules, base classes, the secrets masker), `config`, `servers` (beside
+  the tasks).
 
 Modules with an underscore are parts that only this package imports: `_two` and `_three` are the two Airflows as a task sees them,
 `_database`, `_server` and `_beside` are their tables, `_rest` is the API.
@@ -21,25 +21,6 @@ rows. May be imported by anything. Airflow is imported inside the functions, bec
 
 from __future__ import annotations
 
-from resumable.host.access import (
-    asset_state_rows,
-    from_trigger,
-    has_object_storage,
-    object_storage_path,
-    task_state_rows,
-    variables,
-)
-from resumable.host.classes import (
-    apply_defaults,
-    base_operator,
-    base_trigger,
-    durable_by_default,
-    execute_guard,
-    is_mapped,
-    map_over,
-    provider_of,
-    start_again_in_time,
-)
 from resumable.host.config import (
     ADOPTION,
     HAND_BACK,
@@ -65,42 +46,42 @@ from resumable.host.context import (
     current_context,
     current_try_number,
     generation,
+    given,
     given_context,
     is_run_by_airflow,
     kept_by_operator,
     may_be_cleared,
     may_have_lost_its_record,
+    spec,
     started_at,
     task_context,
     task_identity,
 )
 from resumable.host.ending import (
     after_success,
-    at_end,
-    hand_back,
-    is_last_try,
-    why_last_try,
-)
-from resumable.host.exceptions import (
     airflow_errors,
+    at_end,
     deferral,
+    end_stopped_task,
     final_errors,
+    hand_back,
     is_airflow_error,
     is_deferral,
     is_deferral_error,
     is_deferral_timeout,
     is_final,
     is_hand_back,
+    is_last_try,
     is_not_found,
     is_out_of_time,
     is_skip,
+    request_lock,
     say_if_last,
+    sigterm_calls,
     skip,
     task_timeout,
-)
-from resumable.host.metrics import (
-    count,
-    stats,
+    users_stop_grace,
+    why_last_try,
 )
 from resumable.host.schedule import (
     allows_runs_at_once,
@@ -108,11 +89,6 @@ from resumable.host.schedule import (
     dag_time_zone,
     is_inlet,
     is_sensor,
-)
-from resumable.host.secrets import (
-    holds_secret,
-    masked,
-    redacted,
 )
 from resumable.host.servers import (
     be_a_server,
@@ -130,12 +106,6 @@ from resumable.host.servers import (
     task_state_place,
     team_of,
 )
-from resumable.host.signals import (
-    end_stopped_task,
-    request_lock,
-    sigterm_calls,
-    users_stop_grace,
-)
 from resumable.host.states import (
     DELETED,
     cancelled_triggers_may_ask,
@@ -145,21 +115,37 @@ from resumable.host.states import (
     tells_triggers,
 )
 from resumable.host.stores import (
+    asset_state_rows,
     asset_state_store,
+    from_trigger,
+    has_object_storage,
+    object_storage_path,
     record_limit,
     require_store,
     state_store,
+    task_state_rows,
     task_variable_store,
     try_store,
     try_store_path,
+    variables,
 )
 from resumable.host.versions import (
+    apply_defaults,
+    base_operator,
+    base_trigger,
+    count,
+    durable_by_default,
+    execute_guard,
     has_sdk,
     has_task_state,
-)
-from resumable.host.written import (
-    given,
-    spec,
+    holds_secret,
+    is_mapped,
+    map_over,
+    masked,
+    provider_of,
+    redacted,
+    start_again_in_time,
+    stats,
 )
 
 __all__ = [

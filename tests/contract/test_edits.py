@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from resumable.host import written
+from resumable.host import context
 from resumable.jobs.spec import edited_fields, is_of_the_job
 from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, undisturbed
 from tests.contract.cases import CASES, Bench, Case
@@ -136,7 +136,7 @@ def test_an_edit_of_how_it_is_reached_waited_for_or_logged_is_no_change(operator
     case = next(case for case in CASES if case.ours is operator)
     with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
         arguments = bench.arguments()
-    defaults = written.defaults(operator)
+    defaults = context.defaults(operator)
     others = {name: other(default) for name, default in defaults.items() if not is_of_the_job(name)}
     others = {name: value for name, value in others.items() if value is not None and name not in KEPT}
     assert others
@@ -178,6 +178,6 @@ def test_a_task_that_is_not_durable_reads_no_dag_file(operator: type[Any], monke
     with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
         plain = operator(task_id="task", durable=False, **bench.arguments())
     monkeypatch.setattr(operator._resumable.service, "spec_values", lambda _: pytest.fail("asked for the spec"))
-    monkeypatch.setattr("resumable.host.written.dag_text", lambda _: pytest.fail("read the file"))
+    monkeypatch.setattr("resumable.host.context.dag_text", lambda _: pytest.fail("read the file"))
     monkeypatch.setattr(operator, "template_fields", ())
     plain._do_render_template_fields(plain, (), {}, None, set())

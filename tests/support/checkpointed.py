@@ -132,7 +132,7 @@ def stopped_task(task, monkeypatch):
     lock = threading.Lock()
     monkeypatch.setattr("resumable.host.own_state", lambda context: task.state)
     monkeypatch.setattr("resumable.host.request_lock", lambda: lock)
-    monkeypatch.setattr("resumable.host.signals.SIGKILL_GRACE_SECONDS", 0)
+    monkeypatch.setattr("resumable.host.ending.SIGKILL_GRACE_SECONDS", 0)
     monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "0")
     monkeypatch.setattr("resumable.stop.watch.ITEM_GRACE_SECONDS", 0.2)
     context_of = task.context
