@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from resumable.errors import InvalidAnswerError
 from resumable.jobs.decision import JobState, Observation, Recovery
-from resumable.jobs.hook_call import HookCall
 from resumable.jobs.operator import durable_operator
+from resumable.jobs.provider_job import HookCall
 from resumable.jobs.record import JobHandle, JobRecord
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from typing import Any
 
 from resumable import host
 from resumable.errors import ConfigurationError
+from resumable.helpers import import_path
 from resumable.identity import Relation
-from resumable.importing import import_path
 from resumable.jobs.operator import DurableClass, DurableTask, is_durable_class
 from resumable.jobs.run import JobRun
 from resumable.policy import ResumePolicy

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 _UNSET = object()
@@ -34,3 +36,31 @@ def account_of(arn: Any) -> str | None:
     """The account in an ARN (``arn:partition:service:region:account:resource``), None if it has none."""
     parts = str(arn).split(":", 5)
     return parts[4] or None if len(parts) == 6 and parts[0] == "arn" else None
+
+
+# -- names by which another process finds a class or a function again ---------------------------------------------------------
+
+_DAG_FILES = ("__main__", "unusual_prefix_")
+
+
+def import_path(thing: Any) -> str | None:
+    """``module:Name`` of a class or function that another process can import; None for one of a DAG file or of a function."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module.startswith(_DAG_FILES):
+        return None
+    return f"{module}:{name}" if _member(sys.modules.get(module), name) is thing else None
+
+
+def import_object(path: str) -> Any:
+    """What `import_path` named; None if it cannot be imported here."""
+    module, _, name = path.partition(":")
+    try:
+        return _member(import_module(module), name)
+    except ImportError:
+        return None
+
+
+def _member(found: Any, name: str) -> Any:
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from resumable import host
 from resumable.checkpoint.failures import error_text, value_text
-from resumable.importing import import_path
+from resumable.helpers import import_path
 
 _log = logging.getLogger("resumable")
 

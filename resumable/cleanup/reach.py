@@ -12,7 +12,7 @@ from typing import Any
 
 from resumable import host
 from resumable.cleanup.ended import shown
-from resumable.importing import import_object
+from resumable.helpers import import_object
 from resumable.jobs.operator import is_durable_class
 from resumable.jobs.remote import JobAdapter
 

@@ -10,7 +10,7 @@ from resumable import host
 from resumable.errors import RecordError
 from resumable.fleet.configured import fleet
 from resumable.fleet.waiting import Target
-from resumable.importing import import_object
+from resumable.helpers import import_object
 from resumable.jobs.decision import JobState, Observation
 from resumable.jobs.operator import is_durable_class
 from resumable.jobs.record import JobHandle

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import ConfigurationError, WaitLimitError
-from resumable.jobs import ending, waiting
+from resumable.jobs import ending
 from resumable.jobs.decision import JobState, Observation
 from resumable.policy import Wait
 
@@ -76,11 +76,11 @@ def _fields_of(operator: Any, service: Any) -> Any:
 def leave(run: JobRun, seen: Observation) -> None:
     """Leave, if the job still runs, and be started again: by the trigger, or for the next look."""
     if run.policy.wait is not Wait.DEFER:
-        waiting.look_again_later(run, seen)
+        ending.look_again_later(run, seen)
         return
     attempt, interval = run.attempt, interval_of(run)
     polled = POLLED_SECONDS - attempt.age
-    while waiting.is_to_be_waited_for(run, seen):
+    while ending.is_to_be_waited_for(run, seen):
         left = _time_left(run)
         stays = polled if left is None or left > LAST_SECONDS else left
         if stays <= 0 and attempt.is_kept:  # else this process alone knows the job

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import ResumableError
-from resumable.jobs import alarm, ending, waiting
+from resumable.jobs import alarm, ending
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.author_execute import in_authors_hands
 from resumable.jobs.decision import Deliver, JobState
@@ -184,7 +184,7 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         return _told_by_the_operator(run, error, may_defer=False)
     runs = seen.state in (JobState.ACTIVE, JobState.REPAIRABLE, JobState.UNKNOWN)
     timed_out = host.is_deferral_timeout(error)
-    if not attempt.is_overdue and waiting.is_at_limit(run, error, seen, told, timed_out=timed_out):
+    if not attempt.is_overdue and ending.is_at_limit(run, error, seen, told, timed_out=timed_out):
         ending.failed(run, seen, error)
         raise error
     if runs and not attempt.is_overdue:
@@ -198,7 +198,7 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         )
         raise host.hand_back(seconds) from error
     if runs:
-        waiting.look_again_later(run, seen)
+        ending.look_again_later(run, seen)
     ending.failed(run, seen, error)
     raise error
 

@@ -1,4 +1,7 @@
-"""A try ends while its job may run: what is noted of the job, whether it is stopped, and with which error the try fails."""
+"""
+A try ends while its job may run: what is noted of the job, whether it is stopped, and with which error the try fails; and when a
+wait for a job is over although it runs (the author's limits, ``wait="reschedule"``).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from resumable import host
-from resumable.errors import JobFailedError, JobTimeoutError, LostSightError, RefusedError, ResumableError, SupersededError, chain
+from resumable.errors import (
+    JobFailedError,
+    JobTimeoutError,
+    LostSightError,
+    RefusedError,
+    ResumableError,
+    SupersededError,
+    WaitLimitError,
+    chain,
+)
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import JobState, Observation, Recovery
+from resumable.jobs.limits import tells_of_limit
 from resumable.jobs.record import Outcome
-from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout
+from resumable.policy import OnFailed, OnFinalFailure, OnMissing, OnTimeout, Wait
 from resumable.stop.sigterm import Stop
 
 if TYPE_CHECKING:
@@ -213,3 +226,56 @@ def overdue(attempt: Attempt) -> JobTimeoutError:
         f"from its submission. {runs_on if attempt.cannot_cancel else 'It was told to stop'}. Clear the task to run it again, "
         "with a longer job_timeout if it needs one."
     )
+
+
+# -- a wait that is over ------------------------------------------------------------------------------------------------------
+
+
+def is_at_limit(run: JobRun, error: BaseException, seen: Observation, told: str = "", *, timed_out: bool = False) -> bool:
+    """Whether a limit of the author's own has ended the wait for a job that runs on; ``timed_out``: a deferral was."""
+    if seen.state not in (JobState.ACTIVE, JobState.REPAIRABLE) or not (timed_out or tells_of_limit(error, told)):
+        return False
+    given = ((limit.argument, limit.of_author(run.operator)) for limit in run.service.limits)
+    found = next((one for one in given if one[1] is not None), None)
+    if found is not None:
+        run.log.info("resumable: %s=%s has ended the wait, as the author asked; the job runs on", *found)
+    return found is not None
+
+
+def is_to_be_waited_for(run: JobRun, seen: Observation) -> bool:
+    """Whether the job still runs, as it was seen. Raises what ends the try although it does."""
+    attempt = run.attempt
+    if seen.state is JobState.FAILING:
+        error = attempt.failing(seen)
+        failed(run, seen, error)
+        raise error
+    if seen.state not in (JobState.ACTIVE, JobState.UNKNOWN):
+        return False
+    if attempt.stop_if_overdue(run.stop_job):
+        raise overdue(attempt)
+    return True
+
+
+def look_again_later(run: JobRun, seen: Observation) -> None:
+    """With ``wait="reschedule"``: leave, if the job still runs, and be started again for the next look."""
+    attempt, policy = run.attempt, run.policy
+    if not is_to_be_waited_for(run, seen):
+        return
+    if policy.wait is Wait.RESCHEDULE:
+        _end_at_limit(run, seen)
+    raise host.hand_back(max(host.hand_back_seconds(), min(policy.interval, attempt.remaining or policy.interval)))
+
+
+def _end_at_limit(run: JobRun, seen: Observation) -> None:
+    """The author's limits, counted in looks of this try."""
+    attempt = run.attempt
+    for limit in run.service.limits:
+        value = limit.of_author(run.operator)
+        if value is not None and attempt.looks >= limit.looks(run.operator, value, run.policy.interval):
+            error = WaitLimitError(
+                f"{limit.argument}={value} is reached: this try has looked {attempt.looks} times at {attempt.handle}, which "
+                "runs on. Raise the limit, or leave it out, if the job may take longer.",
+                next_try="reattaches to it",
+            )
+            failed(run, seen, error)
+            raise error

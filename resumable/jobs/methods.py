@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import ConfigurationError, InvalidHandleError, JobNotFound
-from resumable.helpers import replaced
-from resumable.importing import import_object
+from resumable.helpers import import_object, replaced
 from resumable.jobs import alarm
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.code import names_used
-from resumable.jobs.connection import path_of_class, values_of_record
 from resumable.jobs.decision import Conclude, Deliver, JobState, Observation, Recovery
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.jobs.rejection import came_after_a_loss, watch_botocore
-from resumable.jobs.service import JobService
+from resumable.jobs.service import JobService, path_of_class, values_of_record
 from resumable.policy import seconds_of
 
 if TYPE_CHECKING:

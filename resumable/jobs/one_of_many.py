@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resumable.jobs.connection import path_of_class
 from resumable.jobs.decision import Observation
 from resumable.jobs.record import JobHandle
 
@@ -27,11 +26,6 @@ class OneOfMany(ABC):
     together: ClassVar[str] = ""
     """How its jobs are asked about many at once: a name in `resumable.fleet.services`. Empty: one by one."""
 
-    @classmethod
-    def can_be_reached(cls, operator: type) -> bool:
-        """Whether a process that has a record of a job of this class of operators can look at it, and stop it."""
-        return cls.reach_fields is not None and path_of_class(operator) is not None
-
     def lookup(self, handle: JobHandle) -> Lookup:  # noqa: ARG002
         """How the job is asked about together with others; alone, where a subclass sees its jobs in another way."""
         from resumable.fleet.services import lookup_of
@@ -42,7 +36,7 @@ class OneOfMany(ABC):
         return lookup_of("" if is_other else self.together, self.service)
 
     @classmethod
-    def shares(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any]) -> str:
+    def shares(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any]) -> str:  # noqa: ARG003
         """
         What tells one `shared_client` from another, in a word: jobs with the same one share it.
 
@@ -51,7 +45,7 @@ class OneOfMany(ABC):
             connection: what the record keeps of it.
             more: see `more_of_client`.
         """
-        return json.dumps([path_of_class(operator), dict(connection), dict(more)], sort_keys=True, default=str)
+        return json.dumps([dict(connection), dict(more)], sort_keys=True, default=str)
 
     @classmethod
     def shared_client(cls, operator: Any, connection: Mapping[str, Any], more: Mapping[str, Any], *, requests: int) -> Any:  # noqa: ARG003

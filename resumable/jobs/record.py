@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -12,7 +14,6 @@ from typing import Any
 from resumable.errors import InvalidHandleError, RecordError
 from resumable.identity import Generation
 from resumable.jobs import history as past
-from resumable.jobs import kept_request
 from resumable.jobs.spec import Spec
 
 VERSION = 1
@@ -27,6 +28,13 @@ submit is unanswered, the request, which is packed then."""
 
 MAX_HANDLE_BYTES = 8000
 """Ceiling of a handle's ids in JSON: 256 EMR steps, the most that one request takes, fit; a payload does not."""
+
+MOST_UNPACKED = 16 * 1024 * 1024
+"""Bytes that a packed request may unpack to: what is read was perhaps not written by us."""
+
+HOW = "JSON, zlib, base64"
+
+Path = tuple[str | int, ...]
 
 
 class Outcome(str, Enum):
@@ -108,7 +116,7 @@ class JobRecord:
     spec: Spec | None = None
     params: Any = None
     """The request of a submit that is not answered, without the values at ``omitted``; None: not kept."""
-    omitted: tuple[kept_request.Path, ...] = ()
+    omitted: tuple[Path, ...] = ()
     """Where the request has secrets, which are not kept."""
     digest: str | None = None
     """Of a request that is too large to keep: whether another is the same."""
@@ -246,7 +254,7 @@ class JobRecord:
         if not self.omitted and _fits({**data, **smallest, "params": self.params}):
             return {"params": self.params}
         try:
-            return {"request": kept_request.packed(self.params, self.omitted)}
+            return {"request": packed(self.params, self.omitted)}
         except TypeError:  # what JSON cannot carry
             return {}
 
@@ -322,13 +330,13 @@ def _fits(data: Mapping[str, Any]) -> bool:
         return False
 
 
-def _request_of(data: Mapping[str, Any]) -> tuple[Any, tuple[kept_request.Path, ...], str | None]:
+def _request_of(data: Mapping[str, Any]) -> tuple[Any, tuple[Path, ...], str | None]:
     request = data.get("request")
     if not isinstance(request, Mapping):
         return data.get("params"), (), None
     if "packed" not in request:
         return None, (), str(request["digest"])
-    return (*kept_request.unpacked(request), None)
+    return (*unpacked(request), None)
 
 
 def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:
@@ -350,3 +358,29 @@ def _iso(at: float) -> str:
 
 def _timestamp(text: str | None) -> Any:
     return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+# -- the request of a submit that is not answered -----------------------------------------------------------------------------
+
+
+def packed(kept: Any, omitted: tuple[Path, ...]) -> dict[str, Any]:
+    """As it stands in the record."""
+    text = base64.b64encode(zlib.compress(json.dumps(kept).encode(), 9)).decode()
+    return {"how": HOW, "packed": text, **({"omitted": [list(path) for path in omitted]} if omitted else {})}
+
+
+def unpacked(data: Mapping[str, Any]) -> tuple[Any, tuple[Path, ...]]:
+    """
+    The reverse of `packed`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        reader = zlib.decompressobj()
+        text = reader.decompress(base64.b64decode(data["packed"], validate=True), MOST_UNPACKED)
+        if not reader.eof:
+            raise ValueError("the packed request is cut short, or too large")
+        return json.loads(text), tuple(tuple(path) for path in data.get("omitted", ()))
+    except (zlib.error, TypeError) as e:
+        raise ValueError(f"the packed request cannot be read: {e}") from e

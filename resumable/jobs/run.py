@@ -10,15 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from resumable import host
-from resumable.errors import ConfigurationError, JobFailedError, RefusedError, ResumableError
+from resumable.errors import ConfigurationError, JobFailedError, JobNotFound, RefusedError, ResumableError
 from resumable.helpers import replaced
-from resumable.jobs import ending, waiting
+from resumable.jobs import ending
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.author_execute import past_the_author
-from resumable.jobs.decision import AttemptFacts, Conclude, Deliver, JobState
+from resumable.jobs.decision import AttemptFacts, Conclude, Deliver, JobState, Observation
 from resumable.jobs.limits import tells_of_limit
 from resumable.jobs.record import Outcome
-from resumable.jobs.rejection import refuses_repetition
+from resumable.jobs.rejection import is_only_of_the_wait, refuses_repetition
 from resumable.jobs.submission import Again
 from resumable.policy import Wait
 from resumable.stop.sigterm import Interrupted, Interruption
@@ -27,6 +27,12 @@ from resumable.stores.base import RecordStore
 if TYPE_CHECKING:
     from resumable.jobs.operator import DurableTask
     from resumable.jobs.service import JobService
+
+MAX_QUICK_FAILURES = 5
+"""Waits that may fail one right after the other while the job runs, before the try fails."""
+
+QUICK_SECONDS = 60.0
+"""Seconds that a wait must have lasted for its failure not to count as quick."""
 
 
 class JobRun:
@@ -219,7 +225,7 @@ class JobRun:
     # -- the work -----------------------------------------------------------------------------------------------------
 
     def _repeat(self, body: Callable[[], Any]) -> Any:
-        trouble = waiting.WaitTrouble()
+        trouble = WaitTrouble()
         while True:
             trouble.wait_begins()
             try:
@@ -232,7 +238,7 @@ class JobRun:
                 if host.is_hand_back(e) or not self._goes_on(e, trouble):
                     raise
 
-    def _goes_on(self, error: Exception, trouble: waiting.WaitTrouble) -> bool:
+    def _goes_on(self, error: Exception, trouble: WaitTrouble) -> bool:
         """After an exception of the operator's code: whether to enter it once more. The job has been looked at."""
         attempt, service = self.attempt, self.service
         if attempt.in_doubt:
@@ -243,7 +249,7 @@ class JobRun:
         if attempt.stop_if_overdue(self.stop_job):  # nor has one that was told to stop for its job_timeout
             raise ending.overdue(attempt) from error
         seen = attempt.observe()
-        is_trouble = service.waits() and service.is_wait_trouble(error) and not waiting.is_at_limit(self, error, seen)
+        is_trouble = service.waits() and service.is_wait_trouble(error) and not ending.is_at_limit(self, error, seen)
         if is_trouble and trouble.can_go_on(seen, is_quick=not tells_of_limit(error)):
             self.log.warning(
                 "resumable: waiting for %s failed, not the job (state %s); going on: %r", attempt.handle, seen, error
@@ -311,3 +317,39 @@ def one_attempt(context: Any) -> Iterator[None]:
         if host.is_hand_back(e) or host.is_deferral(e):
             _begun = None
         raise
+
+
+class WaitTrouble:
+    """Counts waits that fail while the job is well. Trouble with a status is no reason to fail; a bug in the wait is one."""
+
+    def __init__(self) -> None:
+        self._quick = 0
+        self._began = 0.0
+        self._has_asked = False
+
+    def owes_a_verdict(self, error: BaseException) -> bool:
+        """
+        Whether ``error`` speaks of a request and not of the job that has ended by now: how it ended (failed, to be skipped) is
+        the operator's own code to say. Once.
+        """
+        speaks_of_a_request = isinstance(error, JobNotFound) or is_only_of_the_wait(error)
+        first, self._has_asked = not self._has_asked, True
+        return first and speaks_of_a_request and not _is_of_a_waiter(error)
+
+    def wait_begins(self) -> None:
+        self._began = time.monotonic()
+
+    def can_go_on(self, seen: Observation, *, is_quick: bool = True) -> bool:
+        """``is_quick``: a failure soon after the begin counts. The provider's default limit of a wait may be as short as that."""
+        if seen.state not in (JobState.ACTIVE, JobState.SUCCEEDED):
+            return False
+        self._quick = self._quick + 1 if is_quick and time.monotonic() - self._began < QUICK_SECONDS else 0
+        if self._quick > MAX_QUICK_FAILURES:
+            return False
+        time.sleep(min(2.0**self._quick, 30.0) if seen.state is JobState.ACTIVE else 0)
+        return True
+
+
+def _is_of_a_waiter(error: BaseException | None) -> bool:
+    """Whether botocore's waiter raised it, or what caused it: that is a verdict on the job, or a limit of the wait."""
+    return error is not None and (type(error).__name__ == "WaiterError" or _is_of_a_waiter(error.__cause__))

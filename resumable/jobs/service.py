@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable import host
 from resumable.errors import ConfigurationError
-from resumable.jobs.connection import default_of, kept_values, path_of_class, values_of_record
+from resumable.helpers import import_path
 from resumable.jobs.decision import Observation, Recovery
 from resumable.jobs.limits import Limit
 from resumable.jobs.one_of_many import OneOfMany
@@ -192,6 +195,11 @@ class JobService(OneOfMany):
         """Whether the task waits for the job's end."""
         return True
 
+    @classmethod
+    def can_be_reached(cls, operator: type) -> bool:
+        """Whether a process that has a record of a job of this class of operators can look at it, and stop it."""
+        return cls.reach_fields is not None and path_of_class(operator) is not None
+
     def connection(self) -> dict[str, Any] | None:
         """How the job is reached when no process holds the task: the operator's class and the values of ``reach_fields``."""
         if self.reach_fields is None or (path := path_of_class(type(self.operator))) is None:
@@ -297,3 +305,58 @@ def _holds(value: Any, text: str) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds(entry, text) for entry in value)
     return isinstance(value, str | int) and str(value) == text
+
+
+# -- what a record keeps of the operator -----------------------------------------------------------------------------------------
+#
+# A task can write anything into its record. So what says where requests go or as whom (a host, a URL, a proxy, a role, a config)
+# is neither kept nor read: that belongs into the connection, whose name is kept.
+
+_WHERE_OR_AS_WHOM = re.compile(
+    "host|url|endpoint|prox(y|ies)|passw|(^|_)(uri|ssl|tls|certs?|roles?|config|login|user|token|secret|extra)(_|$)|(^|_)verify$",
+    re.IGNORECASE,
+)
+"""In the name of an attribute: where requests go, or as whom."""
+
+_LONGEST = 250
+"""Characters of a connection's name in Airflow."""
+
+
+def path_of_class(cls: type) -> str | None:
+    """``module:Class`` of the nearest class that another process can import and use: not one of a DAG file or of a function."""
+    for klass in cls.__mro__:
+        if hasattr(klass, "_resumable") and not inspect.isabstract(klass) and (path := import_path(klass)):
+            return path
+    return None
+
+
+def kept_values(operator: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The values of an operator's attributes that may be kept."""
+    values = {name: _plain(getattr(operator, name, None)) for name in names}
+    return {name: value for name, value in values.items() if _may_be_read(name, value) and not host.holds_secret(value)}
+
+
+def values_of_record(names: Sequence[str], connection: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a record keeps, the values of attributes that may be read."""
+    return {name: connection[name] for name in names if name in connection and _may_be_read(name, connection[name])}
+
+
+def default_of(operator: Any, name: str) -> Any:
+    """What the nearest ``__init__`` that names the argument sets it to, where nobody gives it; None if there is no default."""
+    for cls in operator.__mro__:
+        parameter = inspect.signature(cls.__init__).parameters.get(name) if "__init__" in vars(cls) else None
+        if parameter is not None:
+            return None if parameter.default is inspect.Parameter.empty else parameter.default
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _may_be_read(name: str, value: Any) -> bool:
+    if _WHERE_OR_AS_WHOM.search(name):
+        return False
+    if isinstance(value, str):
+        return len(value) <= _LONGEST and "://" not in value
+    return value is None or isinstance(value, bool | int | float)

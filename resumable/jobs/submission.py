@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +23,7 @@ from resumable.jobs.decision import (
     changes,
     gone,
 )
-from resumable.jobs.kept_request import digest, filled, without_secrets
-from resumable.jobs.record import JobHandle, JobRecord, Outcome
+from resumable.jobs.record import JobHandle, JobRecord, Outcome, Path
 from resumable.jobs.spec import replaced_marks
 
 RECOVERIES = 3
@@ -283,3 +284,73 @@ class Submission(AttemptRecord, ABC):
         whole = replace(record, params=kept, omitted=omitted)
         fits = len(json.dumps(whole.to_json())) <= self._room
         return whole if fits else replace(record, digest=digest(kept))
+
+
+# -- the request ----------------------------------------------------------------------------------------------------------------
+#
+# It is kept until the answer is there: the same token has to go out again with the same request. It may hold secrets, which are
+# left out and come from the request of the try that repeats it. It may be large, and is packed then (`resumable.jobs.record`).
+
+
+def without_secrets(params: Any, redact: Callable[[Any], Any]) -> tuple[Any, tuple[Path, ...]]:
+    """
+    The request with "***" for each value that ``redact`` would hide, and the paths of those.
+
+    Raises:
+        ValueError: JSON cannot carry it as it is.
+    """
+    try:
+        plain = json.loads(json.dumps(params, allow_nan=False))
+    except TypeError as e:
+        raise ValueError(str(e)) from e
+    if plain != _with_lists(params):
+        raise ValueError("JSON changes it")
+    omitted: list[Path] = []
+    return _kept(plain, redact(copy.deepcopy(plain)), (), omitted), tuple(omitted)
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_lists(one) for key, one in value.items()}
+    return [_with_lists(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _kept(value: Any, shown: Any, path: Path, omitted: list[Path]) -> Any:
+    if isinstance(value, dict) and isinstance(shown, dict) and value.keys() == shown.keys():
+        return {key: _kept(one, shown[key], (*path, key), omitted) for key, one in value.items()}
+    if isinstance(value, list) and isinstance(shown, list | tuple) and len(value) == len(shown):
+        return [_kept(one, shown[index], (*path, index), omitted) for index, one in enumerate(value)]
+    if value == shown:
+        return value
+    omitted.append(path)
+    return "***"
+
+
+def filled(kept: Any, omitted: tuple[Path, ...], own: Any) -> Any:
+    """
+    The kept request, with what was left out as the request of this try has it.
+
+    Raises:
+        LookupError: this try's has no such value.
+    """
+    whole = copy.deepcopy(kept)
+    for path in omitted:
+        try:
+            value = _at(own, path)
+            if not path:
+                return copy.deepcopy(value)
+            _at(whole, path[:-1])[path[-1]] = copy.deepcopy(value)
+        except (TypeError, AttributeError) as e:
+            raise LookupError(str(path)) from e
+    return whole
+
+
+def _at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def digest(kept: Any) -> str:
+    """Tells whether another try's request is the same, without secrets."""
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]

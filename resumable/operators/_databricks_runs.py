@@ -23,7 +23,7 @@ from resumable._extras import provider_import
 from resumable.errors import InvalidAnswerError, RecordError
 from resumable.helpers import replaced
 from resumable.jobs.decision import JobState, Observation, Recovery
-from resumable.jobs.hook_call import HookCall
+from resumable.jobs.provider_job import HookCall
 from resumable.jobs.record import JobHandle
 from resumable.jobs.rejection import proves_nothing_made
 from resumable.stop.triggers import StopGuard

@@ -42,9 +42,8 @@ class Mutant:
 
 
 LIFECYCLE, RUN, MIXIN = "resumable/jobs/decision.py", "resumable/jobs/run.py", "resumable/jobs/mixin.py"
-SUBMISSION, WATCHING = "resumable/jobs/submission.py", "resumable/jobs/watching.py"
-ATTEMPT = "resumable/jobs/attempt.py"
-ENDING, WAITING = "resumable/jobs/ending.py", "resumable/jobs/waiting.py"
+SUBMISSION, ATTEMPT = "resumable/jobs/submission.py", "resumable/jobs/attempt.py"
+ENDING = "resumable/jobs/ending.py"
 
 CORE: list[Mutant] = [
     # -- what users and reviewers had found
@@ -123,7 +122,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-limit-of-the-author-is-ignored",
         "a limit of the wait that the author gave ends nothing",
-        WAITING,
+        ENDING,
         "    return found is not None\n",
         "    return False\n",
         ("operators:athena-sync",),
@@ -163,7 +162,7 @@ CORE: list[Mutant] = [
     Mutant(
         "a-cancel-that-was-not-done-counts",
         "a cancel that was answered counts as done, and the record is closed while the job runs",
-        WATCHING,
+        ATTEMPT,
         "            if not self._remote.stopping(record.handle)[0]:",
         "            if False:",
         ("operators:emr-steps", "lives"),
@@ -357,7 +356,7 @@ CORE: list[Mutant] = [
     Mutant(
         "what-is-failing-is-not-noted",
         "no try ever stops what still runs of a failed job",
-        WATCHING,
+        ATTEMPT,
         "        if record is not None and record.outcome is None and record.failing_try != self._try:",
         "        if False:",
         ("core", "operators:emr-steps"),

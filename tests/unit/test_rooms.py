@@ -12,7 +12,7 @@ import resumable
 
 ROOT = Path(resumable.__file__).parent
 
-PLAIN = {"errors", "helpers", "identity", "importing", "policy"}
+PLAIN = {"errors", "helpers", "identity", "policy"}
 """Modules that know nothing of a room: anybody may import them."""
 
 MAY_IMPORT = {

@@ -19,9 +19,9 @@ from resumable.cleanup import listener, sweep
 from resumable.cleanup.ended import Asked, verdict
 from resumable.cleanup.sweep import Sweep, Verdict, adapter_of
 from resumable.cleanup.table import Row
-from resumable.jobs.connection import path_of_class
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobHandle, JobRecord, Outcome
+from resumable.jobs.service import path_of_class
 from tests.support.swept import REACH, Cloud, Findable, Train, record
 
 

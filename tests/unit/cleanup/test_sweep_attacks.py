@@ -20,7 +20,7 @@ from resumable.cleanup import reach, sweep
 from resumable.cleanup.reach import adapter_of
 from resumable.cleanup.sweep import Sweep
 from resumable.cleanup.table import TaskStateTable
-from resumable.jobs import connection
+from resumable.jobs import service
 from resumable.jobs.methods import OperatorMethods
 from resumable.jobs.record import JobHandle
 from tests.support.swept import Cloud, Train, record
@@ -114,7 +114,7 @@ class ByHost(Train):
 @pytest.mark.parametrize("is_guarded", [True, False])
 def test_no_host_proxy_role_or_verify_comes_from_a_record(is_guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not is_guarded:
-        monkeypatch.setattr(connection, "_may_be_read", lambda *_: True)
+        monkeypatch.setattr(service, "_may_be_read", lambda *_: True)
     monkeypatch.setenv("AIRFLOW__RESUMABLE__SWEEP_MODULES", __name__)
     forged = {"host": "evil", "base_url": "http://evil", "proxies": {"https": "evil"}, "verify": False, "role_arn": "arn:evil"}
     reach = {"operator": f"{__name__}:ByHost", "conn_id": "trainer", "target": "http://evil", **forged}

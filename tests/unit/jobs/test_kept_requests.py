@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resumable import host
-from resumable.jobs import kept_request
+from resumable.jobs import record, submission
 from resumable.jobs.decision import JobState, Recovery
 from resumable.jobs.record import KEY, JobRecord, Outcome
 from resumable.jobs.rejection import refuses_repetition
@@ -59,10 +59,10 @@ def hide(value):
 @given(requests)
 def test_a_request_comes_back_as_it_was_and_its_secrets_are_nowhere(request):
     before = copy.deepcopy(request)
-    kept, omitted = kept_request.without_secrets(request, hide)
+    kept, omitted = submission.without_secrets(request, hide)
     assert SECRET not in json.dumps(kept)
-    stored = json.loads(json.dumps(kept_request.packed(kept, omitted)))
-    assert kept_request.filled(*kept_request.unpacked(stored), request) == request == before
+    stored = json.loads(json.dumps(record.packed(kept, omitted)))
+    assert submission.filled(*record.unpacked(stored), request) == request == before
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_a_request_comes_back_as_it_was_and_its_secrets_are_nowhere(request):
 )
 def test_what_json_would_change_is_not_kept(request_):
     with pytest.raises(ValueError):
-        kept_request.without_secrets(request_, hide)
+        submission.without_secrets(request_, hide)
 
 
 @pytest.mark.parametrize("own", [{}, {"job": []}, {"job": None}, [], None, "text"], ids=str)
 def test_a_request_without_the_secret_of_the_kept_one_is_told(own):
-    kept, omitted = kept_request.without_secrets({"job": {"env": [SECRET]}}, hide)
+    kept, omitted = submission.without_secrets({"job": {"env": [SECRET]}}, hide)
     with pytest.raises(LookupError):
-        kept_request.filled(kept, omitted, own)
+        submission.filled(kept, omitted, own)
 
 
 @pytest.mark.parametrize("packed", ["", "no base64!", "eJwrzs9NVSgtTsxLBwAYqgOJ", 7, None], ids=str)
@@ -96,7 +96,7 @@ def test_a_packed_request_that_is_damaged_is_an_error_that_the_record_tells_as_o
 
 def test_what_airflow_would_mask_is_left_out_by_its_name_and_by_its_value(monkeypatch):
     request = {"clientToken": "provider's own", "env": {"DB_PASSWORD": "x"}, "args": ["--date", "2026-01-01"]}
-    kept, omitted = kept_request.without_secrets(request, host.masked)
+    kept, omitted = submission.without_secrets(request, host.masked)
     assert kept == {"clientToken": "***", "env": {"DB_PASSWORD": "***"}, "args": ["--date", "2026-01-01"]}
     assert set(omitted) == {("clientToken",), ("env", "DB_PASSWORD")}
     assert not host.holds_secret(kept)

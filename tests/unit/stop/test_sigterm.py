@@ -12,8 +12,8 @@ import time
 import pytest
 
 from resumable import ConfigurationError, JobTimeoutError, host
+from resumable.jobs.attempt import OVERDUE_PAUSE
 from resumable.jobs.record import KEY, JobRecord
-from resumable.jobs.watching import OVERDUE_PAUSE
 from resumable.policy import ResumePolicy
 from resumable.stop import sigterm as interruption
 from resumable.stop.sigterm import Interrupted, Interruption, Stop
