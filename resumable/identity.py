@@ -1,4 +1,4 @@
-"""Who is asking: the task instance, its generation, the token of a submission, the fingerprint of what is asked for."""
+"""Who is asking: the task instance, its generation, the token of a submission."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -133,31 +132,3 @@ class TaskIdentity:
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
         return f"{self.dag_id}.{self.task_id}{mapped} {self.part}"
-
-
-def fingerprint(spec: Any) -> str:
-    """
-    A short hash of what the author wrote: an edit or another mapped item changes it, the clock does not.
-
-    Take it *before* templates are rendered. Values without a stable text (callables, clients ...) count by their type only.
-    """
-    text = json.dumps(_canonical(spec), sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _canonical(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, Mapping):
-        return {str(k): _canonical(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(v) for v in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_canonical(v) for v in value), key=repr)
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    text = str(value)
-    # an XComArg renders to the template that pulls it; a default repr holds an address, which moves with the process
-    return text if " at 0x" not in text and "object at" not in text else type(value).__qualname__

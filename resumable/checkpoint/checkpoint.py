@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 from resumable import host
 from resumable.checkpoint.block import Block, not_open
-from resumable.checkpoint.code import code_text
 from resumable.checkpoint.concurrent import Nothing, is_coroutine_function, is_in_a_coroutine
 from resumable.checkpoint.done import Key
+from resumable.checkpoint.kept import ObjectFolder
 from resumable.checkpoint.loops import Done, Items, Pages
 from resumable.checkpoint.map import Map
-from resumable.checkpoint.objects import ObjectFolder
-from resumable.checkpoint.setting import VERSION, Setting, spec_text
+from resumable.checkpoint.setting import VERSION, Setting, code_text, fingerprint
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError
 from resumable.policy import ResumePolicy
@@ -267,8 +266,8 @@ class Checkpoint:
         return Setting(
             name=self.name,
             generation=task.generation,
-            spec=spec_text({"spec": self._spec, "code": code_text(_work_of(task.operator))}),
-            given=spec_text({"spec": self._spec}),
+            spec=fingerprint({"spec": self._spec, "code": code_text(_work_of(task.operator))}),
+            given=fingerprint({"spec": self._spec}),
             policy=replace(task.policy(self._policy), **left_out),
             try_number=task.try_number,
             value=lambda key, what: task.value(key, what, version=VERSION),

@@ -7,12 +7,12 @@ from typing import Any
 
 from resumable.checkpoint.kept import Kept
 from resumable.checkpoint.names import error_of_place
-from resumable.checkpoint.setting import Setting, spec_text
+from resumable.checkpoint.setting import Setting, fingerprint
 from resumable.errors import RefusedError, SupersededError
 from resumable.identity import Generation, Relation
 from resumable.policy import OnChange, OnClear
 
-NONE_GIVEN = spec_text({"spec": None})
+NONE_GIVEN = fingerprint({"spec": None})
 """What a record that does not say is taken to have been given as ``spec=``."""
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from resumable.checkpoint.setting import spec_text
+from resumable.checkpoint.setting import fingerprint
 from resumable.current_task import CurrentTask
 from resumable.errors import ConfigurationError
 
@@ -56,7 +56,7 @@ def place_here() -> str | None:
     parts = [(block.name, _item_of(block)) for block in _blocks_here()]
     if not parts or any(item is None for _, item in parts):
         return None
-    return spec_text({"inside": [[name, repr(item)] for name, item in parts]})
+    return fingerprint({"inside": [[name, repr(item)] for name, item in parts]})
 
 
 def outer_name() -> str:

@@ -12,7 +12,7 @@ from resumable.checkpoint.earlier import Earlier
 from resumable.checkpoint.inputs import check_cursor, check_room, take_over
 from resumable.checkpoint.kept import Kept
 from resumable.checkpoint.pace import Pace
-from resumable.checkpoint.setting import Setting, spec_text
+from resumable.checkpoint.setting import Setting, fingerprint
 from resumable.errors import StateStoreError
 
 MAX_FAILED = 5
@@ -52,7 +52,7 @@ class Progress:
 
     def works_by(self, code: str) -> None:
         """The work is done by a function of its own, whose code counts as well."""
-        self._spec = spec_text({"spec": self._spec, "code": code})
+        self._spec = fingerprint({"spec": self._spec, "code": code})
 
     def position(self, item_key: Any) -> int | None:
         """Where in the list the item with this key is, None if it is in none. Raises: ConfigurationError: no valid key."""

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from resumable import host
-from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import Key
 from resumable.checkpoint.failures import error_text, label, text_of
 from resumable.checkpoint.progress import Progress
+from resumable.checkpoint.setting import code_text
 from resumable.errors import ConfigurationError, ItemsFailedError
 
 T = TypeVar("T")

@@ -11,8 +11,7 @@ from importlib import metadata
 
 from resumable import adoption, host
 from resumable._extras import COVERED, _numbers
-from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say
-from resumable.cli.unusable import why_unusable
+from resumable.cli.output import DONE, TROUBLE, print_json, print_table, say, why_unusable
 from resumable.errors import ConfigurationError
 from resumable.fleet.budget import rates_of
 from resumable.policy import ResumePolicy

@@ -213,8 +213,7 @@ def call(path: str, given: argparse.Namespace) -> int:
 
 def in_words(run: Callable[[], int]) -> int:
     """The exit code of ``run``; what it refuses and what does not answer is one line on standard error."""
-    from resumable.cli.output import INTERRUPTED, TROUBLE, UNUSABLE, Refused, Unreadable, complain
-    from resumable.cli.unusable import why_unusable
+    from resumable.cli.output import INTERRUPTED, TROUBLE, UNUSABLE, Refused, Unreadable, complain, why_unusable
     from resumable.errors import ResumableError
 
     try:

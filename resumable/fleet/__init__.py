@@ -6,7 +6,7 @@ Waiting for thousands of jobs: one poller for each service, account and connecti
 follows from an answer; ``poller``, the tasks and threads; ``lookups`` and ``services``, how each service is asked about many
 jobs at once.
 
-May import: `resumable.errors`, `importing`, `host`, `stop`, and of `jobs` what a job and its service are. May be imported by:
+May import: `resumable.errors`, `helpers`, `host`, `stop`, and of `jobs` what a job and its service are. May be imported by:
 `cli`, and by `jobs`, `operators` inside their functions: a DAG file that is parsed waits for nothing.
 """
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from resumable.errors import ResumableError
-from resumable.fleet.absence import Absence
-from resumable.fleet.asks import Ask, How, Job
+from resumable.fleet.asks import Absence, Ask, How, Job
 from resumable.fleet.budget import Turns
 from resumable.fleet.faults import Fault, fault_of
 from resumable.fleet.lookups import Lookup, Seen

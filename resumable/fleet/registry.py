@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import TypeVar
+
+from asgiref.sync import sync_to_async
 
 from resumable import host
-from resumable.fleet.budget import SHARE, Budgets, Rate
+from resumable.errors import ConfigurationError
+from resumable.fleet.budget import SHARE, Budgets, Rate, rates_of
 from resumable.fleet.lookups import ASSUMED
 from resumable.fleet.measures import Measures
-from resumable.fleet.poller import Poller, Settings
+from resumable.fleet.poller import Poller, Settings, Threads
 from resumable.fleet.waiting import Target
 from resumable.jobs.decision import Observation
+
+T = TypeVar("T")
 
 
 class Fleet:
@@ -72,16 +78,33 @@ class Fleet:
 _fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
 
 
-def current_fleet(make: Callable[[], Fleet] | None = None) -> Fleet:
-    """
-    The fleet of the running event loop.
-
-    Args:
-        make: makes it when it is asked for first; by default with Airflow's metrics.
-    """
+def current_fleet() -> Fleet:
+    """The fleet of the running event loop; made when it is asked for first."""
     loop = asyncio.get_running_loop()
     for ended in [other for other in _fleets if other.is_closed()]:
         del _fleets[ended]
     if loop not in _fleets:
-        _fleets[loop] = make() if make is not None else Fleet(measures=Measures(host.stats()))
+        _fleets[loop] = _configured()
     return _fleets[loop]
+
+
+def _configured() -> Fleet:
+    """As ``[resumable]`` in airflow.cfg wants it. What is no setting is told of once, and not followed."""
+    try:
+        rates = rates_of(host.setting("fleet_rates") or "")
+    except ConfigurationError as e:
+        host.say_once(f"airflow.cfg {e} The published rates are taken.")
+        rates = {}
+    settings = Settings(
+        at_once=int(host.number("fleet_threads")),
+        lost_after=host.number("lost_sight_after"),
+        pool=AirflowThreads,
+    )
+    return Fleet(settings, share=host.number("fleet_share"), rates=rates, measures=Measures(host.stats()))
+
+
+class AirflowThreads(Threads):
+    """Threads from which Airflow can be asked for a connection, as an operator's own code may: before 3.3 not from any."""
+
+    def run(self, call: Callable[[], T]) -> Awaitable[T]:
+        return sync_to_async(call, thread_sensitive=False, executor=self._threads)()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import RecordError
-from resumable.fleet.configured import fleet
+from resumable.fleet.registry import current_fleet
 from resumable.fleet.waiting import Target
 from resumable.helpers import import_object
 from resumable.jobs.decision import JobState, Observation
@@ -74,7 +74,7 @@ class JobTrigger(StopGuard, host.base_trigger()):  # type: ignore[misc]
     async def watch(self) -> AsyncIterator[Any]:
         from airflow.triggers.base import TriggerEvent
 
-        seen = await fleet().watch(await self._target(), self.log.warning)
+        seen = await current_fleet().watch(await self._target(), self.log.warning)
         yield TriggerEvent({"version": VERSION, "state": seen.state.value, "detail": str(host.masked(seen.detail))})
 
     async def cancel(self) -> None:

@@ -129,7 +129,7 @@ def asset_state_store(context: Mapping[str, Any], asset: Any) -> StateStore:
     Raises:
         ConfigurationError: the task does not name the asset, or this Airflow has no asset state store.
     """
-    from resumable.stores.asset_state import AssetStateStore
+    from resumable.stores.task_state import AssetStateStore
 
     try:
         return AssetStateStore(context["asset_state_store"][asset])

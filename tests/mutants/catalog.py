@@ -650,8 +650,8 @@ STORES: list[Mutant] = [
         "task-state-refusal-is-an-outage",
         "a write that Airflow refuses to a given-up try counts as a store that does not answer",
         "resumable/stores/task_state.py",
-        'return isinstance(detail, dict) and detail.get("status_code") == 404',
-        "return False",
+        "if _not_found(e) is not None:",
+        "if False:",
         ("checkpoint", "once"),
     ),
     Mutant(
@@ -842,7 +842,7 @@ FLEET: list[Mutant] = [
     Mutant(
         "one-no-such-job-is-believed-by-the-fleet",
         "one answer that there is no such job is enough",
-        "resumable/fleet/absence.py",
+        "resumable/fleet/asks.py",
         "return self.answers >= ABSENT_ANSWERS and now - self.first_at >= ABSENT_SECONDS and now >= self.visible_at",
         "return True",
         ("fleet",),
@@ -850,7 +850,7 @@ FLEET: list[Mutant] = [
     Mutant(
         "the-fleet-waits-for-no-lag",
         "a job that its service does not show yet is gone",
-        "resumable/fleet/absence.py",
+        "resumable/fleet/asks.py",
         " and now >= self.visible_at",
         "",
         ("fleet",),

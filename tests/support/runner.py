@@ -265,7 +265,7 @@ def in_fleet(deferred: TaskDeferred, during: Callable[[], None] = lambda: None) 
 
     with (
         mock.patch("resumable.host.from_trigger", at_once),
-        mock.patch("resumable.fleet.configured.AirflowThreads", Instant),
+        mock.patch("resumable.fleet.registry.AirflowThreads", Instant),
         mock.patch("asyncio.sleep", waits.real_async_sleep),
         simulated() as loop,
     ):

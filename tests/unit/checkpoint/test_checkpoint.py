@@ -13,8 +13,8 @@ from collections import Counter
 import pytest
 
 from resumable import Checkpoint, ItemsFailedError, RecordError, StateStoreError, host, once
-from resumable.checkpoint.code import code_text
 from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, most_items, size
+from resumable.checkpoint.setting import code_text
 from resumable.stores.task_state import AfterUpgrade
 from resumable.stores.variables import VariableStore
 from tests.support.checkpointed import ITEMS, KEY, Cloud, Task, WorkError, amap, stopped_task, task, until, variables  # noqa: F401

@@ -150,7 +150,7 @@ class Objects:
 def objects(monkeypatch):
     objects = Objects()
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr("resumable.checkpoint.objects.ObjectFolder.configured", lambda identity: objects)
+    monkeypatch.setattr("resumable.checkpoint.kept.ObjectFolder.configured", lambda identity: objects)
     monkeypatch.setattr("resumable.host.value_limit", lambda: 2000)
     return objects
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from resumable import Checkpoint, host, once
-from resumable.checkpoint.objects import ObjectFolder
+from resumable.checkpoint.kept import ObjectFolder
 from resumable.cleanup.variables import kept, main, remove, sweep_folders, sweep_marks, sweep_variables
 from resumable.errors import ConfigurationError, SweepError
 from resumable.host import stores

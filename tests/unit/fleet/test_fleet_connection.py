@@ -27,7 +27,7 @@ def loop() -> Iterator[SimulatedLoop]:
 
     with (
         mock.patch("resumable.host.from_trigger", at_once),
-        mock.patch("resumable.fleet.configured.AirflowThreads", Instant),
+        mock.patch("resumable.fleet.registry.AirflowThreads", Instant),
         simulated() as made,
     ):
         yield made

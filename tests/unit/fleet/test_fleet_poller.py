@@ -14,8 +14,7 @@ import pytest
 from resumable import host
 from resumable.errors import RecordError
 from resumable.fleet import registry
-from resumable.fleet.absence import Absence
-from resumable.fleet.asks import Job, pause
+from resumable.fleet.asks import Absence, Job, pause
 from resumable.fleet.budget import Rate
 from resumable.fleet.lookups import Lookup
 from resumable.fleet.measures import Measures

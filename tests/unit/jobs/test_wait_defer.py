@@ -11,7 +11,7 @@ import pytest
 
 from resumable import ConfigurationError, LostSightError, WaitLimitError, host
 from resumable.errors import RecordError
-from resumable.fleet import configured
+from resumable.fleet import current_fleet
 from resumable.fleet.trigger import JobTrigger
 from resumable.host import config
 from resumable.jobs.make_resumable import make_resumable
@@ -423,7 +423,7 @@ def test_many_triggers_of_one_loop_wait_in_real_threads_and_nothing_is_left_of_t
             JobTrigger(**{**FIRST, "job": {"service": "Reached", "ids": job, "place": {}}, "interval": 1.0}) for job in started
         ]
         events = await asyncio.wait_for(asyncio.gather(*(anext(one.watch()) for one in made)), 60)
-        assert len(configured.fleet()) == 0
+        assert len(current_fleet()) == 0
         return [event.payload["state"] for event in events]
 
     assert asyncio.run(wait()) == ["succeeded"] * 20
@@ -470,7 +470,7 @@ def test_the_fleet_is_as_airflow_cfg_wants_it_and_what_is_no_setting_is_not_foll
     monkeypatch.setenv(f"AIRFLOW__RESUMABLE__{name.upper()}", value)
 
     async def made():
-        return configured.fleet()
+        return current_fleet()
 
     with simulated() as loop:
         assert of(loop.run_until_complete(made()))

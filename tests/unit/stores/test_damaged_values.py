@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from resumable import RecordError, Watermark, host, once
-from resumable.checkpoint.objects import ObjectFolder
+from resumable.checkpoint.kept import ObjectFolder
 from resumable.identity import TaskIdentity
 from resumable.jobs.record import KEY
 from resumable.stores import RecordStore

@@ -18,7 +18,7 @@ import pytest
 
 import resumable
 from resumable import Checkpoint, ResumableMixin, host, once
-from resumable.checkpoint.objects import ObjectFolder
+from resumable.checkpoint.kept import ObjectFolder
 from resumable.errors import ConfigurationError, RefusedError, StateStoreError, SupersededError
 from resumable.host import _three, _two, versions
 from resumable.identity import Generation, TaskIdentity

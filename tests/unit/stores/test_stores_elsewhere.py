@@ -18,10 +18,9 @@ from resumable import host
 from resumable.errors import StateStoreError, SupersededError
 from resumable.jobs.decision import JobState, Recovery
 from resumable.jobs.record import KEY, Outcome
-from resumable.stores.asset_state import AssetStateStore
 from resumable.stores.base import RecordStore
 from resumable.stores.slots import Slots
-from resumable.stores.task_state import TaskStateStore
+from resumable.stores.task_state import AssetStateStore, TaskStateStore
 from tests.support.fake_service import Clock, FakeService, new_attempt, start
 
 if not host.has_task_state():

@@ -15,7 +15,7 @@ import pytest
 from resumable import ConfigurationError, RecordError, StateStoreError, Watermark, host
 from resumable.errors import SupersededError
 from resumable.identity import TaskIdentity
-from resumable.stores.asset_state import AssetStateStore
+from resumable.stores.task_state import AssetStateStore
 from resumable.stores.task_variables import TaskVariableStore
 from resumable.watermark.intervals import Interval, Mark, Proposal, give, reached, repeat
 from resumable.watermark.values import ValueType
