@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 _UNSET = object()
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -30,6 +32,17 @@ def replaced(obj: Any, **attributes: Any) -> Iterator[None]:
 def is_pair(value: Any) -> bool:
     """Whether it is a sequence of two: a text, a set or an object of JSON may have two parts as well, and is none."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) and len(value) == 2
+
+
+def called(function: Callable[..., T], *arguments: Any) -> T:
+    """
+    What ``function`` returns. A StopIteration that it raises, as a ``next()`` that finds nothing does, becomes a RuntimeError, as
+    in a generator: to whoever takes from an iterator it says that there is no more, and a future of asyncio never ends with it.
+    """
+    try:
+        return function(*arguments)
+    except StopIteration as e:
+        raise RuntimeError(f"{getattr(function, '__qualname__', type(function).__qualname__)} raised StopIteration") from e
 
 
 def account_of(arn: Any) -> str | None:

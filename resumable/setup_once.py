@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 import logging
 import threading
 import time
@@ -16,6 +18,7 @@ from resumable.checkpoint.failures import value_text
 from resumable.cleanup.table import ONCE
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError, StateStoreError, SupersededError
+from resumable.helpers import called
 from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.setup_cleanup import CleanUp
 from resumable.stop.sigterm import Stop
@@ -121,7 +124,7 @@ class _Once:
         self._cleanup = CleanUp(name, cleanup, task.context)
 
     def value(self) -> Any:
-        value = self._kept_or_made()
+        value = copy.deepcopy(self._kept_or_made())  # the task may change it, and the clean-up is of what was made
         if not outlives_success(self._task.store):
             self._task.after_success(lambda: self._latest()._forget())
         return value
@@ -190,7 +193,7 @@ class _Once:
             ConfigurationError: the answer is none: nothing says that the value is dead.
         """
         assert self._alive is not None
-        answer: Any = self._alive(value)
+        answer: Any = called(self._alive, value)
         if answer is None or inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -212,7 +215,7 @@ class _Once:
             )
         self._save(self._data("making", token))
         try:
-            value = _called(self._create, token) if wants_token else self._create()
+            value = called(_called, self._create, token) if wants_token else called(self._create)
         except BaseException as e:  # execution_timeout, sys.exit() and a user's stop too
             self._cleanup.say_what_is_left(
                 f"create failed ({type(e).__name__}), and what it may have made is not known",
@@ -222,8 +225,8 @@ class _Once:
             )
             raise
         try:
-            _check_value(self._name, value)
-            self._save(self._data("made", token, value))
+            plain = json.loads(_checked_text(self._name, value))  # as later tries are given it
+            self._save(self._data("made", token, plain))
         except ConfigurationError:
             self._discard(value, token, may_be_shared=wants_token)
             raise
@@ -237,7 +240,7 @@ class _Once:
                 self._discard(value, token, may_be_shared=False)
             raise
         self._watch()
-        return value
+        return plain
 
     def _discard(self, value: Any, token: str, *, may_be_shared: bool) -> None:
         """
@@ -349,8 +352,10 @@ class _Once:
             self._keep_clean(self._kept["token"])
 
 
-def _check_value(name: str, value: Any) -> None:
+def _checked_text(name: str, value: Any) -> str:
     """
+    The JSON text of what ``create`` returned.
+
     Raises:
         ConfigurationError: task state cannot keep what ``create`` returned, or must not.
     """
@@ -374,6 +379,7 @@ def _check_value(name: str, value: Any) -> None:
             f"once {name!r}: create returned something that Airflow masks as a secret, and task state is kept in plain "
             f"text. {outcome}. Return what identifies the resource, and take the secret from a connection in each try."
         )
+    return text
 
 
 def _wants_token(create: Callable[..., Any]) -> bool:

@@ -19,6 +19,7 @@ from resumable.checkpoint.setting import Setting
 from resumable.checkpoint.work import Work
 from resumable.current_task import CurrentTask
 from resumable.errors import ConfigurationError, ResumableError
+from resumable.helpers import called
 from resumable.stop.sigterm import Interrupted, Stop
 from resumable.stop.watch import StopGuard
 from resumable.stores.base import outlives_success
@@ -186,7 +187,7 @@ class Block:
             if self._task is None:
                 raise not_open(self.name)
             raise ConfigurationError(f"Checkpoint {self.name!r}: in a coroutine write: async with Checkpoint(...) as checkpoint:")
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, called, call)
 
     # -- being told to stop -------------------------------------------------------------------------------------------
 
@@ -292,6 +293,14 @@ class _End:
 def not_open(name: str) -> ConfigurationError:
     """The error of what is asked outside of a block."""
     return ConfigurationError(f"Checkpoint {name!r} is not open. Write: with Checkpoint(...) as checkpoint:")
+
+
+def entered(block: Block | None, name: str) -> Block:
+    """The block, which is open. Raises: AirflowFailException: it is not."""
+    if block is None or block.is_left:
+        with host.airflow_errors():
+            raise not_open(name)
+    return block
 
 
 def decisive(error: BaseException | None) -> BaseException | None:

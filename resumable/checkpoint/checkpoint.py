@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from resumable import host
-from resumable.checkpoint.block import Block, not_open
+from resumable.checkpoint.block import Block, entered
 from resumable.checkpoint.concurrent import Nothing, is_coroutine_function, is_in_a_coroutine
 from resumable.checkpoint.done import Key
 from resumable.checkpoint.kept import ObjectFolder
@@ -254,9 +254,7 @@ class Checkpoint:
         return block
 
     def _entered(self) -> Block:
-        if self._block is None or self._block.is_left:
-            raise not_open(self.name)
-        return self._block
+        return entered(self._block, self.name)
 
     def _setting(self, task: CurrentTask) -> Setting:
         settings = ("on_change", "on_clear")

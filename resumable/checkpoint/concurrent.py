@@ -15,6 +15,7 @@ from typing import Any
 
 from resumable import host
 from resumable.errors import ConfigurationError
+from resumable.helpers import called
 
 
 class Threads:
@@ -39,7 +40,7 @@ class Threads:
         count: int,
         *,
         is_over: Callable[[], bool],
-        failed: Callable[[int, Exception], None],
+        failed: Callable[[int, BaseException], None],
     ) -> None:
         self._work, self._positions, self._is_over, self._failed = work, positions, is_over, failed
         self._taking, self.ended = threading.Lock(), threading.Event()
@@ -84,7 +85,7 @@ class Threads:
                     break
                 try:
                     self._work(position)
-                except Exception as e:
+                except (Exception, asyncio.CancelledError) as e:  # an event loop of its own may have been cancelled
                     if ends_all(e):
                         raise
                     self._failed(position, e)
@@ -156,7 +157,7 @@ class Caller:
     async def _called_in_thread(self, item: Any) -> Any:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._concurrency, "resumable-map")
-        call = partial(contextvars.copy_context().run, self._work, item)
+        call = partial(contextvars.copy_context().run, called, self._work, item)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except RuntimeError as e:
@@ -199,6 +200,6 @@ def is_in_a_coroutine() -> bool:
     return True
 
 
-def ends_all(error: Exception) -> bool:
+def ends_all(error: BaseException) -> bool:
     """Whether what an item raises is said of the task: that no other try is wanted, or that it is to be started again later."""
     return host.is_final(error) or host.is_hand_back(error) or isinstance(error, ConfigurationError)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from resumable import host
+from resumable.checkpoint.failures import text_of
 from resumable.checkpoint.inputs import check_cursor, checked_pair
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.read_ahead import Watch
@@ -211,7 +212,7 @@ class Pages(Watched[Any]):
     def __init__(self, checkpoint: Checkpoint, fetch: Callable[[Any], Any], start: Any) -> None:
         self._checkpoint, self._fetch, self._start = checkpoint, fetch, start
         self._watch = Watch()
-        self._has_warned = False
+        self._seen, self._steps, self._most_steps, self._has_warned = start, 0, 1, False
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
         with host.airflow_errors():
@@ -250,14 +251,23 @@ class Pages(Watched[Any]):
         with host.airflow_errors():
             page, following = checked_pair(answer, progress.setting)
             check_cursor(following, progress.setting)
-        if following is not None and following == progress.cursor and not self._has_warned:
+        if following is not None and not self._has_warned:
+            self._say_if_again(following, progress.cursor)
+        return page, following
+
+    def _say_if_again(self, following: Any, cursor: Any) -> None:
+        """Cursors that go in a circle come to the one that is kept, whatever its length: it is replaced ever more rarely."""
+        if following in (cursor, self._seen):
             self._has_warned = True
             _log.warning(
-                "resumable: checkpoint %r: fetch returned the cursor that it was called with as the next page's: if it goes on "
-                "doing so, the loop never ends",
+                "resumable: checkpoint %r: fetch returned %s as the next page's: if it goes on doing so, the loop never ends. "
+                "After the last page it is to return None",
                 self._checkpoint.name,
+                "the cursor that it was called with" if following == cursor else f"a cursor again, {text_of(following):.100}, ",
             )
-        return page, following
+        self._steps += 1
+        if self._steps == self._most_steps:
+            self._seen, self._steps, self._most_steps = following, 0, 2 * self._most_steps
 
     def _begun(self, work: Work) -> Progress:
         if work.committed is not None:

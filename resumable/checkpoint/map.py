@@ -95,8 +95,8 @@ class Map(Generic[T]):
                 try:
                     with mapped(work, position):
                         await attempt(listed[position])
-                except Exception as e:
-                    if ends_all(e):
+                except (Exception, asyncio.CancelledError) as e:
+                    if ends_all(e) or (isinstance(e, asyncio.CancelledError) and _is_cancelled()):
                         raise
                     self._note(position, listed[position], e)
                 else:
@@ -129,3 +129,9 @@ class Map(Generic[T]):
 
     def _is_over(self) -> bool:
         return self._block.is_stopping or (bool(self._progress.failed) and not self._goes_on)
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task of asyncio itself is cancelled; what an item awaits may be, alone. Python 3.10 does not tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0

@@ -13,6 +13,7 @@ from resumable.checkpoint.failures import error_text, label, text_of
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.setting import code_text
 from resumable.errors import ConfigurationError, ItemsFailedError
+from resumable.helpers import called
 
 T = TypeVar("T")
 
@@ -56,6 +57,8 @@ class Work:
         self.is_batched = self.is_manual = self.is_complete = False
         self._context = context
         self._key: Callable[[Any], Any] | None = None
+        self._listed: Sequence[Any] = ()
+        self._given_at: dict[int, int] | None = None
         self._first_error: BaseException | None = None
         self._first_error_text = ""
         self._noted = 0
@@ -77,8 +80,8 @@ class Work:
     def begin_items(self, listed: Sequence[T], key: Callable[[T], Any] | None, work: Any = None) -> Sequence[T]:
         """Begin a loop over these items. Raises as `Progress.begin_items`."""
         progress = self.begin(work)
-        self._key = key
-        keys: Any = listed if key is None else list(map(key, listed))
+        self._key, self._listed = key, listed
+        keys: Any = listed if key is None else [called(key, item) for item in listed]
         progress.begin_items(keys, self.committed)
         return listed
 
@@ -122,7 +125,7 @@ class Work:
 
     def note(self, position: int, item: Any, error: BaseException) -> None:
         """The item at this position has failed."""
-        name = label(item if self._key is None else self._key_of(item, "fail"))
+        name = label(item if self._key is None else self.progress.key_at(position))
         self.progress.fail(position, name)
         self.given.discard(position)
         self._first_error = error if self._first_error is None else self._first_error
@@ -132,9 +135,22 @@ class Work:
             more = "; of more failed items only the number is told" if self._noted == NAMED_FAILURES else ""
             _log.warning("resumable: checkpoint %r: %s failed: %s%s", self.name, name, error_text(error, item), more)
 
+    def _position_of(self, item: Any, what: str) -> int | None:
+        """
+        The place in the list of an item, None if it is in none. The very object that the loop gave out is known by itself: its
+        work may have moved what makes its key, say a file's name.
+        """
+        if self._key is not None:
+            if self._given_at is None:
+                self._given_at = {id(one): position for position, one in enumerate(self._listed)}
+            position = self._given_at.get(id(item))
+            if position is not None:
+                return position
+        return self.progress.position(self._key_of(item, what))
+
     def _key_of(self, item: Any, what: str) -> Any:
         try:
-            return item if self._key is None else self._key(item)
+            return item if self._key is None else called(self._key, item)
         except Exception as e:
             raise ConfigurationError(
                 f"Checkpoint {self.name!r}: {what}() of a {type(item).__name__} for which key= raises {type(e).__name__}. What "
@@ -153,7 +169,7 @@ class Work:
             several = item if self.is_batched and isinstance(item, list) else [item]
             found = []
             for one in several:
-                position = progress.position(self._key_of(one, what)) if progress.is_open else None
+                position = self._position_of(one, what) if progress.is_open else None
                 if position is None:
                     raise ConfigurationError(
                         f"Checkpoint {self.name!r}: {what}() of a {type(one).__name__} that is no item of its loop. What is done "

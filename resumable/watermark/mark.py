@@ -11,7 +11,7 @@ from typing import Any
 from resumable import host
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError
-from resumable.helpers import is_pair
+from resumable.helpers import called, is_pair
 from resumable.watermark.run import ReadInterval, Run
 from resumable.watermark.values import Value, ValueType, is_missing
 
@@ -153,7 +153,7 @@ class Watermark:
 
     async def __aenter__(self) -> ReadInterval:
         # In a thread: a request from the loop's own fails while another thread waits for its answer.
-        return await asyncio.to_thread(self.__enter__)
+        return await asyncio.to_thread(called, self.__enter__)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))

@@ -48,7 +48,8 @@ class ReadInterval:
         Say that everything up to ``to`` is loaded; the mark moves there once the task has succeeded.
 
         Args:
-            to: without it, or None, NaN or NaT (there were no rows), the end of the interval; without rows an open one stays.
+            to: without it, or None, NaN or NaT (there were no rows), the end of the interval; without rows an open one stays
+                where an earlier call, if any, has said.
                 What lies beyond the interval counts as its end, and what lies before the mark does not move it.
 
         Raises:
@@ -66,7 +67,8 @@ class ReadInterval:
                     "stays. Give that value, or give the Watermark until= or lag=."
                 )
             value = self.until if to is _END or is_missing(to) else self._run.kind.checked(to, "advance(to)")
-        self._to = None if value is None else reached(self._interval, value)
+        if value is not None:  # no rows take nothing back: the last page of many may be empty
+            self._to = reached(self._interval, value)
         self._has_advanced = True
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import functools
+import json
 import logging
 import random
 import sys
@@ -410,3 +413,56 @@ def test_a_clean_up_that_exits_keeps_no_other_from_being_called(task, caplog):
     task.end()
     assert removed == [1]
     assert "the clean-up of 2 failed: SystemExit(3). Remove it by hand" in caplog.text
+
+
+# -- what the task does with what it was given ------------------------------------------------------------------------
+
+
+class Size(str, enum.Enum):
+    SMALL = "small"
+
+
+class Answer(dict):
+    pass
+
+
+@pytest.mark.parametrize("value", [Size.SMALL, {"size": Size.SMALL}, Answer(id="j-1"), [Answer(id="j-1")], True, 1.0, "", 0, []])
+def test_every_try_is_given_a_value_of_the_same_types(task, value):
+    given = [once("c", lambda: value, context=task.context()) for _ in range(3)]
+    texts = [[json.dumps(one), type(one), [type(part) for part in one] if isinstance(one, list) else None] for one in given]
+    assert texts[0] == texts[1] == texts[2]
+
+
+@pytest.mark.parametrize("in_try", [1, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.update(client=object()),
+        dict.clear,
+        lambda value: value["ids"].clear(),
+        lambda value: value.update(id="j-2"),
+    ],
+)
+def test_what_the_task_does_to_the_value_changes_nothing_of_what_is_cleaned_up(task, in_try, change):
+    removed = []
+    for _ in range(in_try):
+        given = once("c", lambda: {"id": "j-1", "ids": ["a"]}, cleanup=removed.append, context=task.context())
+    change(given)
+    task.end()
+    assert removed == [{"id": "j-1", "ids": ["a"]}]
+    assert task.data[KEY]["state"] == "cleaned up"
+
+
+@pytest.mark.parametrize("which", ["create", "alive"])
+def test_a_function_that_finds_nothing_keeps_no_coroutine_waiting(task, which):
+    """A StopIteration never ends a future of asyncio before Python 3.12."""
+    functions = {"create": lambda: "x", "alive": lambda value: True}
+    once("c", **functions, context=task.context())
+    task.clear() if which == "create" else None
+
+    async def run():
+        finds_nothing = {which: lambda *_: next(iter([]))}
+        await asyncio.wait_for(asyncio.to_thread(once, "c", **{**functions, **finds_nothing}, context=task.context()), 20)
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(run())

@@ -21,8 +21,13 @@ _TAKES_ALL = (list, tuple, set, frozenset, sorted, dict, collections.deque, coll
 _IN_C = (BuiltinFunctionType, ClassMethodDescriptorType, MethodDescriptorType)
 _TAKES_ALL_METHODS = frozenset({"extend", "extendleft", "join", "fromkeys", "fromiter"})
 
-LAZY = (zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle)
-"""Iterators in C that hand on what they get, one by one, and call nothing."""
+_GROUP = type(next(itertools.groupby("a"))[1])
+
+LAZY = (
+    *(zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle),
+    *(itertools.groupby, _GROUP),
+)
+"""Iterators in C that hand on what they get, one by one, and call nothing that could be the work: only what names a group."""
 
 TAKES_SEVERAL = tuple(vars(itertools)[name] for name in ("batched", "pairwise") if name in vars(itertools))
 

@@ -235,6 +235,28 @@ if hasattr(itertools, "batched"):
 
 
 @ahead
+def list_of_a_group(items, work):
+    for _, group in itertools.groupby(items, key=lambda item: item[:6]):
+        for item in list(group):
+            work(item)
+
+
+@ahead
+def groups_in_a_dict(items, work):
+    groups = {name: sorted(group) for name, group in itertools.groupby(items, key=lambda item: item[:6])}
+    for group in groups.values():
+        for item in group:
+            work(item)
+
+
+@ahead
+def star_of_a_group(items, work):
+    for _, group in itertools.groupby(enumerate(items), key=lambda pair: pair[0] // 5):
+        for _, item in [*group]:
+            work(item)
+
+
+@ahead
 def pairwise(items, work):
     for item, following in itertools.pairwise(items):
         work(item)
@@ -815,6 +837,18 @@ def groupby(items, work):
     for _, group in itertools.groupby(items, key=lambda item: item[-1]):
         for item in group:
             work(item)
+
+
+@fine
+def list_of_map_of_a_group(items, work):
+    for _, group in itertools.groupby(items, key=lambda item: item[:6]):
+        list(map(work, group))
+
+
+@fine
+def a_group_that_a_generator_works(items, work):
+    for _, group in itertools.groupby(items, key=lambda item: item[:6]):
+        any(work(item) for item in group)
 
 
 @fine

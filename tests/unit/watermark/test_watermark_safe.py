@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
@@ -316,3 +317,28 @@ def test_a_retry_goes_on_with_a_mark_of_an_earlier_release(airflow: Deployment, 
     assert work(airflow, "a", until=99) == (0, 10)
     assert work(airflow, "b", until=20) == (10, 20)
     assert airflow.record["belongs_to"] == {"dag": "dag", "task": "task"}
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), Decimal("NaN")])
+def test_an_empty_page_after_others_takes_back_nothing_of_what_they_have_loaded(airflow: Deployment, missing: Any) -> None:
+    """``for page in pages: load(page); mark.advance(page["id"].max())``: the last page is often an empty one."""
+    first = airflow.run("r1")
+    with opened(airflow, first) as mark:
+        for last in (10, 20, missing):
+            mark.advance(last)
+    first.state = "success"
+    assert work(airflow, "r2", 30)[0] == 20
+
+
+def test_an_until_that_finds_nothing_keeps_no_coroutine_waiting(airflow: Deployment) -> None:
+    """``until=lambda: next(rows)``, where there is no row: a StopIteration never ends a future before Python 3.12."""
+
+    async def run() -> None:
+        async with opened(airflow, airflow.run("r1"), until=lambda: next(iter([]))):
+            pytest.fail("opened")
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(asyncio.wait_for(run(), 20))

@@ -1,0 +1,255 @@
+"""What the work on an item, or what names one, does by surprise: no item is left out, none hangs, and no try is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from resumable import ItemsFailedError
+from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
+from tests.support.names import AirflowFailException
+
+# ruff: noqa: F811
+
+
+# -- what makes an item's key moves while it is worked ----------------------------------------------------------------
+
+
+def files(count=6):
+    return [SimpleNamespace(path=f"in/{number}") for number in range(count)]
+
+
+def path_of(file):
+    return file.path
+
+
+def moved(file):
+    file.path = file.path.replace("in/", "out/")
+
+
+def say_each(checkpoint, all_files, say):
+    for file in checkpoint.items(all_files, key=path_of, ack="manual"):
+        moved(file)
+        say(checkpoint, file)
+
+
+def say_each_of_a_batch(checkpoint, all_files, say):
+    for batch in checkpoint.batches(all_files, 2, key=path_of, ack="manual"):
+        for file in batch:
+            moved(file)
+        say(checkpoint, batch)
+
+
+def say_in_a_thread(checkpoint, all_files, say):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for file in checkpoint.items(all_files, key=path_of, ack="manual"):
+            moved(file)
+            pool.submit(say, checkpoint, file).result()
+
+
+def say_all_at_the_end(checkpoint, all_files, say):
+    for file in checkpoint.items(all_files, key=path_of, ack="manual"):
+        moved(file)
+    for file in reversed(all_files):
+        say(checkpoint, file)
+
+
+EACH = pytest.mark.parametrize("each", [say_each, say_each_of_a_batch, say_in_a_thread, say_all_at_the_end])
+
+
+@EACH
+def test_an_item_that_its_work_has_renamed_is_done_under_the_name_that_it_had(task, each):
+    with task.checkpoint() as checkpoint:
+        each(checkpoint, files(), lambda checkpoint, file: checkpoint.done(file))
+    assert task.data[KEY]["state"] == "done"
+
+
+@EACH
+def test_an_item_that_its_work_has_renamed_fails_under_the_name_that_it_had(task, each):
+    with pytest.raises(ItemsFailedError, match="6 items"), task.checkpoint() as checkpoint:
+        each(checkpoint, files(), lambda checkpoint, file: checkpoint.fail(file, WorkError()))
+    assert task.run([file.path for file in files()]) == [file.path for file in files()]
+
+
+def test_an_item_that_was_renamed_to_what_another_one_is_called_fails_itself(task):
+    first, second = SimpleNamespace(path="a"), SimpleNamespace(path="b")
+    with pytest.raises(ItemsFailedError), task.checkpoint() as checkpoint:
+        for file in checkpoint.items([first, second], key=path_of):
+            if file is first:
+                file.path = "b"
+                checkpoint.fail(file, WorkError())
+    assert task.run(["a", "b"]) == ["a"]
+
+
+def test_another_object_of_the_same_key_is_that_item(task):
+    with pytest.raises(ItemsFailedError), task.checkpoint() as checkpoint:
+        for file in checkpoint.items(files(), key=path_of):
+            if file.path == "in/3":
+                checkpoint.fail(SimpleNamespace(path="in/3"), WorkError())
+    assert task.run([file.path for file in files()]) == ["in/3"]
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutine"])
+def test_an_item_whose_key_can_no_longer_be_had_when_it_fails_is_a_failed_item_as_any_other(task, tmp_path, kind):
+    """``key=lambda file: (file.name, file.stat().st_mtime_ns)``, and the work has removed the file."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+
+    def work(path):
+        path.unlink()
+        if path.name != "c":
+            raise WorkError
+
+    def key(path):
+        return path.name, path.stat().st_size
+
+    how = {"key": key, "on_error": "collect"}
+    with pytest.raises(ItemsFailedError, match="2 items"):
+        if kind == "threads":
+            with task.checkpoint() as checkpoint:
+                checkpoint.map(work, sorted(tmp_path.iterdir()), **how)
+        else:
+            amap(task, work, sorted(tmp_path.iterdir()), **how)
+    assert task.data[KEY]["done"] == 1
+
+
+# -- a StopIteration that nobody meant --------------------------------------------------------------------------------
+
+
+def nothing_found(*_):
+    return next(iter([]))
+
+
+def odd_key(item):
+    return nothing_found() if item == "f030" else item
+
+
+def loop(task, **arguments):
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.items(ITEMS, **arguments):
+            pass
+
+
+def loop_of_batches(task, **arguments):
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.batches(ITEMS, 7, **arguments):
+            pass
+
+
+def map_in_threads(task, **arguments):
+    with task.checkpoint() as checkpoint:
+        checkpoint.map(lambda item: None, ITEMS, **arguments)
+
+
+def map_in_a_loop(task, **arguments):
+    amap(task, lambda item: None, **arguments)
+
+
+def async_loop(task, **arguments):
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            async for _ in checkpoint.items(ITEMS, **arguments):
+                pass
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@pytest.mark.parametrize("run", [loop, loop_of_batches, map_in_threads, map_in_a_loop, async_loop])
+def test_a_key_that_finds_nothing_fails_the_try_and_leaves_no_item_out(task, run):
+    """``key=lambda file: next(part for part in file.parts if ...)``: to ``map()`` it would be the end of the list."""
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        run(task, key=odd_key)
+    assert task.data.get(KEY) is None
+
+
+@pytest.mark.parametrize("on_error", ["fail", "collect"])
+def test_a_plain_function_that_finds_nothing_fails_its_item_and_keeps_no_coroutine_waiting(task, on_error):
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            await asyncio.wait_for(checkpoint.map(odd_key, ITEMS, on_error=on_error, concurrency=4), 20)
+
+    with pytest.raises(ItemsFailedError, match="f030"):
+        asyncio.run(run())
+    assert "f030" in task.run(ITEMS)
+
+
+def test_a_committed_that_finds_nothing_keeps_no_coroutine_waiting(task):
+    async def run():
+        async with task.checkpoint(committed=nothing_found) as checkpoint:
+            async for _ in checkpoint.items(ITEMS):
+                pytest.fail("worked")
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(asyncio.wait_for(run(), 20))
+
+
+# -- what an item awaits is cancelled, and the task is not ------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio does not tell who was cancelled")
+def test_an_item_that_is_cancelled_alone_is_a_failed_item_and_the_others_are_worked(task):
+    async def work(item):
+        waiting = asyncio.ensure_future(asyncio.sleep(60 if item == "f030" else 0))
+        if item == "f030":
+            waiting.cancel()
+        await waiting
+
+    with pytest.raises(ItemsFailedError, match="1 items.*f030"):
+        amap(task, work, on_error="collect", concurrency=3)
+    assert task.run(ITEMS) == ["f030"]
+
+
+def test_a_thread_whose_own_event_loop_is_cancelled_fails_its_item_alone(task):
+    def work(item):
+        if item == "f030":
+            raise asyncio.CancelledError
+
+    with pytest.raises(ItemsFailedError, match="1 items.*f030"), task.checkpoint() as checkpoint:
+        checkpoint.map(work, ITEMS, on_error="collect", concurrency=3)
+    assert task.run(ITEMS) == ["f030"]
+
+
+def test_a_task_of_asyncio_that_is_cancelled_ends_the_map(task):
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            mapping = asyncio.ensure_future(checkpoint.map(lambda _: asyncio.sleep(60), ITEMS, on_error="collect"))
+            await asyncio.sleep(0.05)
+            mapping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await mapping
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert [task.data[KEY]["done"], task.data[KEY]["failed"]] == [0, 0]
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("say", [lambda it: it.done("f001"), lambda it: it.fail("f001", WorkError()), lambda it: it.token])
+def test_what_is_said_after_the_block_fails_the_task_at_once(task, say):
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.items(ITEMS):
+            pass
+    with pytest.raises(AirflowFailException, match="is not open"):
+        say(checkpoint)
+
+
+@pytest.mark.parametrize("circle", [["a", "b", ""], ["a", "b", "c", "b"], [{"n": 1}, {"n": 2}, {"n": 3}], [*range(40), 3]])
+def test_cursors_that_go_in_a_circle_are_warned_of(task, caplog, circle):
+    """Services that say "" after their last page: asked with it, they begin anew."""
+    answers = iter([*circle, *circle, *circle[:-1], *circle, *circle, None])
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.pages(lambda cursor: ("page", next(answers))):
+            pass
+    assert caplog.text.count("the loop never ends") == 1
+
+
+def test_cursors_that_go_on_are_not_warned_of(task, caplog):
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.pages(lambda cursor: ("page", cursor + 1 if cursor < 200 else None), start=0):
+            pass
+    assert "never ends" not in caplog.text
