@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -273,6 +274,7 @@ class Checkpoint:
             log=_log,
             every=self._every,
             seconds=self._seconds,
+            item=_item_of(task),
             token=task.identity.token(task.generation, int.from_bytes(self.name.encode(), "big")),
             objects=ObjectFolder.configured(task.identity),
         )
@@ -347,6 +349,13 @@ def _is_time(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return value > 0 and value <= sys.float_info.max
+
+
+def _item_of(task: CurrentTask) -> str | None:
+    found: dict[str, Any] = {}
+    with suppress(Exception):  # whatever Airflow comes: then only this is not known
+        found = host.mapped_item(task.context)
+    return fingerprint(found) if found else None
 
 
 def _work_of(operator: Any) -> Any:

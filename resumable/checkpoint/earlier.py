@@ -66,26 +66,30 @@ class Earlier:
             self._say_fresh("the task was cleared", "on_clear", policy.on_clear, self._setting.log.info)
             return None
         self._check_place(kept)
-        if spec == work and earlier_kind == kind:
+        is_other_item = self._is_other_item(kept)
+        if spec == work and earlier_kind == kind and not is_other_item:
             self.other_code = int(kept.get("other_code", 0))
             if self._is_cleared():
                 self._say_goes_on("the task was cleared", "on_clear")
             return kept
-        refuses = policy.on_change is OnChange.FAIL or (earlier_kind != kind and policy.on_change is OnChange.REATTACH)
+        cannot_go_on = earlier_kind != kind or is_other_item
+        refuses = policy.on_change is OnChange.FAIL or (cannot_go_on and policy.on_change is OnChange.REATTACH)
         if refuses and self._is_cleared():  # as the error has said
             self.token = self._fresh_token()
             self._say_fresh("the task was cleared after a change", "on_change", policy.on_change, self._setting.log.warning)
             return None
         if refuses:
             raise RefusedError(
-                f"The code of the task or its spec= has changed since {kept['done']} {earlier_kind} of {self._what} were done, "
-                f"on_change={OnChange(policy.on_change).value}. Nothing was done. Undo the change, or clear the task to "
+                f"{'What the mapped task was given' if is_other_item else 'The code of the task or its spec='} has changed since "
+                f"{kept['done']} {earlier_kind} of {self._what} were done, on_change={OnChange(policy.on_change).value}. Nothing "
+                "was done. Undo the change, or clear the task to "
                 "start over."
             )
-        is_other_work = earlier_kind != kind or self._is_other_spec(kept)
+        is_other_work = cannot_go_on or self._is_other_spec(kept)
         if self._restarts(policy.on_change is OnChange.RESTART or (is_other_work and not policy.on_change), policy.on_change):
             self.token = self._fresh_token()
             what = "its spec= or the kind of its loop" if is_other_work else "the code of the task"
+            what = "what the mapped task was given of its list" if is_other_item else what
             self._say_fresh(f"{what} has changed", "on_change", policy.on_change, self._setting.log.warning)
             return None
         self.other_code = int(kept["done"])
@@ -97,6 +101,11 @@ class Earlier:
         here, there = self._setting.place, kept.get("inside")
         if here is not None and there is not None and here != there:
             raise error_of_place(self._setting.name, self._setting.outer)
+
+    def _is_other_item(self, kept: dict[str, Any]) -> bool:
+        """Whether a mapped task, which is known by its place in a list, was given another part of the list by now."""
+        here, there = self._setting.item, kept.get("item")
+        return here is not None and there is not None and here != there
 
     def _is_other_spec(self, kept: dict[str, Any]) -> bool:
         given = self._setting.given

@@ -254,6 +254,7 @@ class Progress:
             "spec": self._spec,
             **({} if self.setting.given is None else {"given": self.setting.given}),
             **({} if self.setting.place is None else {"inside": self.setting.place}),
+            **({} if self.setting.item is None else {"item": self.setting.item}),
             **({"other_code": self._earlier.other_code} if self._earlier.other_code else {}),
         }
         if self._keys is None:

@@ -44,7 +44,7 @@ class Setting:
     ``spec`` is a fingerprint of all that the work is done by, ``given`` of what the author gave as ``spec=``, None if the two are
     not told apart. ``policy.on_change`` and ``on_clear`` are None where nobody has chosen: an unfinished checkpoint then goes on,
     a finished one starts over. ``place`` is the item of the checkpoint ``outer`` that the work is inside of, None if it is in
-    none, or which one is not known.
+    none, or which one is not known. ``item`` is a fingerprint of what a mapped task was given of its list, None of any other.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Setting:
     given: str | None = None
     place: str | None = None
     outer: str = ""
+    item: str | None = None
     clock: Callable[[], float] = time.time
 
     @property

@@ -268,11 +268,44 @@ def from_upstream(operator: Any, map_index: int, called_with: Mapping[str, Any])
             return {}
     elif not _is_upstreams(source):
         return {}
+    return _of_expand_kwargs(operator, mapped, called_with)
+
+
+def _of_expand_kwargs(operator: Any, mapped: Any, called_with: Mapping[str, Any]) -> dict[str, Any]:
     written = {"task_id", "dag", "task_group", "start_date", "end_date", "params", "default_args", *mapped.partial_kwargs}
     usual = _default_args(operator)
     return {
         name: value for name, value in called_with.items() if name not in written and not (name in usual and usual[name] is value)
     }
+
+
+def mapped_item(context: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What a mapped task, or a task of a mapped group, was given of the list that it is mapped over, by argument.
+
+    Empty of any other task, and where that cannot be told: of a task of a group that is not called with the group's argument.
+    """
+    operator = context["ti"].task
+    if host.task_identity(context).map_index < 0:
+        return {}
+    called_with = given(operator)
+    fields = {name: called_with[name] for name in operator.template_fields if name in called_with}
+    found = {
+        ".".join(map(str, path)): _at(getattr(operator, path[0]), path[1:])
+        for path, _ in group_arguments({name: value for name, value in fields.items() if value is not None})
+    }
+    mapped = operator.dag.task_dict.get(operator.task_id)
+    get_input = getattr(mapped, "_get_specified_expand_input", None)
+    if get_input is None:
+        return found
+    source, is_function = get_input().value, hasattr(mapped, "op_kwargs_expand_input")  # of @task
+    values = called_with["op_kwargs"] if is_function else called_with
+    if isinstance(source, Mapping):
+        return found | {name: values[name] for name in source if name in values}
+    if is_function:
+        own = mapped.partial_kwargs.get("op_kwargs") or {}
+        return found | {name: value for name, value in values.items() if name not in own}
+    return found | _of_expand_kwargs(operator, mapped, values)
 
 
 def _default_args(operator: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resumable import ItemsFailedError
+from resumable import ItemsFailedError, host
 from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
 from tests.support.names import AirflowFailException
 
@@ -253,3 +253,117 @@ def test_cursors_that_go_on_are_not_warned_of(task, caplog):
         for _ in checkpoint.pages(lambda cursor: ("page", cursor + 1 if cursor < 200 else None), start=0):
             pass
     assert "never ends" not in caplog.text
+
+
+# -- another item of a mapped task's list -----------------------------------------------------------------------------
+
+
+class Shop:
+    """A mapped task, which Airflow knows by its place in a list; `name` is what stands there now."""
+
+    def __init__(self, task, monkeypatch, name):
+        self.task, self.name, self.rows = task, name, []
+        monkeypatch.setattr(host, "mapped_item", lambda context: {} if self.name is None else {"shop": self.name})
+
+    def pages(self, stop_at=None, **arguments):
+        with self.task.checkpoint(every=1, **arguments) as checkpoint:
+            for page in checkpoint.pages(lambda cursor: (cursor, cursor + 1 if cursor < 9 else None), start=0):
+                if page == stop_at:
+                    raise WorkError
+                self.rows.append((self.name, page))
+
+    def items(self, stop_at=None, **arguments):
+        with self.task.checkpoint(every=1, **arguments) as checkpoint:
+            for item in checkpoint.items(range(10)):
+                if item == stop_at:
+                    raise WorkError
+                self.rows.append((self.name, item))
+
+    def batches(self, stop_at=None, **arguments):
+        with self.task.checkpoint(every=1, **arguments) as checkpoint:
+            for batch in checkpoint.batches(range(10), 2):
+                if stop_at in batch:
+                    raise WorkError
+                self.rows += [(self.name, item) for item in batch]
+
+    def map(self, stop_at=None, **arguments):
+        def work(item):
+            if item == stop_at:
+                raise WorkError
+            self.rows.append((self.name, item))
+
+        if stop_at is None:
+            amap(self.task, work, range(10), concurrency=1)
+        else:
+            with pytest.raises(ItemsFailedError):
+                amap(self.task, work, range(10), concurrency=1)
+            raise WorkError
+
+    def stopped(self, how, at=6, **arguments):
+        with pytest.raises(WorkError):
+            getattr(self, how)(at, **arguments)
+
+
+@pytest.fixture
+def shop(task, monkeypatch):
+    return Shop(task, monkeypatch, "north")
+
+
+HOW = pytest.mark.parametrize("how", ["pages", "items", "batches", "map"])
+
+
+@HOW
+@pytest.mark.parametrize("is_cleared", [True, False])
+def test_a_mapped_task_that_is_given_another_item_of_its_list_skips_nothing_of_it(task, shop, how, is_cleared, caplog):
+    """The upstream task gave its list in another order when it ran again: task 0 is of another shop by now."""
+    shop.stopped(how)
+    shop.name = "south"
+    if is_cleared:
+        task.clear()
+    getattr(shop, how)()
+    assert [row for name, row in shop.rows if name == "south"] == list(range(10))
+    assert "what the mapped task was given of its list has changed" in caplog.text
+
+
+@HOW
+@pytest.mark.parametrize("is_cleared", [True, False])
+def test_a_mapped_task_of_the_same_item_goes_on(task, shop, how, is_cleared):
+    shop.stopped(how)
+    if is_cleared:
+        task.clear()
+    getattr(shop, how)()
+    assert [row for _, row in shop.rows] == list(range(10))
+
+
+@HOW
+@pytest.mark.parametrize("unknown", ["before", "after"])
+def test_where_the_item_of_the_list_is_not_known_work_goes_on(task, shop, how, unknown):
+    """As of a record that an earlier release wrote."""
+    shop.name = None if unknown == "before" else "north"
+    shop.stopped(how)
+    shop.name = "north" if unknown == "before" else None
+    getattr(shop, how)()
+    assert [row for _, row in shop.rows] == list(range(10))
+
+
+@pytest.mark.parametrize("how", ["pages", "items"])
+@pytest.mark.parametrize("choice", ["fail", "reattach"])
+def test_another_item_is_never_gone_on_with_and_a_clear_starts_it_over(task, shop, how, choice):
+    policy = {"resume_policy": {"on_change": choice}}
+    shop.stopped(how, **policy)
+    shop.name = "south"
+    with pytest.raises(AirflowFailException, match=r"What the mapped task was given has changed .* clear the task to start over"):
+        getattr(shop, how)(**policy)
+    task.clear()
+    getattr(shop, how)(**policy)
+    assert [row for name, row in shop.rows if name == "south"] == list(range(10))
+
+
+def test_the_token_of_another_item_is_another_one(task, shop):
+    with task.checkpoint() as checkpoint:
+        first = checkpoint.token
+        next(checkpoint.items(range(10)))
+    shop.name = "south"
+    with task.checkpoint() as checkpoint:
+        for _ in checkpoint.items(range(10)):
+            assert checkpoint.token != first
