@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from http.client import responses
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -73,6 +74,8 @@ _MISREAD = (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeErro
 """What comes of an answer that is not what it should be."""
 
 
+_PAGE = re.compile(r"(?i)<(!doctype|html|head|body)\b")
+
 _INTERNAL = re.compile(r"Internal|ServiceUnavailable|Server(Error|Exception)")
 """How the codes of a service's own failures begin."""
 
@@ -82,9 +85,9 @@ def proves_nothing_made(error: BaseException) -> bool:
     Whether ``error``, raised by a submit, proves that no job was made.
 
     It does if it is `NotSubmitted`, Airflow's "no such connection", a 4xx answer of the service to the submit itself (but not
-    408, 409, 429), or an error from before the request was sent: no connection (refused, DNS, TLS) or no valid request. An
-    exception that was raised *from* such a one does, too. One that was merely raised while another was handled does not, unless
-    it repeats its words: between the two something else may have been sent.
+    408, 409, 429; of AWS not a proxy's page), or an error from before the request was sent: no connection (refused, DNS, TLS) or
+    no valid request. An exception that was raised *from* such a one does, too. One that was merely raised while another was
+    handled does not, unless it repeats its words: between the two something else may have been sent.
     """
     return _proves(error, frozenset())
 
@@ -116,15 +119,21 @@ def refuses_repetition(error: BaseException) -> bool:
         if status is None and words is not None:
             status = int(words[1])
         if status is not None:
-            return 400 <= status < 500 and status not in {401, 403, 407, 408, 429, 499} and not _ASKER.search(_error_code(cause))
+            is_no = 400 <= status < 500 and status not in {401, 403, 407, 408, 429, 499}
+            return is_no and not _ASKER.search(_error_code(cause)) and not is_page(_answer_of(cause))
         if (code := _grpc_code(cause)) is not None:
             return code in _GRPC_REFUSALS - {"PERMISSION_DENIED", "UNAUTHENTICATED"} or code in {"ALREADY_EXISTS", "ABORTED"}
     return False
 
 
-def _error_code(error: BaseException) -> str:
+def _answer_of(error: BaseException) -> Any:
+    """The ``Error`` of botocore's."""
     response = getattr(error, "response", None)
-    answer = response.get("Error") if isinstance(response, Mapping) else None
+    return response.get("Error") if isinstance(response, Mapping) else None
+
+
+def _error_code(error: BaseException) -> str:
+    answer = _answer_of(error)
     return str(answer.get("Code", "")) if isinstance(answer, Mapping) else ""
 
 
@@ -163,6 +172,18 @@ def is_internal(error: Any) -> bool:
     InternalServerError (its API reference), which says nothing of what became of a submit.
     """
     return isinstance(error, Mapping) and bool(_INTERNAL.match(str(error.get("Code") or "")))
+
+
+def is_page(error: Any) -> bool:
+    """
+    Whether botocore's parsed ``Error`` is of an answer that is not in the service's words: the page of a proxy, say, which has
+    read the answer and does not let it through. Botocore finds no code in it, and gives it the HTTP status as one; of one where
+    it looks for XML it gives the phrase of that status as well.
+    """
+    if not isinstance(error, Mapping) or not (code := str(error.get("Code") or "")).isdigit():
+        return False
+    words = str(error.get("Message") or "").strip()
+    return bool(_PAGE.match(words)) or words == responses.get(int(code))
 
 
 def status_of(error: BaseException) -> int | None:
@@ -211,7 +232,8 @@ def _verdict(error: BaseException) -> bool | None:
     """What the exception itself says, whatever led to it; None: nothing."""
     status = status_of(error)
     if status is not None:
-        return is_refusal(status) and not _is_of_a_read(error) and not _was_sent_again(error)
+        is_no = is_refusal(status) and not is_page(_answer_of(error))
+        return is_no and not _is_of_a_read(error) and not _was_sent_again(error)
     code = _grpc_code(error)
     if code is not None:
         unsent = code == "UNAVAILABLE" and _GRPC_UNSENT.search(_details(error))

@@ -20,7 +20,7 @@ from resumable.jobs.attempt import Attempt
 from resumable.jobs.limits import Limit
 from resumable.jobs.operator import durable_operator
 from resumable.jobs.record import JobHandle
-from resumable.jobs.rejection import is_refusal, proves_nothing_made
+from resumable.jobs.rejection import is_page, is_refusal, proves_nothing_made
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.mwaa import MwaaTriggerDagRunOperator
@@ -147,8 +147,9 @@ class MwaaDagRun(AwsOwnNamedJob):
             if isinstance(cause, RequestException) and cause.response is None:
                 return proves_nothing_made(cause)  # of the other way, which is taken while the no of the first is handled
             if isinstance(cause, ClientError):
-                code = str(cause.response.get("Error", {}).get("Code"))
-                return code in _REFUSALS or (code.isdigit() and is_refusal(int(code)))
+                answer = cause.response.get("Error", {})
+                code = str(answer.get("Code"))
+                return code in _REFUSALS or (code.isdigit() and is_refusal(int(code)) and not is_page(answer))
             if (status := _remote_status(cause)) is not None:
                 return status == _CONFLICT or is_refusal(status)
         return super().is_rejection(error)

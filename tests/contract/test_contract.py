@@ -24,6 +24,7 @@ from resumable.jobs.record import JobRecord
 from resumable.stores.base import STORE_TRIES
 from tests.contract.attempts import after, another_task, can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
+from tests.services import Refuse
 from tests.support.names import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -318,6 +319,20 @@ def test_a_repetition_that_is_refused_does_not_hide_the_job_of_the_first_request
     bench.server.fault(bench.submit, DROP_ANSWER)
     bench.server.fault(bench.submit, type(SERVER_ERROR_AFTER_EFFECT)(status=status, body={"message": "no"}))
     sends_again_in_vain(case, bench, clears=clears, is_up=bench.server.clear_faults)
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["made", "not made"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_proxys_page_in_answer_to_a_submit_is_no_refusal_of_the_services(
+    case: Case, bench: Bench, status: int, is_made: bool
+) -> None:
+    bench.at_once()
+    page = "<html><head><title>Blocked</title></head></html>"
+    bench.server.fault(bench.submit, Refuse(status=status, body=page, after_effect=is_made))
+    instance = task(case, bench)
+    assert instance.run() == "success"
+    assert bench.jobs() == 1
+    assert len(instance.errors) <= 1
 
 
 def test_a_refused_submit_is_tried_again_by_the_next_try(case: Case, bench: Bench) -> None:

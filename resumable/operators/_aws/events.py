@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnec
 from resumable.errors import ControlFlow, ForeignJobError, ResumableError
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import Recovery
-from resumable.jobs.rejection import is_internal, is_refusal, proves_nothing_made
+from resumable.jobs.rejection import is_internal, is_page, is_refusal, proves_nothing_made
 
 if TYPE_CHECKING:
     from resumable.operators._aws.call import AwsCall
@@ -131,7 +131,8 @@ class SubmitEvents:
     def _tells_what_came_of_it(self, answer: Any, parsed: Mapping[str, Any]) -> bool:
         """A name that is taken is judged by itself (some services say it with status 409, which can mean anything elsewhere)."""
         error = parsed.get("Error", {})
-        return (is_refusal(answer.status_code) and not is_internal(error)) or self._job.is_conflict(error)
+        is_no = is_refusal(answer.status_code) and not is_internal(error) and not is_page(error)
+        return is_no or self._job.is_conflict(error)
 
     def make_once(self, response: Any = None, caught_exception: Any = None, *, operation: Any = None, **_: Any) -> None:
         if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):
