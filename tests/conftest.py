@@ -39,6 +39,15 @@ def log_locks() -> Iterator[None]:
             handler.createLock()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def models_are_read_once() -> Iterator[None]:
+    """A client of botocore's takes a tenth of the time. Some tests make a dozen of them."""
+    from tests.support.clients import reading_once
+
+    with reading_once():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_watch_outlives_its_process() -> Iterator[None]:
     """A process that ``once`` watches for signals has one such thread to its end. Here each ends with its test."""

@@ -5,18 +5,9 @@ The whole is `python3 dev.py catalog`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.contract.cases import CASES, Case
-from tests.support.clients import reading_once
-
-
-@pytest.fixture(scope="session", autouse=True)
-def models_are_read_once() -> Iterator[None]:
-    with reading_once():
-        yield
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import reading_once
 from tests.support.runner import TaskInstance, WorkerDied
-
-
-@pytest.fixture(scope="module", autouse=True)
-def models_are_read_once() -> Iterator[None]:
-    with reading_once():
-        yield
 
 
 @contextmanager

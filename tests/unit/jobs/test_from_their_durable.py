@@ -9,7 +9,6 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import LostSightError, ResumableMixin, StateStoreError, host, make_resumable
 from tests.contract.cases import CASES, Bench, Case
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 

@@ -22,7 +22,6 @@ from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from tests.contract import aws_cases
 from tests.services import DatabricksSimulator
 from tests.support.attempts import Bench
-from tests.support.clients import reading_once
 from tests.support.fake_service import CLEARED, Fault, RefusedSubmitError
 from tests.support.names import AirflowException
 from tests.support.refusals import client_error, http_error
@@ -32,12 +31,6 @@ from tests.support.specs import written
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
 
 UNHURRIED = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def models_are_read_once():
-    with reading_once():
-        yield
 
 
 # -- keeping ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import resumable
 from resumable import errors, host
 from resumable.errors import ItemsFailedError, JobFailedError, JobGoneError, LostSightError, ResumableError, WaitLimitError
 from tests.contract.cases import CASES
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.checkpointed import Task
 from tests.support.runner import TaskInstance
 

@@ -13,7 +13,6 @@ from airflow.providers.databricks.operators import databricks_workflow as theirs
 from resumable import ConfigurationError, host
 from resumable.operators.databricks_workflow import LaunchOperator
 from tests.contract.cases import CASES, Bench, Case
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import DAG
 from tests.support.runner import TaskInstance, WorkerDied
 

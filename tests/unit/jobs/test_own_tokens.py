@@ -14,7 +14,7 @@ import pytest
 from resumable.errors import LostSightError
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Drop
-from tests.support.aws_tasks import die_after, models_are_read_once  # noqa: F401
+from tests.support.aws_tasks import die_after
 from tests.support.names import AirflowException, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 

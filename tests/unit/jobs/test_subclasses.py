@@ -24,7 +24,6 @@ from resumable.adapters import HookCall, JobHandle, JobState, Observation, Recov
 from resumable.operators.athena import ResumableAthenaOperator
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.contract import aws_cases
-from tests.support.clients import reading_once
 from tests.support.names import AirflowFailException, AirflowTaskTimeout, BaseOperator, TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
 from tests.support.waits import real_sleep
@@ -33,12 +32,6 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 
 JOB = {"existing_cluster_id": "c", "notebook_task": {"notebook_path": "/x"}}
 ARGUMENTS = {"task_id": "task", "json": JOB, "polling_period_seconds": 0, "databricks_retry_delay": 0}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def models_are_read_once():
-    with reading_once():
-        yield
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from resumable.operators._databricks_runs import job_state_of
 from resumable.operators.ecs import ResumableEcsRunTaskOperator
 from resumable.operators.glue import ResumableGlueJobOperator
 from tests.contract.aws_cases import CASES
-from tests.support.aws_tasks import models_are_read_once, tasks  # noqa: F401
+from tests.support.aws_tasks import tasks
 from tests.support.names import AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 

@@ -11,7 +11,7 @@ from resumable.jobs.record import JobHandle
 from resumable.operators.rds import RdsSnapshotCopy, ResumableRdsCreateDbSnapshotOperator
 from tests.contract import aws_jobs
 from tests.services import Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, tasks
 from tests.support.names import AirflowFailException
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -28,17 +28,10 @@ from resumable.operators.redshift_data import ResumableRedshiftDataOperator
 from tests.contract import aws_cases
 from tests.services import Drop, Refuse
 from tests.services.aws_tokens import Glue
-from tests.support.clients import reading_once
 from tests.support.names import STOPPED, AirflowFailException
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting_of_the_task")]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def models_are_read_once():
-    with reading_once():
-        yield
 
 
 BENCHES = {name: make for name, _, _, make, _ in aws_cases.CASES}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.aws_jobs import CASES
 from tests.services import Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, tasks
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

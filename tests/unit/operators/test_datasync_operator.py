@@ -12,7 +12,7 @@ from tests.contract.cases import Case
 from tests.contract.crash_points import deaths, undisturbed
 from tests.services import Drop, Refuse
 from tests.services.aws_jobs import DataSync
-from tests.support.aws_tasks import die_after, models_are_read_once  # noqa: F401
+from tests.support.aws_tasks import die_after
 from tests.support.names import AirflowRescheduleException
 from tests.support.runner import TaskInstance
 

@@ -9,7 +9,7 @@ from resumable.operators._emr_notebooks import NAME_LENGTH, NotebookExecution
 from resumable.operators.emr import ResumableEmrStartNotebookExecutionOperator
 from tests.services import Refuse
 from tests.services.aws_tokens import EmrNotebooks
-from tests.support.aws_tasks import die_after, models_are_read_once  # noqa: F401
+from tests.support.aws_tasks import die_after
 from tests.support.runner import TaskInstance
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -10,7 +10,6 @@ from urllib3.exceptions import NewConnectionError
 
 from tests.contract.cases import CASES
 from tests.services.faults import Refuse
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.runner import TaskInstance
 
 pytestmark = [

@@ -11,7 +11,7 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSens
 from resumable.operators import sagemaker
 from tests.contract import aws_jobs
 from tests.services import Drop, Refuse
-from tests.support.aws_tasks import die_after, models_are_read_once, tasks  # noqa: F401
+from tests.support.aws_tasks import die_after, tasks
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

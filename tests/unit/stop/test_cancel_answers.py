@@ -17,7 +17,6 @@ from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobRecord
 from tests.contract.cases import CASES, Bench, Case
 from tests.services.faults import Refuse
-from tests.support.aws_tasks import models_are_read_once  # noqa: F401
 from tests.support.names import TaskDeferred
 from tests.support.runner import TaskInstance, WorkerDied
 
