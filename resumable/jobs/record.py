@@ -339,6 +339,14 @@ def _request_of(data: Mapping[str, Any]) -> tuple[Any, tuple[Path, ...], str | N
     return (*unpacked(request), None)
 
 
+_OPTIONAL: dict[str, type] = {
+    "reach": Mapping,
+    **dict.fromkeys(("left", "stopping", "ended_as", "forgotten_by"), str),
+    **dict.fromkeys(("failing_try", "decided_try"), int),
+}
+"""Fields that are taken over as they stand."""
+
+
 def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:
     """State and job of something that is meant to be a record of this version."""
     if type(data["version"]) is not int:
@@ -346,6 +354,9 @@ def _checked(data: Mapping[str, Any]) -> tuple[str, Any]:
     for name in ("service", "token", "owner", "intended_at"):
         if not isinstance(data[name], str):
             raise TypeError(f"{name} {data[name]!r}")
+    for name, kind in _OPTIONAL.items():
+        if not isinstance(data.get(name), kind | None):
+            raise TypeError(f"{name} {data[name]!r:.100}")
     state, ids = data["state"], data["job"]
     if ids is None and state not in ("submitting", Outcome.REJECTED.value, Outcome.GONE.value):
         raise ValueError(f"state {state!r} without a job")

@@ -94,7 +94,8 @@ class ObjectStorageStore:
 
     def _object(self, key: str) -> Any:
         name = _readable(key)
-        if name != key.replace(".", "-") or "-" in key:  # what a person reads does not tell the key
+        # What a person reads does not tell the key; nor does it where a shared folder takes "Files" and "files" for one name.
+        if name != key.replace(".", "-") or "-" in key or key != key.lower():
             name += f".{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         return self._folder / f"{name}.json"
 

@@ -271,6 +271,14 @@ def test_a_number_that_is_none_is_refused_with_what_to_do(name):
         JobRecord.from_json(GOOD | {name: json.loads("Infinity")})
 
 
+@pytest.mark.parametrize("name", ["reach", "left", "stopping", "ended_as", "forgotten_by", "failing_try", "decided_try"])
+@pytest.mark.parametrize("odd", [[1], 1.5])
+def test_a_field_that_may_be_left_out_is_refused_where_it_is_odd(name, odd):
+    """The command would end in a traceback over it, and an attempt might take it for a reason."""
+    with pytest.raises(RecordError, match=name):
+        JobRecord.from_json(GOOD | {name: odd})
+
+
 @UNHURRIED
 @given(st.sampled_from(sorted(GOOD)), values)
 def test_whatever_one_field_holds_the_record_is_read_or_refused_and_nothing_else(name, value):

@@ -115,6 +115,15 @@ def test_no_two_keys_of_a_task_share_a_value(make, keys):
     assert (make(TASK).get(one), make(TASK).get(other)) == (1, 2)
 
 
+@pytest.mark.parametrize("names", [("Files", "files"), ("ORDERS.eu", "orders.eu"), ("a-B", "a-b")])
+def test_no_two_keys_of_a_task_are_one_file_where_capitals_do_not_count(storage, names):
+    """As on a shared folder of Windows, macOS or Azure Files."""
+    for name in names:
+        ObjectStorageStore(TASK).set(f"resumable.checkpoint.{name}", name)
+    files = [path for path in storage.rglob("*.json")]
+    assert len({str(path).lower() for path in files}) == len(files) == 2
+
+
 def test_mapped_tasks_that_write_at_once_keep_each_their_own(make):
     def run(index):
         store = make(TaskIdentity("etl", "run", "mapped", index))
