@@ -9,7 +9,7 @@ import dis
 import itertools
 import multiprocessing.process
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -30,6 +30,7 @@ _HAND_OFFS = frozenset(
         "remote",
     }
 )
+_PUTS = frozenset({"put", "put_nowait"})
 _HAND_OFF_PACKAGES = frozenset(
     {"asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "queue", "_queue", "distributed", "ray"}
 )
@@ -63,7 +64,7 @@ class Loop:
     def reads_ahead(self, item: Any) -> str | None:
         """Words for it if the loop gives each item to somebody else, who works it later, and does nothing with it itself."""
         if self._hand_offs:
-            is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and _any_pending(self._frame))
+            is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and self._is_pending(item))
             first = self._callees[self._hand_offs[0]]
             return f"{first.name}() in a loop" if is_certain and first is not None else None
         if not self._callees and self._only_copies():
@@ -139,18 +140,38 @@ class Loop:
     def _is_known(self, call: int) -> bool:
         return call in self._hand_offs or self._is_comprehension
 
+    def _is_pending(self, item: Any) -> bool:
+        """Whether the item that was handed on last is not worked yet, as the queues and futures of the asking function tell."""
+        for i in self._hand_offs:
+            callee, taker = self._callees[i], self._taker(i)
+            assert callee is not None
+            if callee.name in _PUTS:
+                found = _is_queued(callee.receiver or getattr(callee.value, "__self__", None), item, self._frame)
+            elif taker is not None and (taker.opname in _AWAITS or taker.argval == "result"):
+                found = False  # it is waited for, whatever else goes on beside this loop
+            elif taker is not None and taker.opname.startswith(("STORE_FAST", "STORE_NAME", "STORE_DEREF")):
+                name = taker.argval[0] if isinstance(taker.argval, tuple) else taker.argval
+                found = _is_open(self._frame.f_locals.get(name))
+            else:
+                found = any(map(_is_open, _kept_in_containers(self._frame)))
+            if found:
+                return True
+        return False
+
+    def _taker(self, call: int) -> dis.Instruction | None:
+        """The instruction that takes a call's result."""
+        loads = (*_PLAIN_LOADS, "BUILD_TUPLE")
+        rest = (self._all[i] for i in range(call + 1, self._body.stop))
+        return next((one for one in rest if one.opname not in NOTHING and not one.opname.startswith(loads)), None)
+
     def _fate(self, call: int) -> str | None:
         """What becomes of a call's result: the opcode that keeps it, ``""`` for an argument of a call, None for anything else."""
-        for i in range(call + 1, self._body.stop):
-            op = self._all[i].opname
-            if op in NOTHING or op.startswith((*_PLAIN_LOADS, "BUILD_TUPLE")):
-                continue
-            if is_call(op):
-                return ""
-            if op in ("LOAD_METHOD", "LOAD_ATTR") and self._all[i].argval == "start":
-                return ""
-            return op if op.startswith(_KEEPS) else None
-        return None
+        taker = self._taker(call)
+        if taker is None:
+            return None
+        if is_call(taker.opname) or (taker.opname in ("LOAD_METHOD", "LOAD_ATTR") and taker.argval == "start"):
+            return ""
+        return taker.opname if taker.opname.startswith(_KEEPS) else None
 
     def _uses_item_elsewhere(self, calls: list[int]) -> bool | None:
         """Whether the loop's variable is read outside of these calls; None if that cannot be told."""
@@ -191,16 +212,25 @@ def _body(instructions: list[dis.Instruction], index: int) -> range:
     return range(begin, ends[-1] if ends else begin)
 
 
-def _any_pending(frame: FrameType) -> bool:
-    """Whether a future that a variable of the asking function holds is not done."""
+def _is_open(one: Any) -> bool:
+    return isinstance(one, concurrent.futures.Future | asyncio.Future) and not one.done()
+
+
+def _kept_in_containers(frame: FrameType) -> Iterator[Any]:
+    """What is in the lists, sets and the like that the asking function has."""
     for value in list(frame.f_locals.values()):
-        several: Iterable[Any] = (value,)
         if isinstance(value, _CONTAINERS):
-            several = itertools.islice(itertools.chain(value, value.values() if isinstance(value, dict) else ()), MOST_LOOKED_AT)
-        for one in several:
-            if isinstance(one, concurrent.futures.Future | asyncio.Future) and not one.done():
-                return True
-    return False
+            several = itertools.chain(value, value.values() if isinstance(value, dict) else ())
+            yield from itertools.islice(several, MOST_LOOKED_AT)
+
+
+def _is_queued(queue: Any, item: Any, frame: FrameType) -> bool:
+    """Whether an item is still in a queue, or is worked by a task beside: then what was put there is not said to be done."""
+    inside = getattr(queue, "_queue", None) or getattr(queue, "queue", None) or ()
+    if isinstance(inside, collections.deque | list) and any(one is item for one in list(inside)):
+        return True
+    unfinished = getattr(queue, "_unfinished_tasks", getattr(queue, "unfinished_tasks", 1))
+    return unfinished > 0 and any(map(_is_open, [*frame.f_locals.values(), *_kept_in_containers(frame)]))
 
 
 def _is_hand_off(callee: Callee) -> bool:

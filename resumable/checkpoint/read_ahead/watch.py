@@ -124,7 +124,8 @@ def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
             if is_taken_twice(asked):
                 return _Seen("zip() of the same iterator several times")
         loop = Loop(instructions, index, frame)
-        is_forwarding = is_generator and (module in _BARS or loop.only_forwards() or op in ("YIELD_FROM", "SEND"))
+        is_yield_from = op in ("YIELD_FROM", "SEND") and not frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR
+        is_forwarding = is_generator and (module in _BARS or loop.only_forwards() or is_yield_from)
         return _Seen(loop.reads_ahead(item), is_forwarding and not loop.awaits(), loop.hands_on())
     if is_call(op) or op in _TAKES_ALL_OPS or (op == "BINARY_OP" and instructions[index].argrepr == "+="):
         return _Seen(in_one_go(asked, item, frame, instructions, index))

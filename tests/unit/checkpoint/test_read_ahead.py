@@ -514,6 +514,50 @@ async def a_queue_of_asyncio(items, work):
 
 
 @coroutine(ahead)
+async def a_queue_of_asyncio_that_is_full_now_and_then(items, work):
+    waiting = asyncio.Queue(2)
+
+    async def take():
+        while (item := await waiting.get()) is not None:
+            await asyncio.sleep(0)
+            work(item)
+            waiting.task_done()
+
+    takers = [asyncio.create_task(take()) for _ in range(2)]
+    try:
+        async for item in items:
+            await waiting.put(item)
+    finally:
+        await waiting.join()
+        for taker in takers:
+            taker.cancel()
+
+
+@coroutine(ahead)
+async def a_task_that_is_awaited_one_item_later(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    before = None
+    async for item in items:
+        if before is not None:
+            await before
+        before = asyncio.create_task(one(item))
+    await before
+
+
+@coroutine(ahead)
+async def a_comprehension_of_an_async_generator_that_only_hands_on(items, work):
+    async def handed_on():
+        async for item in items:
+            yield item
+
+    for item in [item async for item in handed_on()]:
+        work(item)
+
+
+@coroutine(ahead)
 async def tasks_in_a_comprehension(items, work):
     async def one(item):
         await asyncio.sleep(0)
@@ -977,6 +1021,119 @@ async def an_async_generator_between(items, work):
 
     async for item in handed_on():
         work(item)
+
+
+@coroutine(fine)
+async def a_comprehension_of_an_async_generator_that_works(items, work):
+    async def worked():
+        async for item in items:
+            work(item)
+            yield item
+
+    return [item async for item in worked()]
+
+
+@coroutine(fine)
+async def a_queue_that_is_waited_for(items, work):
+    waiting = asyncio.Queue()
+
+    async def take():
+        while True:
+            work(await waiting.get())
+            waiting.task_done()
+
+    taker = asyncio.create_task(take())
+    async for item in items:
+        await waiting.put(item)
+        await waiting.join()
+    taker.cancel()
+
+
+@fine
+def a_queue_of_threads_that_is_waited_for(items, work):
+    waiting = queue.Queue()
+
+    def take():
+        while (item := waiting.get()) is not None:
+            work(item)
+            waiting.task_done()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        taker = pool.submit(take)
+        try:
+            for item in items:
+                waiting.put(item)
+                waiting.join()
+        finally:
+            waiting.put(None)
+        taker.result()
+
+
+async def _beat():
+    while True:
+        await asyncio.sleep(0)
+
+
+@coroutine(fine)
+async def tasks_that_are_awaited_beside_a_heartbeat(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    heartbeat = asyncio.create_task(_beat())
+    async for item in items:
+        await asyncio.create_task(one(item))
+    heartbeat.cancel()
+
+
+@coroutine(fine)
+async def tasks_that_are_awaited_by_name_beside_tasks_in_a_set(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    background = {asyncio.create_task(_beat())}
+    async for item in items:
+        task = asyncio.create_task(one(item))
+        await task
+    for other in background:
+        other.cancel()
+
+
+@coroutine(fine)
+async def threads_that_are_awaited_beside_a_heartbeat(items, work):
+    heartbeat = asyncio.ensure_future(_beat())
+    loop = asyncio.get_running_loop()
+    async for item in items:
+        await loop.run_in_executor(None, work, item)
+    heartbeat.cancel()
+
+
+@fine
+def results_of_a_pool_beside_a_watcher(items, work):
+    over = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        watcher = pool.submit(over.wait)
+        try:
+            for item in items:
+                pool.submit(work, item).result()
+        finally:
+            over.set()
+        watcher.result()
+
+
+@fine
+def results_of_a_pool_by_name_beside_a_watcher(items, work):
+    over = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        watchers = [pool.submit(over.wait)]
+        try:
+            for item in items:
+                future = pool.submit(work, item)
+                future.result()
+        finally:
+            over.set()
+        concurrent.futures.wait(watchers)
 
 
 @coroutine(fine)
