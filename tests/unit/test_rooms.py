@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 import resumable
+from resumable import host
+from tests.bench.files_entered import calls_of_a_fresh_attempt
 
 ROOT = Path(resumable.__file__).parent
 
@@ -32,6 +36,9 @@ MAY_IMPORT = {
 """By room, which others its modules may import; the first docstring of each room says the same in words."""
 
 MODULE_LINES, CLASS_LINES = 400, 250
+
+MOST_FILES = 25
+"""Of ours that a fresh attempt of a Databricks task enters until its request leaves."""
 
 
 @cache
@@ -86,3 +93,11 @@ def test_no_module_and_no_class_is_long_without_a_reason() -> None:
                 if lines > CLASS_LINES and f"More than {CLASS_LINES} lines, because" not in (ast.get_docstring(node) or ""):
                     long.append((node.name, lines))
     assert long == []
+
+
+@pytest.mark.skipif(not host.has_task_state(), reason="an older Airflow is reached through other modules")
+def test_one_attempt_enters_no_more_files_than_a_reader_can_follow() -> None:
+    """A module more for a few lines that one reader needs is a file more to open."""
+    with mock.patch.dict(os.environ):
+        entered = {file for file, _ in calls_of_a_fresh_attempt()}
+    assert len(entered) <= MOST_FILES, sorted(entered)
