@@ -13,11 +13,13 @@ import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from resumable import host
 from resumable.errors import HandedBack
+from resumable.jobs import ending
 from resumable.jobs.code import reached_from
+from resumable.stop.sigterm import Interrupted, Stop
 
 if TYPE_CHECKING:
     from resumable.jobs.operator import DurableTask
@@ -67,8 +69,19 @@ def _around(task: DurableTask) -> Iterator[None]:
         yield
     except HandedBack as e:
         raise e.hand_back from e.hand_back.__cause__
+    except Interrupted as e:  # the author has ours at work in another thread: what leaves the main one leaves his code
+        _leave(task, e.stop)
     finally:
         task.has_author_around = task.is_in_authors_hands = False
+
+
+def _leave(task: DurableTask, stop: Stop) -> NoReturn:
+    run = task.run
+    assert run is not None
+    if run.watch is not None:
+        run.watch.close()
+    with host.airflow_errors(run.context):
+        ending.leave(run, stop)
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from resumable import ResumableMixin
+from resumable import LostSightError, ResumableMixin
 from resumable.operators.databricks import ResumableDatabricksOperator
 from tests.support.custom import JobFailedError, Service, WithCancel, task
 from tests.support.names import AirflowException, AirflowRescheduleException, BaseOperator
@@ -89,6 +92,47 @@ def test_an_evicted_task_is_handed_back_through_it_and_its_run_goes_on(workspace
     instance.try_number, workspace.duration = 1, 0
     assert instance.attempt() is None
     assert len(workspace.runs) == 1
+
+
+class InAThread:
+    """The author has the job waited for in a thread of his own, for example to do something else meanwhile."""
+
+    def execute(self, context):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(super().execute, context).result()
+
+
+class InALoop:
+    def execute(self, context):
+        return asyncio.run(asyncio.to_thread(super().execute, context))
+
+
+@pytest.mark.parametrize("base", ["ready-made", "custom"])
+@pytest.mark.parametrize("thread_of", [InAThread, InALoop])
+@pytest.mark.parametrize(("state", "active"), [("running", 1), ("failed", 0)])
+def test_a_stop_of_a_task_that_has_its_job_in_a_thread_of_its_own_is_as_any_other(workspace, state, active, thread_of, base):
+    service, looks = Service(), threading.Event()
+    service.on_poll = lambda: looks.set() or time.sleep(0.01)
+    if base == "custom":
+        instance = task(type("Op", (thread_of, WithCancel), {}), service, retries=0)
+    else:
+        made = type("Op", (thread_of, ResumableDatabricksOperator), {})
+        instance = TaskInstance(lambda: made(**{**ARGUMENTS, "polling_period_seconds": 0.05}), retries=0)
+    instance.state = state
+
+    def stop():
+        _ = looks.wait(20) if base == "custom" else workspace.wait_for("runs/get")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    with pytest.raises(AirflowRescheduleException if state == "running" else LostSightError):
+        instance.attempt()
+    thread.join()
+    assert len(service.active if base == "custom" else workspace.active()) == active
+    assert instance.record["state"] == ("submitted" if active else "cancelled")
+    service.finish()
+    workspace.duration = 0  # ends the thread
 
 
 def test_a_task_that_looks_and_leaves_does_so_through_it(workspace, around, made):
