@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, TypeVar
 
 _UNSET = object()
@@ -43,6 +45,25 @@ def called(function: Callable[..., T], *arguments: Any) -> T:
         return function(*arguments)
     except StopIteration as e:
         raise RuntimeError(f"{getattr(function, '__qualname__', type(function).__qualname__)} raised StopIteration") from e
+
+
+def unworked(answer: Any) -> str | None:
+    """Words for what a function returned if its work is yet to be done: by whoever iterates over it, or in a pool."""
+    if isinstance(answer, GeneratorType | AsyncGeneratorType):
+        return "a generator"
+    if isinstance(answer, map | filter):
+        return f"a {type(answer).__name__} object"
+    is_of_pool = type(answer).__module__ in ("concurrent.futures._base", "multiprocessing.pool")
+    return "the future of a pool" if is_of_pool else None
+
+
+def check_done(answer: Any) -> None:
+    """Raises: TypeError: what a function was called for is yet to be done, by whoever goes on with what it returned."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+    what = "something to await" if inspect.isawaitable(answer) else unworked(answer)
+    if what is not None:
+        raise TypeError(f"it returned {what}, and nobody goes on with that: give a function that does all of it")
 
 
 def account_of(arn: Any) -> str | None:

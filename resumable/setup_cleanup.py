@@ -8,7 +8,7 @@ from typing import Any
 
 from resumable import host
 from resumable.checkpoint.failures import error_text, value_text
-from resumable.helpers import import_path
+from resumable.helpers import check_done, import_path
 
 _log = logging.getLogger("resumable")
 
@@ -36,7 +36,7 @@ class CleanUp:
         if self.function is None:
             return False
         try:
-            self.function(value)
+            check_done(self.function(value))
         except (Exception, SystemExit) as e:  # sys.exit() of a command's function must not end the clean-ups of others
             _log.warning(
                 "resumable: once %r: the clean-up of %s failed: %s. Remove it by hand",

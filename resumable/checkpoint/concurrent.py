@@ -15,7 +15,7 @@ from typing import Any
 
 from resumable import host
 from resumable.errors import ConfigurationError
-from resumable.helpers import called
+from resumable.helpers import called, unworked
 
 
 class Threads:
@@ -115,9 +115,23 @@ def tried_in_thread(work: Callable[[Any], Any], item: Any, tries: int, ended: th
         if inspect.iscoroutine(answer):
             answer.close()
         raise ConfigurationError(
-            f"map: {getattr(work, '__qualname__', type(work).__qualname__)} returned something to await. The item is not taken "
+            f"map: {_name_of(work)} returned something to await. The item is not taken "
             "for done. Write: async with Checkpoint(...) as checkpoint: await checkpoint.map(...)"
         )
+    _check_worked(work, answer)
+
+
+def _check_worked(work: Any, answer: Any) -> None:
+    """Raises: ConfigurationError: what ``work`` returned is work that nobody has done yet."""
+    if (what := unworked(answer)) is not None:
+        raise ConfigurationError(
+            f"map: {_name_of(work)} returned {what}, and nobody goes on with that. The item is not taken for done. Let the "
+            "function do all of its work before it returns."
+        )
+
+
+def _name_of(work: Any) -> str:
+    return str(getattr(work, "__qualname__", type(work).__qualname__))
 
 
 class Nothing:
@@ -152,7 +166,8 @@ class Caller:
         answer = self._work(item) if self._is_in_loop else await self._called_in_thread(item)
         if type(answer) is CoroutineType or inspect.isawaitable(answer):
             self._is_in_loop = True
-            await answer
+            answer = await answer
+        _check_worked(self._work, answer)
 
     async def _called_in_thread(self, item: Any) -> Any:
         if self._threads is None:

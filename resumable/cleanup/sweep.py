@@ -40,6 +40,7 @@ from resumable.cleanup.reach import adapter_of, cleanup_of, connection_names, wh
 from resumable.cleanup.side_by_side import side_by_side
 from resumable.cleanup.table import Row, RunId, TaskStateTable
 from resumable.errors import RecordError
+from resumable.helpers import check_done
 from resumable.jobs.decision import JobState, Observation, Recovery
 from resumable.jobs.record import JobRecord, Outcome
 from resumable.jobs.remote import JobAdapter, Remote, is_stopping
@@ -306,7 +307,7 @@ class Sweep:
         if self._dry_run or not self._table.is_unchanged(row):
             self._log.info("resumable: not cleaned up %s (%s)", made, row.state)
             return "left"
-        cleanup(kept["value"])
+        check_done(cleanup(kept["value"]))
         self._log.info("resumable: cleaned up %s: the task is %s", made, row.state)
         self._table.write(row, {**kept, "state": "cleaned up"})
         return "cleaned up"

@@ -466,3 +466,19 @@ def test_a_function_that_finds_nothing_keeps_no_coroutine_waiting(task, which):
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(run())
+
+
+async def removed_later(value):
+    pass
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda value: removed_later(value), lambda value: map(str, [value]), lambda value: (yield value)]
+)
+def test_a_clean_up_that_is_only_begun_is_not_said_to_be_done(task, caplog, answer):
+    context = task.context()
+    once("c", lambda: "cluster-1", cleanup=answer, context=context)
+    task.end()
+    assert "the clean-up of 'cluster-1' failed" in caplog.text
+    assert "nobody goes on with that" in caplog.text
+    assert task.data[KEY]["state"] == "made"

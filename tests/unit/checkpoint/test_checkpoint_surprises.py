@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import multiprocessing.pool
 import sys
 from types import SimpleNamespace
 
@@ -367,3 +368,66 @@ def test_the_token_of_another_item_is_another_one(task, shop):
     with task.checkpoint() as checkpoint:
         for _ in checkpoint.items(range(10)):
             assert checkpoint.token != first
+
+
+# -- work that its function only begins -------------------------------------------------------------------------------
+
+
+def generator(item):
+    yield item
+
+
+async def async_generator(item):
+    yield item
+
+
+POOL = concurrent.futures.ThreadPoolExecutor(1)
+
+
+def future(item):
+    return POOL.submit(lambda: None)
+
+
+def result_of_a_pool(item):
+    pool = multiprocessing.pool.ThreadPool(1)
+    try:
+        return pool.apply_async(len, ([],))
+    finally:
+        pool.close()
+
+
+async def coroutine_of_a_generator(item):
+    return generator(item)
+
+
+BEGUN = [
+    generator,
+    async_generator,
+    future,
+    result_of_a_pool,
+    lambda item: map(str, [item]),
+    lambda item: filter(None, [item]),
+    lambda item: (one for one in item),
+]
+
+
+@pytest.mark.parametrize("work", BEGUN)
+def test_an_item_whose_work_is_only_begun_by_a_thread_is_not_done(task, work):
+    """A function with a ``yield`` in it does nothing when it is called."""
+    with pytest.raises(AirflowFailException, match="nobody goes on with that"), task.checkpoint() as checkpoint:
+        checkpoint.map(work, ITEMS, concurrency=2)
+    assert task.run(ITEMS) == ITEMS
+
+
+@pytest.mark.parametrize("work", [*BEGUN, coroutine_of_a_generator, lambda item: asyncio.to_thread(generator, item)])
+def test_an_item_whose_work_is_only_begun_in_a_loop_is_not_done(task, work):
+    with pytest.raises(AirflowFailException, match="nobody goes on with that"):
+        amap(task, work, concurrency=2)
+    assert task.run(ITEMS) == ITEMS
+
+
+@pytest.mark.parametrize("answer", [None, 0, "", [], range(3), iter([]), {}.items(), object()])
+def test_whatever_else_work_returns_is_of_no_interest(task, answer):
+    with task.checkpoint() as checkpoint:
+        checkpoint.map(lambda item: answer, ITEMS)
+    assert task.data[KEY]["state"] == "done"

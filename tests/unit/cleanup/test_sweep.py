@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -551,5 +552,16 @@ def test_without_cleanup_modules_the_sweep_calls_nothing() -> None:
 def test_a_clean_up_that_fails_is_tried_again_by_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(row_of_once())
     monkeypatch.setattr(f"{__name__}.remove_cluster", lambda value: 1 / 0)
+    assert Sweep(table).run() == {"failed": 1}  # type: ignore[arg-type]
+    assert table.written == {}
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    "only_begins", [lambda value: asyncio.sleep(0), lambda value: (yield value), lambda value: map(str, [value])]
+)
+def test_a_clean_up_that_is_only_begun_is_not_said_to_be_done(monkeypatch: pytest.MonkeyPatch, only_begins: Any) -> None:
+    table = Table(row_of_once())
+    monkeypatch.setattr(f"{__name__}.remove_cluster", only_begins)
     assert Sweep(table).run() == {"failed": 1}  # type: ignore[arg-type]
     assert table.written == {}
