@@ -178,7 +178,7 @@ class Run:
             raise ConfigurationError(
                 f"Watermark {self.name}: no task of this run has said yet what it has read. Nothing was read, the mark stays. "
                 "Let this task be downstream of the one that moves the mark, which calls advance() in its block, also if there "
-                "were no rows."
+                "were no rows. If that one was given interval=, give this one the same."
             )
         given = Interval(read.mark, read.since, read.until, moves=False, generation=self._task.generation)
         self._save_own(given)

@@ -80,9 +80,10 @@ class SharedMark:
 
         def add(mark: Mark) -> Mark:
             mark = self._taken(mark)
-            is_there = mark.proposal_of(proposal.task) == proposal
             is_past = mark.value >= proposal.until and proposal.mark < proposal.until
-            return mark if is_there or is_past else mark.proposing(proposal)
+            # Also what moves nothing any more is noted, for the tasks of the run that follow.
+            noted = replace(proposal, is_settled=is_past)
+            return mark if mark.proposal_of(proposal.task) == noted else mark.proposing(noted)
 
         mark = self._update(add, Mark(proposal.mark, owner=self._owner))
         return bool(mark.value < proposal.until)

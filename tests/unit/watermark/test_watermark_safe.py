@@ -342,3 +342,37 @@ def test_an_until_that_finds_nothing_keeps_no_coroutine_waiting(airflow: Deploym
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(asyncio.wait_for(run(), 20))
+
+
+# -- extract >> load, where the mark has gone past --------------------------------------------------------------------
+
+
+def test_a_task_that_follows_in_a_cleared_run_of_earlier_reads_what_the_one_before_it_has_read(tasks: Tasks) -> None:
+    """r1's extract failed, later runs went on beyond it; a person clears r1."""
+    tasks.work("r1", "extract", until=10, fails=True)
+    for run, until in (("r2", 20), ("r3", 30)):
+        tasks.work(run, "extract", until=until)
+        tasks.work(run, "load", moves=False)
+    tasks.work("r4", "extract", until=40)
+    assert tasks.work("r1", "extract", until=99) == (0, 10)
+    assert tasks.work("r1", "load", moves=False) == (0, 10)
+    assert tasks.work("r5", "extract", until=50) == (40, 50), "it has not moved the mark"
+
+
+def test_a_task_that_follows_in_a_run_that_others_have_overtaken_reads_what_the_one_before_it_has_read(tasks: Tasks) -> None:
+    with tasks.opened("r1", "extract", until=10) as mark:
+        tasks.work("r2", "extract", until=20)
+        tasks.work("r3", "extract", until=30)
+        mark.advance()
+    tasks.states["r1", "extract", -1] = "success"
+    assert tasks.work("r1", "load", moves=False) == (0, 10)
+    assert tasks.work("r4", "extract", until=40) == (30, 40)
+
+
+def test_an_interval_of_its_own_is_given_to_the_task_that_follows_too(tasks: Tasks) -> None:
+    tasks.work("r1", "extract", until=10)
+    tasks.work("by hand", "extract", interval=(3, 8))
+    with pytest.raises(AirflowFailException, match="give this one the same"):
+        tasks.work("by hand", "load", moves=False)
+    assert tasks.work("by hand", "load", moves=False, interval=(3, 8)) == (3, 8)
+    assert tasks.work("r2", "extract", until=20) == (10, 20)
