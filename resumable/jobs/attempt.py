@@ -28,7 +28,7 @@ from resumable.jobs.decision import (
     failing,
     is_cleared,
 )
-from resumable.jobs.record import JobHandle, Outcome
+from resumable.jobs.record import JobHandle, JobRecord, Outcome
 from resumable.jobs.remote import has_ended
 from resumable.jobs.spec import edited_fields, moved_fields, named
 from resumable.jobs.submission import Submission
@@ -223,16 +223,19 @@ class Attempt(Watching):
         if record is not None and record.attempt == 0:  # adopted by hand: it is this start's, whatever was cleared meanwhile
             self.record = record = replace(record, generation=self.claim.generation, spec=self.claim.spec)
         if record is not None:
-            if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
-                raise SupersededError(
-                    f"Try {record.try_number} owns the record, this is try {self._try}: Airflow has given it up. It submits, "
-                    "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
-                )
+            self._refuse_if_given_up(record)
             self._number = record.attempt + 1
             self._is_next_look = self.policy.frees_the_slot and record.try_number == self._try
             if record.handle is not None and not self._is_next_look:
                 self._count("reconnect_attempt")
         self._settle()
+
+    def _refuse_if_given_up(self, record: JobRecord) -> None:
+        if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
+            raise SupersededError(
+                f"Try {record.try_number} owns the record, this is try {self._try}: Airflow has given it up. It submits, "
+                "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
+            )
 
     def take_up(self, handle: JobHandle, *, may_deliver: bool) -> None:
         """
@@ -263,10 +266,15 @@ class Attempt(Watching):
         self._say("took up", plan.reason, seen)
 
     def resume(self) -> None:
-        """Instead of `begin`, after a deferral: the attempt that deferred goes on, the record's job is its own."""
+        """
+        Instead of `begin`, after a deferral: the attempt that deferred goes on, the record's job is its own.
+
+        Raises: ResumableError: the store does not answer, the record cannot be used, or is a later try's.
+        """
         self.record = self._records.load()
         self._is_read = True
         if self.record:
+            self._refuse_if_given_up(self.record)
             self._number, self.owner = self.record.attempt, self.record.owner
             if self.record.handle is not None:
                 self.plan = Reattach("the task goes on")

@@ -95,6 +95,9 @@ class AttemptRecord:
     is_halted = False
     """Set by the signal handler: whatever the reason of the stop, this attempt submits nothing any more."""
 
+    left_by: BaseException | None = None
+    """What has taken the main thread out of the task, while this attempt is made in another."""
+
     is_perhaps_made = False
     """See `perhaps_made`."""
 

@@ -19,7 +19,7 @@ from resumable import host
 from resumable.errors import HandedBack
 from resumable.jobs import ending
 from resumable.jobs.code import reached_from
-from resumable.stop.sigterm import Interrupted, Stop
+from resumable.stop.sigterm import Interrupted
 
 if TYPE_CHECKING:
     from resumable.jobs.operator import DurableTask
@@ -70,18 +70,19 @@ def _around(task: DurableTask) -> Iterator[None]:
     except HandedBack as e:
         raise e.hand_back from e.hand_back.__cause__
     except Interrupted as e:  # the author has ours at work in another thread: what leaves the main one leaves his code
-        _leave(task, e.stop)
+        _leave(task, e)
     finally:
         task.has_author_around = task.is_in_authors_hands = False
 
 
-def _leave(task: DurableTask, stop: Stop) -> NoReturn:
+def _leave(task: DurableTask, interrupted: Interrupted) -> NoReturn:
     run = task.run
     assert run is not None
+    run.attempt.left_by = interrupted
     if run.watch is not None:
         run.watch.close()
     with host.airflow_errors(run.context):
-        ending.leave(run, stop)
+        ending.leave(run, interrupted.stop)
 
 
 @contextmanager

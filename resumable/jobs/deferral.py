@@ -69,15 +69,20 @@ def resume(task: DurableTask, method: str, kwargs: dict[str, Any], given: Any, t
         return task.operator.execute(given)
     if run.service.restarts(method) or _is_of_an_earlier_try(run, deferred_by):
         return task.operator.execute(given)
-    if not run.service.is_looked_at_after_deferral:
-        with host.airflow_errors(run.context):
-            return _resumed_by_author(run, kwargs, lambda: theirs(method, kwargs, given))
-    task.begin_work()
+    on_its_own = lambda: theirs(method, kwargs, given)  # noqa: E731
+    if run.service.is_looked_at_after_deferral:
+        task.begin_work()
     with host.airflow_errors(run.context):
         try:
-            return _resumed(run, method, kwargs, lambda: theirs(method, kwargs, given))
+            if run.service.is_looked_at_after_deferral:
+                return _resumed(run, method, kwargs, on_its_own)
+            return _resumed_by_author(run, kwargs, on_its_own)
         except host.task_timeout() as e:
             _note_timeout(run, e)
+            raise
+        except BaseException as e:
+            if not isinstance(e, Exception) and not host.is_deferral(e):  # sys.exit(), a KeyboardInterrupt
+                _note_end(run, e)
             raise
 
 
@@ -216,8 +221,10 @@ def _is_extended(run: JobRun) -> bool:
     return any("execute_complete" in vars(cls) for cls in classes[: classes.index(run.task.of.operator)])
 
 
-def _note_end(run: JobRun, error: Exception) -> None:
-    """A verdict of the operator's that no other try is to follow: note what is seen of the job."""
+def _note_end(run: JobRun, error: BaseException) -> None:
+    """A verdict of the operator's that no other try is to follow, or the end of its process: note what is seen of the job."""
+    if run.task.run is not run:
+        return  # another start of it has, within this one
     try:
         attempt = run.new_attempt()
         attempt.resume()
@@ -229,13 +236,16 @@ def _note_end(run: JobRun, error: Exception) -> None:
 
 def _note_timeout(run: JobRun, error: BaseException) -> None:
     """``execution_timeout`` is over between the end of a deferral and the end of the task."""
+    if run.task.run is not run:
+        return
     try:
         attempt = run.new_attempt()
         attempt.resume()
     except ResumableError as e:
         run.log.warning("resumable: execution_timeout, and what becomes of the job cannot be noted: %s", e)
         return
-    if attempt.record is not None and attempt.record.outcome is None and not attempt.record.left:
+    if attempt.handle is not None and attempt.record is not None and attempt.record.outcome is None and not attempt.record.left:
+        run.task.end_work()  # Airflow calls on_kill next: the job is dealt with here
         ending.timed_out(run, error)
 
 

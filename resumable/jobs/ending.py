@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from resumable.jobs.run import JobRun
 
 
-def failed(run: JobRun, seen: Observation, error: Exception) -> None:
+def failed(run: JobRun, seen: Observation, error: BaseException) -> None:
     """The try fails with ``error``: note what was seen of the job, and decide what becomes of one that still runs."""
     service, attempt = run.service, run.attempt
     service.note_failure(attempt, seen)
@@ -54,7 +54,7 @@ def failed(run: JobRun, seen: Observation, error: Exception) -> None:
         raise ours from error
 
 
-def _leave_running(run: JobRun, seen: Observation, error: Exception) -> None:
+def _leave_running(run: JobRun, seen: Observation, error: BaseException) -> None:
     """The try fails while the job, or a part of it, runs: on the last one ``on_final_failure`` decides."""
     log, attempt = run.log, run.attempt
     job = attempt.known_job

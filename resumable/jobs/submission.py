@@ -130,7 +130,7 @@ class Submission(AttemptRecord, ABC):
     def wait_while_halted(self) -> None:
         """From SIGTERM on nothing new is submitted: the main thread waits here until `Interrupted` takes it out."""
         while self.is_halted:
-            time.sleep(0.02)
+            _wait_to_be_taken_out(self.left_by)
 
     def submitted(self, handle: JobHandle) -> None:
         """
@@ -354,3 +354,9 @@ def _at(value: Any, path: Path) -> Any:
 def digest(kept: Any) -> str:
     """Tells whether another try's request is the same, without secrets."""
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _wait_to_be_taken_out(left_by: BaseException | None) -> None:
+    if left_by is not None:  # of the main thread, which this is not
+        raise left_by
+    time.sleep(0.02)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from tests.support.custom import JobFailedError, Service, WithCancel, task
-from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from tests.support.names import AirflowFailException, AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout
 from tests.support.runner import WorkerDied
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -140,6 +141,34 @@ def test_what_the_author_makes_of_a_job_that_succeeded_stands(service, verdict, 
     with pytest.raises(type(verdict)):
         instance.attempt()
     assert (len(service.states), instance.record["state"]) == (1, state)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, ValueError])
+def test_whatever_ends_the_task_after_its_deferral_the_record_says_why_its_job_runs_on(service, error):
+    class Ends(Defers):
+        def execute_complete(self, context, event=None, job_id=None):
+            raise error("before the job is asked for")
+
+    instance = task(Ends, service, retries=0)
+    fires(instance)
+    with pytest.raises(error):
+        instance.attempt()
+    assert (service.active, instance.record["left"]) == ([0], "on_final_failure=leave")
+
+
+@pytest.mark.parametrize(("policy", "cancelled"), [({}, [0]), ({"on_timeout": "detach"}, [])])
+def test_an_execution_timeout_after_the_deferral_does_with_the_job_what_the_policy_says(service, policy, cancelled):
+    class TakesLong(Defers):
+        def execute_complete(self, context, event=None, job_id=None):
+            raise AirflowTaskTimeout("Timeout, PID: 7")
+
+    instance = task(TakesLong, service, retries=0, resume_policy=policy)
+    fires(instance)
+    with pytest.raises(AirflowTaskTimeout):
+        instance.attempt()
+    assert service.cancelled == cancelled
+    assert instance.record["state"] == ("cancelled" if cancelled else "submitted")
+    assert instance.record.get("left") == (None if cancelled else "on_timeout=detach")
 
 
 def test_a_worker_that_dies_after_the_deferral_leaves_the_job_to_the_next_try(service):

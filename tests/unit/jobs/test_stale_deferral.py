@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from resumable import ResumableMixin
+from resumable.errors import SupersededError
 from resumable.operators.databricks import ResumableDatabricksOperator
 from resumable.operators.emr import ResumableEmrServerlessStartJobOperator
 from tests.services.aws_tokens import EmrServerless
@@ -152,3 +155,21 @@ def test_an_operator_of_ones_own_that_defers_first_is_not_sent_round(monkeypatch
         result = resume(instance, (ended.method_name, {**(ended.kwargs or {}), "event": None}))
         assert not isinstance(result, TaskDeferred)
     assert len(jobs) == 2
+
+
+@pytest.mark.parametrize("wakes_up", [("__fail__", {"error": "Trigger timeout"}), ("__fail__", {"error": "HTTPError(400)"})])
+def test_a_start_that_airflow_has_given_up_after_its_deferral_cancels_and_notes_nothing(workspace, wakes_up):
+    job = {"notebook_task": {}}
+    arguments = {"execution_timeout": timedelta(seconds=1), "resume_policy": {"on_final_failure": "cancel"}}
+    make = lambda: ResumableDatabricksOperator(task_id="task", json=job, polling_period_seconds=0, deferrable=True, **arguments)
+    instance = TaskInstance(make, retries=1)
+    instance.started = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    deferred(instance)
+    instance.try_number = 2  # whoever was to go on stood still, until Airflow took it for dead
+    deferred(instance)
+    taken_over = dict(instance.record)
+    instance.try_number = 1
+    ended = resume(instance, wakes_up)
+    assert isinstance(ended, SupersededError)
+    assert instance.record == taken_over
+    assert (len(workspace.active()), workspace.count("runs/cancel")) == (1, 0)

@@ -78,3 +78,17 @@ def test_a_deferral_that_timed_out_before_the_execution_timeout_goes_on(workspac
     with pytest.raises(AirflowRescheduleException):
         instance.attempt()
     assert workspace.count("runs/cancel") == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_process_that_ends_itself_after_a_deferral_says_why_the_run_goes_on(workspace, monkeypatch, error):
+    class Leaves(ResumableDatabricksOperator):
+        def execute_complete(self, context, event=None):
+            raise error
+
+    given = {"task_id": "task", "json": {"notebook_task": {}}, "polling_period_seconds": 0, "deferrable": True}
+    instance = TaskInstance(lambda: Leaves(**given), retries=0)
+    instance.run_trigger = lambda deferred: (deferred.method_name, {**(deferred.kwargs or {}), "event": {}})
+    with pytest.raises(error):
+        instance.attempt()
+    assert (len(workspace.active()), instance.record["left"]) == (1, "on_final_failure=leave")
