@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import sys
@@ -126,7 +127,7 @@ class Items(Watched[T]):
         if self._is_manual:
             for positions in self._groups(progress):
                 work.given.update(positions)
-                yield self._of(listed, positions)
+                yield self._of(work, positions)
                 block.after_item()
             say_if_grown(self._items, listed, block.name)
             return
@@ -144,7 +145,7 @@ class Items(Watched[T]):
                     after_item()
             else:
                 for positions in self._groups(progress):
-                    batch = self._of(listed, positions)
+                    batch = self._of(work, positions)
                     work.under_way = positions[0]
                     yield batch
                     if not watch.is_over:
@@ -163,7 +164,7 @@ class Items(Watched[T]):
         progress = self._begun(work)
         with work.looped():
             for positions in self._groups(progress):
-                given = self._of(listed, positions)
+                given = self._of(work, positions)
                 if self._is_manual:
                     work.given.update(positions)
                 else:
@@ -202,8 +203,8 @@ class Items(Watched[T]):
         if group:
             yield group
 
-    def _of(self, listed: Sequence[Any], positions: Sequence[int]) -> Any:
-        return listed[positions[0]] if self._size is None else [listed[position] for position in positions]
+    def _of(self, work: Work, positions: Sequence[int]) -> Any:
+        return work.listed[positions[0]] if self._size is None else work.batch(positions)
 
 
 class Pages(Watched[Any]):
@@ -220,7 +221,7 @@ class Pages(Watched[Any]):
             progress = self._begun(block.work)
         with block.work.looped():
             while not progress.has_ended:
-                page, following = self._pair(progress, self._fetch(progress.cursor))
+                page, following = self._pair(progress, self._fetch(copy.deepcopy(progress.cursor)))
                 block.work.under_way = 0
                 yield page
                 if not watch.is_over:
@@ -236,7 +237,7 @@ class Pages(Watched[Any]):
             progress = await block.off_loop(lambda: self._begun(block.work))
         with block.work.looped():
             while not progress.has_ended:
-                answer = self._fetch(progress.cursor)
+                answer = self._fetch(copy.deepcopy(progress.cursor))
                 page, following = self._pair(progress, await answer if inspect.isawaitable(answer) else answer)
                 block.work.under_way = 0
                 yield page
@@ -247,13 +248,13 @@ class Pages(Watched[Any]):
         block.work.completed()
 
     def _pair(self, progress: Progress, answer: Any) -> tuple[Any, Any]:
-        """The page and the next cursor."""
+        """The page and the next cursor: a copy, for fetch may change the object while the page is worked."""
         with host.airflow_errors():
             page, following = checked_pair(answer, progress.setting)
             check_cursor(following, progress.setting)
         if following is not None and not self._has_warned:
             self._say_if_again(following, progress.cursor)
-        return page, following
+        return page, copy.deepcopy(following)
 
     def _say_if_again(self, following: Any, cursor: Any) -> None:
         """Cursors that go in a circle come to the one that is kept, whatever its length: it is replaced ever more rarely."""
@@ -267,7 +268,7 @@ class Pages(Watched[Any]):
             )
         self._steps += 1
         if self._steps == self._most_steps:
-            self._seen, self._steps, self._most_steps = following, 0, 2 * self._most_steps
+            self._seen, self._steps, self._most_steps = copy.deepcopy(following), 0, 2 * self._most_steps
 
     def _begun(self, work: Work) -> Progress:
         if work.committed is not None:

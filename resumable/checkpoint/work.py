@@ -34,6 +34,7 @@ class Work:
         committed: as of `Checkpoint`.
 
     Attributes:
+        listed: the items.
         given: positions of the items that were given out with ``ack="manual"`` and are neither done nor failed.
         under_way: position of the item that a loop has given out, the first one of a batch, 0 for a page; None outside of the
             loop, with ``ack="manual"``, and in `map`.
@@ -57,8 +58,9 @@ class Work:
         self.is_batched = self.is_manual = self.is_complete = False
         self._context = context
         self._key: Callable[[Any], Any] | None = None
-        self._listed: Sequence[Any] = ()
+        self.listed: Sequence[Any] = ()
         self._given_at: dict[int, int] | None = None
+        self._batches: dict[int, tuple[list[Any], Sequence[int]]] = {}
         self._first_error: BaseException | None = None
         self._first_error_text = ""
         self._noted = 0
@@ -80,10 +82,18 @@ class Work:
     def begin_items(self, listed: Sequence[T], key: Callable[[T], Any] | None, work: Any = None) -> Sequence[T]:
         """Begin a loop over these items. Raises as `Progress.begin_items`."""
         progress = self.begin(work)
-        self._key, self._listed = key, listed
+        self._key, self.listed = key, listed
         keys: Any = listed if key is None else [called(key, item) for item in listed]
         progress.begin_items(keys, self.committed)
         return listed
+
+    def batch(self, positions: Sequence[int]) -> list[Any]:
+        """The items at these positions, in a list that is known again whatever the task takes out of it."""
+        made = [self.listed[position] for position in positions]
+        if not self.is_manual:
+            self._batches.clear()
+        self._batches[id(made)] = made, positions
+        return made
 
     def item_under_way(self, mapped: int | None) -> Any:
         """
@@ -142,7 +152,7 @@ class Work:
         """
         if self._key is not None:
             if self._given_at is None:
-                self._given_at = {id(one): position for position, one in enumerate(self._listed)}
+                self._given_at = {id(one): position for position, one in enumerate(self.listed)}
             position = self._given_at.get(id(item))
             if position is not None:
                 return position
@@ -166,7 +176,10 @@ class Work:
                     f"Checkpoint {self.name!r}: {what}() in a loop over pages. Only the next page's cursor is kept, so one that "
                     "failed would be lost; it is not done. Let the exception fail the task."
                 )
-            several = item if self.is_batched and isinstance(item, list) else [item]
+            batch, positions = self._batches.get(id(item), ((), ()))
+            if batch is item:
+                return [(position, self.listed[position]) for position in positions]
+            several = item if self.is_batched and isinstance(item, list) and item else [item]
             found = []
             for one in several:
                 position = self._position_of(one, what) if progress.is_open else None

@@ -431,3 +431,119 @@ def test_whatever_else_work_returns_is_of_no_interest(task, answer):
     with task.checkpoint() as checkpoint:
         checkpoint.map(lambda item: answer, ITEMS)
     assert task.data[KEY]["state"] == "done"
+
+
+# -- what was given out is changed in place ---------------------------------------------------------------------------
+
+
+def offsets(cursor):
+    """As one writes it for the offsets of a topic."""
+    first = cursor["at"]
+    cursor["at"] += 10
+    return list(range(first, first + 10)), cursor if first < 40 else None
+
+
+KEPT_CURSOR = {"at": 0}
+
+
+def offsets_that_fetch_keeps(cursor):
+    KEPT_CURSOR["at"] = cursor["at"] + 10
+    return list(range(cursor["at"], cursor["at"] + 10)), KEPT_CURSOR if cursor["at"] < 40 else None
+
+
+async def offsets_of_a_coroutine(cursor):
+    return offsets(cursor)
+
+
+def worked_pages(task, fetch, stop_at=None):
+    worked = []
+    start = {"at": 0}
+
+    def work(page):
+        if page[0] == stop_at:
+            raise WorkError
+        worked.extend(page)
+
+    async def run():
+        async with task.checkpoint(every=1) as checkpoint:
+            async for page in checkpoint.pages(fetch, start=start):
+                work(page)
+
+    try:
+        if fetch is offsets_of_a_coroutine:
+            asyncio.run(run())
+        else:
+            with task.checkpoint(every=1) as checkpoint:
+                for page in checkpoint.pages(fetch, start=start):
+                    work(page)
+    except WorkError:
+        pass
+    assert start == {"at": 0}
+    return worked
+
+
+@pytest.mark.parametrize("stop_at", [0, 10, 40])
+@pytest.mark.parametrize("fetch", [offsets, offsets_that_fetch_keeps, offsets_of_a_coroutine])
+def test_a_page_whose_cursor_fetch_has_moved_on_in_place_is_not_done_before_it_is_worked(task, fetch, stop_at, caplog):
+    assert worked_pages(task, fetch, stop_at) == list(range(stop_at))
+    assert worked_pages(task, fetch) == list(range(stop_at, 50))
+    assert "never ends" not in caplog.text
+
+
+def taken_apart(batch):
+    while batch:
+        batch.pop()
+
+
+def batches(task, is_async, each):
+    async def run():
+        async with task.checkpoint() as checkpoint:
+            async for batch in checkpoint.batches(ITEMS, 7, ack="manual"):
+                each(checkpoint, batch)
+
+    if is_async:
+        asyncio.run(run())
+        return
+    with task.checkpoint() as checkpoint:
+        for batch in checkpoint.batches(ITEMS, 7, ack="manual"):
+            each(checkpoint, batch)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("change", [taken_apart, list.clear, list.reverse, lambda batch: batch.append("more")])
+def test_a_batch_that_its_work_takes_apart_is_done_as_it_was_given(task, is_async, change):
+    def each(checkpoint, batch):
+        change(batch)
+        checkpoint.done(batch)
+
+    batches(task, is_async, each)
+    assert task.data[KEY]["state"] == "done"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_batch_that_its_work_takes_apart_fails_as_it_was_given_and_the_last_word_counts(task, is_async):
+    def each(checkpoint, batch):
+        number = int(batch[0][1:])
+        taken_apart(batch)
+        checkpoint.done(batch)
+        if number == 14:
+            checkpoint.fail(batch, WorkError())
+
+    with pytest.raises(ItemsFailedError, match="7 items"):
+        batches(task, is_async, each)
+    assert task.run(ITEMS) == ITEMS[14:21]
+
+
+def test_a_plain_loops_batch_that_its_work_takes_apart_fails_as_it_was_given(task):
+    with pytest.raises(ItemsFailedError, match="7 items"), task.checkpoint() as checkpoint:
+        for batch in checkpoint.batches(ITEMS, 7):
+            if batch[0] == "f014":
+                batch.clear()
+                checkpoint.fail(batch, WorkError())
+    assert task.run(ITEMS) == ITEMS[14:21]
+
+
+def test_an_empty_list_that_is_no_batch_is_an_error(task):
+    with pytest.raises(AirflowFailException, match="no item of its loop|no key"), task.checkpoint() as checkpoint:
+        for _ in checkpoint.batches(ITEMS, 7, ack="manual"):
+            checkpoint.done([])
