@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resumable import host
 from resumable.errors import ResumableError
+from resumable.helpers import replaced
 from resumable.jobs import alarm, ending
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.author_execute import in_authors_hands
@@ -17,6 +19,9 @@ from resumable.jobs.run import JobRun
 
 if TYPE_CHECKING:
     from resumable.jobs.operator import DurableTask
+
+TRIGGER_SECONDS = 60.0
+"""For which the trigger of a job that is done may take to say so."""
 
 DEFERRED_BY = "resumable_try"
 """The argument by which a deferral says of which try it is; taken out before the operator's method is called."""
@@ -34,11 +39,12 @@ def defer(
     """The operator's deferral, with our trigger, and ending in time for ``job_timeout``."""
     run = task.run
     attempt = run.begun if run is not None else None
-    if run is not None and attempt is not None and run.service.goes_on_undeferred and isinstance(attempt.plan, Deliver):
+    is_done = run is not None and attempt is not None and run.service.goes_on_undeferred and isinstance(attempt.plan, Deliver)
+    if run is not None and is_done and not is_extended(run.operator, str(given.get("method_name"))):
         return None  # nothing to wait for: the operator's execute goes on to its result
     if task.failed_wait is not None:  # the job is done: to wait for it once more would go round for ever
         raise task.failed_wait
-    if not task.is_durable:
+    if not task.is_durable or task.asks_trigger_itself:
         return theirs(trigger=trigger, timeout=timeout, kwargs=kwargs, **given)
     if run is not None:
         if run.begun is not None:
@@ -178,8 +184,10 @@ def _after_failure(run: JobRun, error: Exception, told: str) -> Any:
         raise error
     if seen.state is JobState.SUCCEEDED:
         run.log.warning("resumable: %s has succeeded, although waiting for it failed: %r", attempt.record.handle, error)
-        return _told_by_the_operator(run, error, may_defer=run.service.goes_on_undeferred or _is_extended(run))
-    if seen.state is JobState.FAILED and host.is_deferral_error(error) and not _is_extended(run):
+        if is_extended(run.operator) and host.is_deferral_error(error):
+            return _told_by_the_author(run, error)
+        return _told_by_the_operator(run, error, may_defer=run.service.goes_on_undeferred or is_extended(run.operator))
+    if seen.state is JobState.FAILED and host.is_deferral_error(error) and not is_extended(run.operator):
         run.log.warning(
             "resumable: %s has ended (%s), and waiting for it failed: what comes of that is asked of the operator's own code: %r",
             attempt.record.handle,
@@ -215,10 +223,41 @@ def _told_by_the_operator(run: JobRun, error: Exception, *, may_defer: bool) -> 
         return run.operator.execute(host.given_context(run.context))
 
 
-def _is_extended(run: JobRun) -> bool:
+def _told_by_the_author(run: JobRun, error: Exception) -> Any:
+    """
+    What an author's own ``execute_complete`` makes of a job that has succeeded, while its trigger failed: the trigger is asked
+    for its event in this process, once. It has nothing to wait for.
+    """
+    operator, context = run.operator, host.given_context(run.context)
+    try:
+        with replaced(run.task, asks_trigger_itself=True):
+            return operator.execute(context)
+    except BaseException as e:
+        if not host.is_deferral(e):
+            raise
+        deferred: Any = e
+    try:
+        event = asyncio.run(asyncio.wait_for(_first_event(deferred.trigger), TRIGGER_SECONDS))
+    except Exception as e:
+        run.log.warning("resumable: the trigger has failed here as well: %r", e)
+        raise error from None
+    return operator.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+
+
+async def _first_event(trigger: Any) -> Any:
+    events = trigger.run()
+    try:
+        async for event in events:
+            return event.payload
+    finally:
+        await events.aclose()
+    raise RuntimeError(f"{trigger!r} has ended without an event")
+
+
+def is_extended(operator: Any, method: str = "execute_complete") -> bool:
     """Whether an author has a word of his own to say when a deferral is over: no result is delivered past it."""
-    classes = type(run.operator).__mro__
-    return any("execute_complete" in vars(cls) for cls in classes[: classes.index(run.task.of.operator)])
+    classes = type(operator).__mro__
+    return any(method in vars(cls) for cls in classes[: classes.index(operator._resumable.of.operator)])
 
 
 def _note_end(run: JobRun, error: BaseException) -> None:

@@ -94,6 +94,7 @@ class DurableTask:
         has_author_around: an ``execute`` of the author's own is at work, around ours.
         is_in_authors_hands: our part is over, and he may be at work on something that his own ``on_kill`` stops.
         failed_wait: a deferral has ended with this error although the job is done: there is none for it once more.
+        asks_trigger_itself: the operator defers for the sake of its trigger's word alone, which is asked for in this process.
         token: of the submission that is under way, for `ResumableMixin.idempotency_token`.
         their_token: the token that the author gave to an operator made by `resumable.make_resumable`.
     """
@@ -110,7 +111,7 @@ class DurableTask:
         self.token: str | None = None
         self.their_token: str | None = copied.their_token if copied else None
         self._written: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
-        self._was_told_early = self._is_at_work = self._is_over = False
+        self._was_told_early = self._is_at_work = self._is_over = self.asks_trigger_itself = False
         self.has_author_around = self.is_in_authors_hands = False
 
     @property

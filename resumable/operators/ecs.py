@@ -19,6 +19,7 @@ from resumable._extras import provider_import
 from resumable.helpers import replaced
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import Deliver, JobState, Observation
+from resumable.jobs.deferral import is_extended
 from resumable.jobs.limits import Limit
 from resumable.jobs.operator import durable_operator
 from resumable.jobs.record import JobHandle, JobRecord
@@ -163,7 +164,9 @@ class EcsTask(AwsCall):
         return isinstance(self.attempt.plan, Deliver)
 
     def _defer(self, **kwargs: Any) -> Any:
-        if not self._has_succeeded():
+        handle, has_succeeded = self.attempt.handle, self._has_succeeded()
+        is_shown = has_succeeded and is_extended(self.operator) and handle is not None and self._described(handle) is not None
+        if not has_succeeded or is_shown:
             return type(self.operator).defer(self.operator, **kwargs)
         if not self.operator.wait_for_completion:  # the provider's execute does not go on to its check, its deferral would have
             self._check()

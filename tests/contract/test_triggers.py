@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,7 +15,7 @@ from resumable import host
 from resumable.jobs.decision import JobState
 from resumable.jobs.record import JobRecord
 from resumable.stop.triggers import MARKED
-from tests.contract.attempts import can_stop, shape, task, undisturbed
+from tests.contract.attempts import can_stop, die_in_the_wait, shape, task, undisturbed
 from tests.contract.cases import CASES, Bench, Case
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_waiting")]
@@ -162,6 +163,45 @@ def test_a_trigger_that_has_failed_costs_neither_a_try_nor_the_result_of_a_job_t
     expected, xcoms, _ = undisturbed(case, bench)
     assert shape(result) == shape(expected)
     assert shape(instance.xcoms) == shape(xcoms)
+
+
+def extended(case: Case) -> tuple[Case, list[Any]]:
+    """The case of a subclass with an ``execute_complete`` of its own, and the events that it was called with."""
+    events: list[Any] = []
+
+    class Extended(case.ours):
+        def execute_complete(self, context: Any, event: Any = None, **kwargs: Any) -> Any:
+            events.append(event)
+            return super().execute_complete(context, event=event, **kwargs)
+
+    return replace(case, ours=Extended), events
+
+
+@pytest.mark.parametrize("wait_ends", ["with a failed trigger", "unseen"])
+def test_an_execute_complete_of_the_authors_has_its_word_on_a_job_that_has_succeeded(
+    case: Case, bench: Bench, wait_ends: str
+) -> None:
+    """Where the provider's code defers for a job that is done, as some of it does not."""
+    mine, events = extended(case)
+    instance = task(mine, bench)
+    instance.retries = instance.max_tries = 1
+
+    def fail(_deferred: Any) -> tuple[str, dict[str, Any]]:
+        bench.finish()
+        return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has no such module"]}
+
+    if wait_ends == "unseen":
+        die_in_the_wait(instance, bench)
+        bench.finish()
+    else:
+        instance.max_tries, instance.run_trigger = 0, fail
+    result = instance.attempt()
+    assert (bench.jobs(), instance.record["state"]) == (1, "succeeded")
+    heard, xcoms = len(events), dict(instance.xcoms)
+    expected, expected_xcoms, _ = undisturbed(mine, bench)
+    assert heard == len(events) - heard
+    assert shape(result) == shape(expected)
+    assert shape(xcoms) == shape(expected_xcoms)
 
 
 def test_how_a_job_has_failed_is_the_operators_own_to_say_also_where_its_trigger_failed(case: Case, bench: Bench) -> None:
