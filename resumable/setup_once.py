@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import logging
@@ -383,6 +384,8 @@ def _checked_text(name: str, value: Any) -> str:
 
 
 def _wants_token(create: Callable[..., Any]) -> bool:
+    if isinstance(create, functools.partial) and "token" in create.keywords:
+        return False  # it has the author's own, which may be one to log in with
     try:
         return "token" in inspect.signature(create).parameters
     except (TypeError, ValueError):  # of a builtin

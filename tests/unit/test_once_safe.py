@@ -482,3 +482,9 @@ def test_a_clean_up_that_is_only_begun_is_not_said_to_be_done(task, caplog, answ
     assert "the clean-up of 'cluster-1' failed" in caplog.text
     assert "nobody goes on with that" in caplog.text
     assert task.data[KEY]["state"] == "made"
+
+
+def test_a_token_that_the_author_has_given_is_the_authors(task):
+    """It may be one to log in with."""
+    create = functools.partial(lambda name, token: [name, token], "c", token="of the author")
+    assert once("c", create, context=task.context()) == ["c", "of the author"]
