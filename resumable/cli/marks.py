@@ -27,9 +27,13 @@ def show(given: argparse.Namespace) -> int:
 
 def _cells(mark: Any) -> tuple[Any, ...]:
     value = mark.value if isinstance(mark.value, dict) else {}
-    owner = value.get("belongs_to") or {}
-    whose = f"asset {mark.whose}" if mark.asset_id is not None else f"{owner.get('dag', '?')}.{owner.get('task', '?')}"
-    return str(mark), whose, value.get("type", "?"), value.get("mark", "cannot be read"), len(value.get("proposed") or ())
+    owner, proposed = value.get("belongs_to"), value.get("proposed")
+    if mark.asset_id is not None:
+        whose = f"asset {mark.whose}"
+    else:
+        whose = f"{owner.get('dag', '?')}.{owner.get('task', '?')}" if isinstance(owner, dict) else "?"
+    waiting = len(proposed) if isinstance(proposed, list) else 0
+    return str(mark), whose, value.get("type", "?"), value.get("mark", "cannot be read"), waiting
 
 
 def set_(given: argparse.Namespace) -> int:
@@ -67,11 +71,11 @@ def _of_type(names: Any, text: str) -> Any:
     """``text`` as the mark's record keeps it; a tuple as JSON list."""
     import json
 
-    kind = ValueType(tuple(names), is_tuple=True) if isinstance(names, list) else ValueType((str(names),))
+    kind = ValueType(tuple(map(str, names)), is_tuple=True) if isinstance(names, list) else ValueType((str(names),))
     try:
         parts = json.loads(text) if kind.is_tuple else int(text) if kind.names == ("int",) else text
         return kind.to_json(kind.checked(kind.from_json(parts), "VALUE"))
-    except (ValueError, TypeError, KeyError) as e:
+    except (ValueError, TypeError, KeyError, RecursionError) as e:
         raise Refused(f"{text!r} is not a valid {kind}: {e}") from None
 
 

@@ -223,11 +223,12 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
     return read
 
 
-def _read_datetime(data: str) -> datetime:
-    value = datetime.fromisoformat(data.replace("Z", "+00:00"))  # Python 3.10 does not read the Z that a person may write
+def _read_datetime(data: Any) -> Any:
+    text = _exactly(str)(data)
+    value = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read the Z that a person may write
     if value.tzinfo is None:
         raise ValueError(f"{data!r} has no time zone")
-    return value.astimezone(timezone.utc)
+    return _plain(value)
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

@@ -380,6 +380,31 @@ def test_a_value_that_is_none_of_the_marks_type_is_refused(value):
     assert main(["mark", "set", NAME, value, "--yes"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["datetime", "date", "int", "str", ["datetime", "int"], ["str"], "nope", ["nope"], [["x"]], [5]])
+@pytest.mark.parametrize("value", ["[5, 5]", "{}", "null", "[" * 5000, "9" * 5000, "NaN", "[1]", '"a"'])
+def test_whatever_is_given_for_a_mark_of_whatever_type_is_set_or_refused_in_words(kind, value, capsys):
+    database.put_variable(NAME, json.dumps(MARK | {"type": kind}))
+    assert main(["mark", "set", NAME, value, "--yes"]) in (0, 1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_mark_is_set_to_the_ends_of_time_in_any_zone(value):
+    database.put_variable(NAME, json.dumps(MARK | {"type": "datetime"}))
+    assert main(["mark", "set", NAME, value, "--yes"]) == 0
+
+
+@pytest.mark.parametrize("name", sorted(MARK))
+@pytest.mark.parametrize("odd", [None, "x", 5, [1], {"a": 1}, True])
+def test_a_mark_of_which_a_field_is_odd_hides_no_other(name, odd, capsys):
+    database.put_variable(NAME, json.dumps(MARK | {name: odd}))
+    database.put_variable("etl.other.resumable.watermark.rows", json.dumps(MARK))
+    code, out = told(capsys, "mark", "show")
+    assert code == 0
+    assert "etl.other.resumable.watermark.rows" in out
+    assert NAME in out
+
+
 # -- doctor ----------------------------------------------------------------------------------------------------------
 
 
