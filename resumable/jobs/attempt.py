@@ -188,14 +188,18 @@ class Watching(Submission):
         Whether no other attempt has taken over: told by a write, which is refused then. (A read may find nothing also because
         Airflow's ``clear_on_success`` has cleared the state.) True if the store does not answer: a user's stop must not be lost.
         """
-        if self.record is None:
+        found = self.record
+        if found is None:
             return True
+        owned = self._owned(found)
         try:
-            self._records.save(self._owned(self.record), tries=1)
+            self._records.save(owned, tries=1)
         except SupersededError:
             return False
         except StateStoreError:
-            return True
+            pass  # it may be written all the same: what is written next is to have the same owner
+        if self.record is found:
+            self.record = owned
         return True
 
     def forget(self) -> None:

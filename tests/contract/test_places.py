@@ -55,8 +55,7 @@ def test_a_doubt_of_another_account_submits_nothing_here(case: Case, bench: Benc
     instance = task(case, bench)
 
     def listen(effect: str) -> None:
-        submit = "InvokeRestApi" if "dagRuns" in bench.submit else bench.submit
-        instance.effects.dead = effect == f"http {submit}"
+        instance.effects.dead = effect == f"http {bench.submit}"
 
     with pytest.raises(WorkerDied):
         instance.attempt(listener=listen)

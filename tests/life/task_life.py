@@ -78,7 +78,8 @@ AT_CALLS = {
     "stop": ("503 once", "dropped", "answered and not done"),
 }
 
-OF_JOB = ("job succeeds", "job fails", "job fails in part", "job is skipped")
+ENDS = ("job succeeds", "job fails", "job is skipped")
+OF_JOB = (*ENDS, "job fails in part")
 OF_WORKER = ("dies", "evicted", "store down", "store late")
 OF_USER = ("stopped by a user", "times out")
 OF_TRIGGER = ("reassigned", "marked while deferred", "trigger fails")
@@ -111,6 +112,8 @@ AFTER = st.none() | st.tuples(
 )
 """The moment in which a job has ended is the one in which most is asked and written: what happens with the next of such."""
 
+AFTER_THE_NOTE = ("a write", "dies")
+
 STARTS = 3
 """A task is started as often as this many other things happen to it."""
 
@@ -141,6 +144,8 @@ class OperatorLife(Told):
     """The base: a subclass says where its cases are, and draws `begin`."""
 
     bench: Any = None
+    tells_skips = False
+    """The service of the operator tells a job for which the operator skips from a failed one."""
     _stack: ExitStack | None = None
 
     def case_of(self, name: str) -> Any:
@@ -198,6 +203,7 @@ class OperatorLife(Told):
         self.is_named_anew = named == "in each try"
         self.task = TaskInstance(self._make, retries=retries)
         self.store_late_for = 0
+        self.is_next_write_late = False
         self.store = self._stack.enter_context(closing(Backend(kept_in)))
         self._stack.enter_context(mock.patch.object(host, "state_store", functools.partial(self._state_store, host.state_store)))
         self.task.store_down = self._is_store_down
@@ -219,13 +225,14 @@ class OperatorLife(Told):
         self.was_in_doubt = False
         self.is_of_before = False  # the job that runs, or ended last, is of before a clear
         self.is_of_older_text = False  # the same, of before an edit: what it comes to is nothing to the task
+        self.is_older_text_in_doubt = False
         self.store_down_for = 0
         self._signalled: str | None = None
         self._then: list[tuple[int | str, str]] = []
         self._after: tuple[str, str] | None = None
         self._due: tuple[str, str] | None = None
         self._stalled: Any = None
-        self._is_next_faulty = self._is_started = self._dies_at_submit = self._is_to_be_heard = False
+        self._is_next_faulty = self._is_started = self._dies_at_submit = self._is_to_be_heard = self._has_timed_out = False
 
     def is_open(self) -> bool:
         return self.ended is None
@@ -237,6 +244,11 @@ class OperatorLife(Told):
         in the end; ``after``: what happens with the next effect of a kind after the job has ended.
         """
         self._start(then, last, after)
+
+    @step(is_open, how=st.sampled_from(ENDS))
+    def start_whose_end_is_noted_and_not_told(self, how: str) -> None:
+        """Drawn by itself: the worker dies between its note of the job's end and its answer to Airflow."""
+        self._start([], how, AFTER_THE_NOTE)
 
     @step(
         lambda self: self.ended is None and not self.bench.active(),
@@ -256,6 +268,16 @@ class OperatorLife(Told):
         """Drawn by itself: few starts stop a job."""
         self._is_next_faulty = True
         self._happens(how)
+
+    @step(lambda self: self.ended is None and self.store.kind != "task state" and not self.is_next_write_late, seldom=True)
+    def next_write_is_answered_late(self) -> None:
+        """Drawn by itself: the first write of a start is the one by which it takes the record over."""
+        self.is_next_write_late = True
+
+    @step(lambda self: self.ended is None and self._defers)
+    def a_user_marks_it_while_it_is_deferred(self) -> None:
+        """Drawn by itself: what users do most, where no process of the task is."""
+        self._start([(0, "marked while deferred")], "job succeeds")
 
     @step(lambda self: self.bench.active(), how=st.sampled_from(OF_JOB))
     def job_ends(self, how: str) -> None:
@@ -295,6 +317,7 @@ class OperatorLife(Told):
     @step(lambda self: self.jobs and not self.moves and not self.is_edited, often=2)
     def edit_the_job(self) -> None:
         self.is_edited = self.is_of_older_text = True
+        self.is_older_text_in_doubt = self.task.data.get("resumable", {}).get("state") == "submitting"
         self.edits += 1
         if self.ended is None:
             self.met(f"on_change={self.policy.get('on_change', 'restart')}")
@@ -346,11 +369,11 @@ class OperatorLife(Told):
         self._then, self._last, self._after = [tuple(item) for item in then], last, after  # type: ignore[misc]
         self._drawn = [*self._then, *([after] if after else [])]
         self._happened: list[str] = []
-        self.store_down_before = self.store_down_for + self.store_late_for
+        self.store_down_before = self.store_down_for + self.store_late_for + self.is_next_write_late
         self._waited = self._effects = 0
         self._was_faulty = bool(self.store_down_before) or self._is_next_faulty or bool(self.bench.server.has_faults)
         self._signalled = None
-        self._is_to_be_heard = False
+        self._is_to_be_heard = self._has_timed_out = False
         self._had_job = True
         self._broken: invariants.Broken | None = None
         self._was_in_doubt = self.is_of_now and self.task.data.get("resumable", {}).get("state") == "submitting"
@@ -393,12 +416,13 @@ class OperatorLife(Told):
         is_last = number > self.task.max_tries or (self.policy_fails and outcome == "try failed")
         if self._signalled == "stopped by a user" or outcome == "stopped":
             self.ended = "stopped"
-            self._check_stop()
+            if not (self._fails_trigger and outcome == "handed back"):  # nobody stands by in between: the sweep's
+                self._check_stop()
         elif outcome in ("success", "skipped", "failed"):
             self.ended = outcome
         elif outcome != "handed back" and is_last:
             self.ended = "failed"
-        if outcome == "died" and self.task.data.get("resumable", {}).get("state") == "failed":
+        if outcome == "died" and not self.tells_skips and self.task.data.get("resumable", {}).get("state") == "failed":
             self.is_skipped = False  # noted, and not told any more: the guarantees name this window
         if outcome == "success":
             right = self.last_end == "job succeeds" and not self.bench.active()
@@ -486,8 +510,11 @@ class OperatorLife(Told):
         elif what in ("evicted", "stopped by a user"):
             self._is_told_to_stop(what)
         elif what == "times out":
+            if self._has_timed_out:
+                return  # Airflow's clock of a start goes off once
             if effect.startswith("http"):
                 self.met(what)
+                self._has_timed_out = True
                 self.may_cancel |= self.policy.get("on_timeout", "cancel") == "cancel"
                 self.was_told_to_stop |= self.policy.get("on_timeout", "cancel") == "cancel"
                 self.is_stopped_unseen |= self.is_out_of_sight()  # told to stop, while nobody can see whether it has succeeded
@@ -612,6 +639,7 @@ class OperatorLife(Told):
                 raise Stopped
             elif what in ("trigger fails", "times out"):
                 self.cover(what)
+                self._fails_trigger = True
                 return "__fail__", {"error": "Trigger failure", "traceback": ["the triggerer has lost it"]}
             else:
                 self._happens(what)
@@ -674,11 +702,14 @@ class OperatorLife(Told):
             invariants.VERDICT.holds(not self.is_skipped, "the operator skips for its job, and another one was submitted")
             refused = "on_failed=fail, its job had failed, and another one was submitted"
             invariants.POLICY.holds(not self.is_refusing, refused)
-            self.is_good = self.is_stopped_unseen = self.is_of_older_text = self.was_told_to_stop = False
+            self.is_good = self.is_stopped_unseen = self.was_told_to_stop = False
+            # what repeats an unanswered submit from before an edit may make its job: of the older text, and not wanted any more
+            self.is_of_older_text, self.is_older_text_in_doubt = self.is_older_text_in_doubt, False
             # where the same token is the only way to find out about a submit from before a clear, that may make its job
             self.is_of_before, self.was_in_doubt = self.was_in_doubt, False
             self.edits += self.is_of_before
-            self.may_cancel = self._signalled == "stopped by a user" or self.is_of_before
+            is_unwanted = self.is_of_older_text and self.policy.get("on_change", "restart") == "restart"
+            self.may_cancel = self._signalled == "stopped by a user" or self.is_of_before or is_unwanted
             self.last_end = ""
 
     def is_out_of_sight(self) -> bool:
@@ -736,7 +767,7 @@ class OperatorLife(Told):
             return
         self.bench.server.clear_faults()
         self.store_down_for = self.store_late_for = 0
-        self._dies_at_submit = False
+        self._dies_at_submit = self.is_next_write_late = False
         self.limit, self.policy_fails = {}, False
         told: list[str] = []
         for _ in range(8 + 2 * self.task.retries):
@@ -785,9 +816,13 @@ class _Answering:
         self._life.before_effect()
         # of Airflow's there is the runner's double, which is an effect by itself, and may be down
         answer = act() if self._is_airflows else self._effects.run(f"store.{verb}", lambda: self._answer(verb, act, shown))
-        if self._life.store_late_for:
-            self._life.store_late_for -= 1
+        is_late_write = verb == "set" and self._life.is_next_write_late
+        if self._life.store_late_for or is_late_write:
+            self._life.store_late_for -= not is_late_write
+            self._life.is_next_write_late &= not is_late_write
             self._life.met("store late")
+            if is_late_write:
+                self._life.met("the first write is answered late")
             raise StoreDown(f"{verb}: no answer in time")
         return answer
 

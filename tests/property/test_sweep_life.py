@@ -60,6 +60,19 @@ RECORD = st.fixed_dictionaries(
 )
 """What a task keeps, how it is, and by how much the clock of its worker was wrong."""
 
+NEW = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["running"] * 3 + ["doubt"] * 3 + KINDS),
+        "state": st.sampled_from(UNFINISHED),
+        "tries_left": st.booleans(),
+        "run": st.integers(0, 2),
+        "clock": st.just(0.0),
+        "findable": st.booleans(),
+    }
+)
+THEN = st.sampled_from(["", "", "is cleared", *["is cleared and ends by itself"] * 2])
+"""What becomes of a task that a user has marked, before the listener has done anything about it."""
+
 
 class Service:
     """Of this process: jobs by id, and what it does wrong."""
@@ -146,7 +159,8 @@ FORGED = (
 )
 ODD: tuple[Any, ...] = (
     *('"submitted', "submitting", "", "null", '["submitted"]', '{"state": "submitted"}', '{"version": 1, "state": "submitted"}'),
-    *('{"version": 99, "state": "submitted", "job": 7}', '{"version": 1.5, "state": "submitted"}', "[" * 3000 + '"submitted"'),
+    *('{"version": 99, "state": "submitted", "job": 7}', '{"version": 1.5, "state": "submitted"}'),
+    *["[" * 3000 + '"submitted"'] * 5,  # nothing else ends whoever reads it by a RecursionError
     '{"version": 1, "state": "submitted", "job": {"a": NaN}, "token": 7, "generation": [], "owner": {}, "intended_at": "never"}',
 )
 
@@ -306,15 +320,19 @@ class SweepLife(Told):
 
     @step(
         seldom=True,
-        path=st.sampled_from([f"{HERE}:remove", "everybodys_module:remove", "os:system", f"{HERE}:ByName"]),
-        state=st.sampled_from([*UNFINISHED[:3], *FINISHED[:3]]),
+        path=st.sampled_from([f"{HERE}:remove", "everybodys_module:remove", "os:system", *[f"{HERE}:ByName"] * 2]),
+        state=st.sampled_from([*UNFINISHED[:2], *FINISHED[:3]]),
         run=st.integers(0, 2),
+        swept=st.booleans(),
     )
-    def once_made_something(self, path: str, state: str, run: int) -> None:
+    def once_made_something(self, path: str, state: str, run: int, swept: bool = False) -> None:
+        """``swept``: by hand, at once."""
         made = f"cluster-{len(self.tasks) + 1}-"
         kept = {"version": 1, "state": "made", "value": made, "cleanup": path, "token": "t", "try": 1, "owner": "o"}
         task = self._put("once", state, True, run, {**kept, "generation": Generation(3, 0, None).to_json()}, key=ONCE + "cluster")
         task.value, task.is_reachable, task.is_open = made, path == f"{HERE}:remove", True
+        if swept:
+            self._sweep_by_hand(dry_run=False)
 
     def _put(
         self, kind: str, state: str, tries_left: bool, run: int, value: Any, *, job: int | None = None, key: str | None = None
@@ -335,12 +353,24 @@ class SweepLife(Told):
         often=2,
         which=WHICH,
         to=st.sampled_from(FINISHED[:3]),
-        then=st.sampled_from(["", "", "is cleared", *["is cleared and ends by itself"] * 2]),
+        then=THEN,
     )
     def a_user_marks(self, which: int, to: str, then: str = "") -> None:
         """``then``: before the listener has done anything about the mark."""
-        task = _one(self.alive, which)
+        self._mark_and(_one(self.alive, which), to, then)
+
+    @step(often=2, record=NEW, to=st.sampled_from(FINISHED[:3]), then=THEN, swept=st.sampled_from([True, True, False]))
+    def a_user_marks_a_new_one(self, record: dict[str, Any], to: str, then: str, swept: bool) -> None:
+        """``swept``: and nothing else happens until the listener has done what it does about it."""
+        self._keeps(**record)
+        self._mark_and(self.tasks[-1], to, then)
+        if swept:
+            self._listener_sweeps()
+
+    def _mark_and(self, task: Task, to: str, then: str) -> None:
         self._mark(task, to)
+        if task.kind == "doubt":
+            self.met("a user ends a task whose submit is in doubt")
         if then:
             self.met(f"marked, then {then}")
             self._clear(task)
@@ -408,6 +438,9 @@ class SweepLife(Told):
 
     @step(lambda self: self.notes, often=3)
     def the_listener_sweeps(self) -> None:
+        self._listener_sweeps()
+
+    def _listener_sweeps(self) -> None:
         notes, self.notes = self.notes, set()
         noted_starts = {note.task[2] for note in notes if note.task}
         noted_runs = {note.run for note in notes if note.task is None and note.deleted is None}
@@ -426,6 +459,9 @@ class SweepLife(Told):
 
     @step(lambda self: self.tasks, often=2, dry_run=st.sampled_from([True, True, False]))
     def somebody_sweeps_by_hand(self, dry_run: bool) -> None:
+        self._sweep_by_hand(dry_run=dry_run)
+
+    def _sweep_by_hand(self, *, dry_run: bool) -> None:
         before = self._before()
         if dry_run and any(task.was_told and task.job in self.was_running and task.state in FINISHED for task in self.alive):
             self.met("a dry run where there is a job to stop")
@@ -504,7 +540,7 @@ class SweepLife(Told):
         """In the end the listener has heard of all, and the service answers."""
         Service.trouble = []
         if self.notes:
-            self.the_listener_sweeps()
+            self._listener_sweeps()
         rest = [
             task
             for task in self.tasks
@@ -520,6 +556,6 @@ def _one(of: list[Any], which: int) -> Any:
 
 MEETS = (
     *("marked, then is cleared", "marked, then is cleared and ends by itself", "a dry run where there is a job to stop"),
-    "a user ends a run of which a task had ended before",
+    *("a user ends a run of which a task had ended before", "a user ends a task whose submit is in doubt"),
 )
 test_the_sweep_stops_what_a_user_ended_and_nothing_else = as_test(SweepLife, examples=40, steps=20, meets=MEETS)

@@ -310,6 +310,8 @@ def _outgoing_calls(effects: Effects):
 
     def named_make_request(self: Any, operation_model: Any, request_dict: Any) -> Any:
         operation.name = operation_model.name
+        if operation.name == "InvokeRestApi":  # of MWAA: one operation for everything; named as its service's journal has it
+            operation.name = f"{json.loads(request_dict['body'])['Method']} dagRuns"
         return make_request(self, operation_model, request_dict)
 
     def counted_boto_send(self: Any, request: Any) -> Any:

@@ -165,7 +165,7 @@ def test_the_first_job_has_the_name_that_the_author_gave_and_one_that_follows_a_
 def test_a_lost_answer_is_cleared_up_under_the_authors_name(name: str, monkeypatch: Any) -> None:
     with opened(name, monkeypatch) as (case, bench):
         instance = task(case, bench, **NAMES[name][1])
-        die_after(instance, f"http {bench.submit}" if name != "mwaa-trigger-dag-run" else "http InvokeRestApi")
+        die_after(instance, f"http {bench.submit}")
         forget_tokens(bench)
         bench.at_once()
         instance.attempt()
