@@ -598,9 +598,9 @@ ONCE: list[Mutant] = [
         "resumable/setup_once.py",
         """        self._save(self._data("making", token))
         try:
-            value = _called""",
+            value = called(""",
         """        try:
-            value = _called""",
+            value = called(""",
         ("once",),
     ),
     Mutant(
@@ -682,7 +682,7 @@ STORES: list[Mutant] = [
         "object-storage-names-of-two-keys-are-one",
         "two values of a task whose names look alike are one object",
         "resumable/stores/object_storage.py",
-        '        if name != key.replace(".", "-") or "-" in key:',
+        '        if name != key.replace(".", "-") or "-" in key or key != key.lower():',
         "        if False:",
         ("once",),
     ),
