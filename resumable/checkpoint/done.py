@@ -27,6 +27,7 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import Any
 
+from resumable.checkpoint.failures import value_text
 from resumable.errors import ConfigurationError
 
 Key = str | int | tuple[str | int, ...]
@@ -132,8 +133,8 @@ class KeyList:
         for key, following in zip(keys, islice(keys, 1, None), strict=False):
             if key == following:
                 raise ConfigurationError(
-                    f"Two items have the key {key!r}; one of them would be left out. Nothing was done. Give key= that tells them "
-                    "apart, or give each item once."
+                    f"Two items have the key {value_text(key)}; one of them would be left out. Nothing was done. Give key= "
+                    "that tells them apart, or give each item once."
                 )
 
     def _chunks(self) -> tuple[array[int], bytes]:
@@ -178,14 +179,14 @@ def plain_key(key: Any) -> Key:
         parts = tuple(None if isinstance(part, tuple) else _plain(part) for part in key)
         if None in parts:
             raise ConfigurationError(
-                f"{_cut(key)} is not a valid key of an item: its parts must be str or int. Nothing was done. Let key= return "
-                "that."
+                f"{value_text(key)} is not a valid key of an item: its parts must be str or int. Nothing was done. Let key= "
+                "return that."
             )
         return parts  # type: ignore[return-value]
     plain = _plain(key)
     if plain is None:
         raise ConfigurationError(
-            f"{_cut(key)} is no key of an item: a str, an int or a tuple of these is. Nothing was done. Give key=, a "
+            f"{value_text(key)} is no key of an item: a str, an int or a tuple of these is. Nothing was done. Give key=, a "
             "function that returns what names the item on every try."
         )
     return plain
@@ -232,10 +233,6 @@ def whole(number: Any) -> int | None:
         return None
     is_exact = isinstance(number, Decimal) or abs(found) < EXACT
     return found if is_exact and found == number else None
-
-
-def _cut(key: Any) -> str:
-    return f"{key!r:.200}"
 
 
 def encoded(flags: bytearray) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from resumable.checkpoint.done import KeyList, most_items, plain_key
+from resumable.checkpoint.failures import value_text
 from resumable.checkpoint.setting import Setting
 from resumable.errors import ConfigurationError
 from resumable.helpers import is_pair
@@ -43,8 +44,8 @@ def check_cursor(cursor: Any, setting: Setting) -> None:
         size, why = sys.maxsize, str(e)
     if size > setting.room:
         raise ConfigurationError(
-            f"{setting.what}: the cursor {cursor!r:.200} does not come back the same from task state ({why}). Its page was not "
-            "worked. Let fetch return a JSON value (a str, an int, a list ...)."
+            f"{setting.what}: the cursor {value_text(cursor)} does not come back the same from task state ({why}). Its page was "
+            "not worked. Let fetch return a JSON value (a str, an int, a list ...)."
         )
 
 
@@ -63,8 +64,8 @@ def checked_pair(answer: Any, setting: Setting) -> tuple[Any, Any]:
         )
     if not is_pair(answer):  # {"items": ..., "next": ...} has two parts, and is no page and cursor
         raise ConfigurationError(
-            f"{setting.what}: fetch returned {answer!r:.100}, which is no pair. Nothing more was done. Let it return a page and "
-            "the next one's cursor, None after the last: return page, cursor"
+            f"{setting.what}: fetch returned {value_text(answer):.100}, which is no pair. Nothing more was done. Let it "
+            "return a page and the next one's cursor, None after the last: return page, cursor"
         )
     page, following = answer
     return page, following
@@ -74,8 +75,8 @@ def take_over(committed: Iterable[Any], keys: KeyList, flags: bytearray, setting
     """Set the ``flags`` of the items whose keys the target says to be there."""
     if isinstance(committed, str | bytes) or not isinstance(committed, Iterable):
         raise ConfigurationError(
-            f"{setting.what}: committed() returned {committed!r:.100}, which are no keys. Nothing was done. Let it return the "
-            "keys of the items that the target has, an empty list for none."
+            f"{setting.what}: committed() returned {value_text(committed):.100}, which are no keys. Nothing was done. Let it "
+            "return the keys of the items that the target has, an empty list for none."
         )
     known = {plain_key(key) for key in committed}
     unknown = set(known)
@@ -87,11 +88,11 @@ def take_over(committed: Iterable[Any], keys: KeyList, flags: bytearray, setting
         example, theirs = next(iter(unknown)), next(iter(keys.keys), "")
         hint = "" if type(example) is type(theirs) else f" They are of other types: {type(example)} and {type(theirs)}."
         setting.log.warning(
-            "resumable: %s: %s of the %s keys that committed() returned are of no item, e.g. %.100r; those items, if they "
+            "resumable: %s: %s of the %s keys that committed() returned are of no item, e.g. %.100s; those items, if they "
             "are in the list under another key, are worked again.%s",
             setting.what,
             f"{len(unknown):,}",
             f"{len(known):,}",
-            example,
+            value_text(example),
             hint,
         )

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from resumable import host
-from resumable.checkpoint.failures import text_of
 from resumable.checkpoint.inputs import check_cursor, checked_pair
 from resumable.checkpoint.progress import Progress
 from resumable.checkpoint.read_ahead import Watch
@@ -264,7 +263,7 @@ class Pages(Watched[Any]):
                 "resumable: checkpoint %r: fetch returned %s as the next page's: if it goes on doing so, the loop never ends. "
                 "After the last page it is to return None",
                 self._checkpoint.name,
-                "the cursor that it was called with" if following == cursor else f"a cursor again, {text_of(following):.100}, ",
+                "the cursor that it was called with" if following == cursor else "a cursor that it has returned before",
             )
         self._steps += 1
         if self._steps == self._most_steps:

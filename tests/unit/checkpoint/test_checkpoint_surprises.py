@@ -547,3 +547,39 @@ def test_an_empty_list_that_is_no_batch_is_an_error(task):
     with pytest.raises(AirflowFailException, match="no item of its loop|no key"), task.checkpoint() as checkpoint:
         for _ in checkpoint.batches(ITEMS, 7, ack="manual"):
             checkpoint.done([])
+
+
+# -- what an error shows ----------------------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+WITH_SECRET = {"host": "a", "password": SECRET}
+SIGNED = f"https://bucket/a?X-Amz-Signature={SECRET}"
+LOGIN = f"postgresql://me:{SECRET}@host/db"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda task: task.run([WITH_SECRET]),
+        lambda task: task.run([({"password": SECRET}, 1)]),
+        lambda task: task.run([SIGNED, SIGNED]),
+        lambda task: task.run([LOGIN, LOGIN]),
+        lambda task: task.run(["a"], committed=lambda token: 5 if task.try_number > 9 else SIGNED),
+        lambda task: task.run(["a"], committed=lambda token: [WITH_SECRET]),
+        lambda task: worked_pages(task, lambda cursor: {"password": SECRET}),
+        lambda task: worked_pages(task, lambda cursor: ("page", {"password": SECRET, "at": {1, 2}})),
+        lambda task: worked_pages(task, lambda cursor: ("page", (SIGNED,))),
+    ],
+)
+def test_no_error_of_an_argument_shows_what_is_secret_in_it(task, run):
+    with pytest.raises(AirflowFailException) as caught:
+        run(task)
+    shown = "".join(str(one) for one in (caught.value, caught.value.__cause__))
+    assert shown
+    assert SECRET not in shown
+
+
+def test_no_warning_of_what_committed_gave_shows_what_is_secret_in_it(task, caplog):
+    task.run(["a"], committed=lambda token: [SIGNED])
+    assert "are of no item" in caplog.text
+    assert SECRET not in caplog.text
