@@ -83,7 +83,7 @@ class Work:
         """Begin a loop over these items. Raises as `Progress.begin_items`."""
         progress = self.begin(work)
         self._key, self.listed = key, listed
-        keys: Any = listed if key is None else [called(key, item) for item in listed]
+        keys: Any = listed if key is None else called(_keys_of, key, listed)
         progress.begin_items(keys, self.committed)
         return listed
 
@@ -257,3 +257,7 @@ class Work:
         )
         host.say_if_last(error, self._context)
         return error
+
+
+def _keys_of(key: Callable[[Any], Any], listed: Sequence[Any]) -> list[Any]:
+    return [key(item) for item in listed]  # not map(), to which a StopIteration of key is the end of the list
