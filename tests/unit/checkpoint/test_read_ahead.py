@@ -10,6 +10,7 @@ import asyncio
 import collections
 import concurrent.futures
 import functools
+import gc
 import itertools
 import multiprocessing.pool
 import operator
@@ -1322,8 +1323,17 @@ if __name__ == "__main__":
 import pytest  # noqa: E402
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_objects():
+    """Who holds an iterator is asked of the garbage collector, which looks at all objects: those of before are set apart."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.filterwarnings("ignore:coroutine", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", AHEAD)
 def test_who_takes_items_before_the_last_is_worked_is_recognised_at_once(name):
     check_ahead(name)
