@@ -46,15 +46,14 @@ class Watching(Submission):
         deadline, handle, record = self.policy.deadline, self.handle, self.record
         if deadline is None or handle is None or record is None or record.outcome is not None:
             return False
-        return self._clock() - (record.submitted_at or record.intended_at) > deadline
+        return self._clock() - self._submitted_at > deadline
 
     @property
     def remaining(self) -> float | None:
         """Seconds until the job is overdue, None without a ``job_timeout``."""
         if self.policy.deadline is None or self.record is None:
             return None
-        began = self.record.submitted_at or self.record.intended_at
-        return max(1.0, began + self.policy.deadline - self._clock())
+        return max(1.0, self._submitted_at + self.policy.deadline - self._clock())
 
     @property
     def age(self) -> float:
@@ -332,12 +331,8 @@ class Attempt(Watching):
         self._count("repeated_submit" if plan.in_doubt else "terminal_resubmit" if plan.submission else "fresh_submit")
         if self.record is not None:
             say = self._log.warning if plan.warn else self._log.info
-            say(
-                "resumable: %s %s: %s",
-                "asking again for" if plan.in_doubt else "submitting anew after",
-                self._named(),
-                plan.reason,
-            )
+            what = "asking again for" if plan.in_doubt else "submitting anew after"
+            say("resumable: %s %s: %s", what, self._named(), plan.reason)
         self.plan = plan
 
     def _take(self, decision: Reattach | Deliver | Conclude, observation: Observation | None) -> None:
