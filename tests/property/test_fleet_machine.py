@@ -96,14 +96,15 @@ class Waits(Told):
         first=True,
         way=st.sampled_from(["alone", "both", "by id", "by id", "by list", "by list"]),
         rate=st.sampled_from([0.2, 1.0, 20.0]),
-        burst=st.integers(1, 10),
+        burst=st.one_of(st.integers(1, 2), st.integers(1, 10)),
         size=st.sampled_from([2, 5, 16]),
-        page=st.integers(2, 6),
+        page=st.one_of(st.just(2), st.integers(2, 6)),
         at_once=st.integers(1, 4),
-        jobs=st.sampled_from([1, 2, 3, 5, 12]),
+        jobs=st.sampled_from([1, 2, 3, 5, 12, 12]),
         interval=st.sampled_from([30.0, 30.0, 120.0]),
         others=st.sampled_from([0, 10, 60]),
         fails=st.sampled_from([0, 0, 0, 2]),
+        first_goes=st.sampled_from([False, False, True]),
     )
     def begin(
         self,
@@ -117,7 +118,9 @@ class Waits(Told):
         interval: float = 30.0,
         others: int = 0,
         fails: int = 0,
+        first_goes: bool = False,
     ) -> None:
+        """``first_goes``: who came first is cancelled while it is still waiting for the connection, which the others want too."""
         self.loop = SimulatedLoop()
         self.service = ManyJobs(self.loop.time, size=size, page=page)
         self.way, self.lookup = way, self.service.lookup(by_id=WAYS[way][0], listing=WAYS[way][1])
@@ -160,6 +163,13 @@ class Waits(Told):
             self.reach_fails = fails
         self._wait_for(jobs, "a", interval, 60.0)
         self._others(others, "a")
+        if first_goes:
+            self._pass(0.3)
+            self.waiting[0].is_cancelled = True
+            self.waiting[0].task.cancel()
+            self._pass(0.0)
+            if self.open and not self.clients:
+                self.met("who was to connect goes before that")
 
     def _pool(self, size: int) -> Instant:
         self.pools.append(Instant(size, lambda: self.latency))

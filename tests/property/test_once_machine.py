@@ -13,6 +13,8 @@ What the claims leave out, in full:
 - Without a ``token``, an attempt that dies, or is given up, while ``create`` is under way may leave what the next one makes
   again: that one has to say so.
 - Without a ``cleanup`` nothing is to be cleaned up.
+- What ``create`` returned and cannot be kept is cleaned up at once; of a worker that dies meanwhile the next try has no value to
+  clean up with. It says so, and makes another.
 - What is left by a task of which no process is left is the sweep's (`tests/property/test_sweep_life.py`): the record names it.
 """
 
@@ -111,6 +113,7 @@ class Cluster:
     is_undone: bool = False
     was_given: bool = False
     could_not_be_undone: bool = False
+    could_not_be_kept: bool = False
 
     @property
     def label(self) -> str:
@@ -432,6 +435,7 @@ class OnceLife(Told):
         odd, self.odd = self.odd, None
         if odd:
             self.met(f"value: {odd}")
+            cluster.could_not_be_kept = True
         attempt.before("create answers")
         if wrong == "no answer":
             raise CreateError("timed out")
@@ -443,6 +447,8 @@ class OnceLife(Told):
             is_same = other.task is cluster.task and other.name == cluster.name and other.epoch == cluster.epoch
             if not is_same or not other.is_alive or other.could_not_be_undone:
                 continue
+            if other.could_not_be_kept and other.is_being_undone:
+                continue  # its clean-up was broken off, and nothing that was kept leads there
             if not attempt.is_current and (cluster.token is None or not self.backend.fences):
                 continue
             is_known = cluster.token is not None or other.was_given
