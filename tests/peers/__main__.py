@@ -97,6 +97,7 @@ def run(on: str, tests: Path, arguments: list[str]) -> dict[str, Any]:
         "AIRFLOW_HOME": str(CACHE / "airflow"),
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__RESUMABLE__LOST_SIGHT_AFTER": "1",  # a mocked client's job is not to be seen in hours either
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE / "stub", tests))),
     }
     ours = ["-p", "tests.peers.plugin", "--peers-on", on, "--peers-to", to, "-c", HERE / "pytest.ini", "--rootdir", tests]

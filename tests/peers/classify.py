@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
+from resumable.errors import UnseenSubmitError
 from tests.peers.stamp import is_stamped, only_stamped
 
 DURABILITY = "the provider's own durability"
@@ -20,7 +21,7 @@ CATEGORIES = {
     DURABILITY: "what it tests is the provider's own durable=True or reattach, in whose place ours stands",
     EXACT: "it compares a request, a job's name or a trigger, and ours has our token in it, or is our trigger; no more differs",
     PRIVATE: "it patches a private name of the provider's that our class does not go through",
-    MOCK: "its mock answers with nothing of use where a job's id or state is needed, or a stop's reason",
+    MOCK: "its mock has nothing of use where a job's id or state is needed, or a stop's reason, or stands before the submit",
 }
 
 UNEXPLAINED = "unexplained"
@@ -40,7 +41,7 @@ def category(item: Any, error: BaseException) -> str:
         return EXACT
     if _PRIVATE.search(source):
         return PRIVATE
-    if any("Mock" in str(e) for e in _chain(error)):
+    if any("Mock" in str(e) or isinstance(e, UnseenSubmitError) for e in _chain(error)):
         return MOCK
     return UNEXPLAINED
 

@@ -7,7 +7,7 @@ classes). ``--peers-to``: a file for what became of each test.
 
 from __future__ import annotations
 
-import inspect
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.peers.classify import category
-from tests.peers.context import contexts_completed, without_pauses
+from tests.peers.context import contexts_completed, without_network, without_pauses
 from tests.peers.mocks import events_around_mocked_clients, signatures_of_mocked_hooks
 from tests.peers.stamp import tokens_noted
 from tests.peers.swap import ours_of_theirs, swapped
@@ -33,9 +33,23 @@ def pytest_configure(config: Any) -> None:
     on, to = config.getoption("--peers-on"), config.getoption("--peers-to")
     if on != PROVIDER:
         for ours in ours_of_theirs().values():
-            inspect.unwrap(ours.__init__).__kwdefaults__["durable"] = DURABLE[on]
+            ours.__init__ = with_durable(ours.__init__, DURABLE[on])  # type: ignore[misc]
     if to and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(to))
+
+
+def with_durable(init: Any, durable: bool) -> Any:
+    """``__init__`` with ours on or off. A test's own ``durable`` is the provider's; where it is False, ours is off as well."""
+
+    @functools.wraps(init)
+    def of_ours(self: Any, **kwargs: Any) -> None:
+        given = kwargs.pop("durable", None)
+        is_ours = durable and given is not False
+        init(self, **kwargs, durable=is_ours)
+        if given is not None and not is_ours:
+            self._resumable.their_durable = vars(self)["durable"] = given
+
+    return of_ours
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
@@ -54,9 +68,17 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 @pytest.fixture(autouse=True)
 def _on_our_classes(request: Any) -> Any:
     if request.config.getoption("--peers-on") == PROVIDER:
-        yield
+        with without_network():
+            yield
         return
-    with contexts_completed(), events_around_mocked_clients(), signatures_of_mocked_hooks(), without_pauses(), tokens_noted():
+    with (
+        without_network(),
+        contexts_completed(),
+        events_around_mocked_clients(),
+        signatures_of_mocked_hooks(),
+        without_pauses(),
+        tokens_noted(),
+    ):
         yield
 
 
