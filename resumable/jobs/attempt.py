@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from resumable.errors import LostSightError, ResumableError, StateStoreError, SupersededError
 from resumable.jobs import history
-from resumable.jobs.attempt_record import comparable
+from resumable.jobs.attempt_record import comparable, refuse_if_given_up
 from resumable.jobs.decision import (
     AttemptFacts,
     Conclude,
@@ -26,9 +26,8 @@ from resumable.jobs.decision import (
     Submit,
     decide,
     failing,
-    is_cleared,
 )
-from resumable.jobs.record import JobHandle, JobRecord, Outcome
+from resumable.jobs.record import JobHandle, Outcome
 from resumable.jobs.remote import has_ended
 from resumable.jobs.spec import edited_fields, moved_fields, named
 from resumable.jobs.submission import Submission
@@ -219,26 +218,27 @@ class Attempt(Watching):
         Raises:
             ResumableError: the store does not answer, the record cannot be used, the job cannot be seen, a policy says fail.
         """
+        self.read()
+        self._settle()
+
+    def read(self) -> None:
+        """Read the record, and number this attempt. Raises: as `begin`, but for what concerns the job."""
         self.record = record = self._records.load()
         self._is_read = True
-        if record is not None and self._records.was_carried_over and is_cleared(record, self.claim):
+        if record is not None and self._records.was_carried_over and self._is_cleared(record):
             self.record = record = None  # a Variable may be anybody's, and is no reason to stop a job
         if record is not None and record.attempt == 0:  # adopted by hand: it is this start's, whatever was cleared meanwhile
             self.record = record = replace(record, generation=self.claim.generation, spec=self.claim.spec)
         if record is not None:
-            self._refuse_if_given_up(record)
+            refuse_if_given_up(record, self.claim)
             self._number = record.attempt + 1
             self._is_next_look = self.policy.frees_the_slot and record.try_number == self._try
             if record.handle is not None and not self._is_next_look:
                 self._count("reconnect_attempt")
-        self._settle()
 
-    def _refuse_if_given_up(self, record: JobRecord) -> None:
-        if record.try_number > self._try and not self.claim.generation.is_of_later_run(record.generation):
-            raise SupersededError(
-                f"Try {record.try_number} owns the record, this is try {self._try}: Airflow has given it up. It submits, "
-                "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
-            )
+    def is_in_reach(self) -> bool:
+        """Whether the record's job is where the connection points."""
+        return self._remote.location_mismatch(self.record) is None
 
     def take_up(self, handle: JobHandle, *, may_deliver: bool) -> None:
         """
@@ -277,7 +277,7 @@ class Attempt(Watching):
         self.record = self._records.load()
         self._is_read = True
         if self.record:
-            self._refuse_if_given_up(self.record)
+            refuse_if_given_up(self.record, self.claim)
             self._number, self.owner = self.record.attempt, self.record.owner
             if self.record.handle is not None:
                 self.plan = Reattach("the task goes on")

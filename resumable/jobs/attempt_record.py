@@ -284,6 +284,15 @@ class AttemptRecord:
         return f"{job} (attempt {self._number}, try {self._try}, submission {record.submission}, age {age}{more})"
 
 
+def refuse_if_given_up(record: JobRecord, claim: AttemptFacts) -> None:
+    """Raises: SupersededError: a later try owns the record."""
+    if record.try_number > claim.try_number and not claim.generation.is_of_later_run(record.generation):
+        raise SupersededError(
+            f"Try {record.try_number} owns the record, this is try {claim.try_number}: Airflow has given it up. It submits, "
+            "cancels and writes nothing; the job is left to the other. Nothing needs to be done."
+        )
+
+
 def comparable(record: JobRecord, claim: AttemptFacts) -> JobRecord:
     """
     An earlier release kept nothing that tells an edit, of the job or of ``retries`` (which a sibling's clear is told from a

@@ -118,6 +118,8 @@ def note_task_end(run: JobRun, error: BaseException) -> None:
 def timed_out(run: JobRun, error: BaseException | None = None) -> None:
     """The task's ``execution_timeout`` is over."""
     attempt, context = run.attempt, run.context
+    if attempt.number is None and not _is_read_late(run):  # an earlier start may have left a job
+        return
     job = attempt.known_job
     if attempt.in_doubt:
         warn_of_doubt(run, "execution_timeout", error)
@@ -142,6 +144,16 @@ def timed_out(run: JobRun, error: BaseException | None = None) -> None:
             job,
         )
         attempt.leave("on_timeout=detach")
+
+
+def _is_read_late(run: JobRun) -> bool:
+    """Read the record, which the start had no time to. Returns whether it can be acted on."""
+    try:
+        run.attempt.read()
+        return run.attempt.is_in_reach()
+    except Exception as e:
+        run.log.warning("resumable: the record was not read in time, a job of an earlier start may run on: %s", e)
+        return False
 
 
 def warn_of_doubt(run: JobRun, why: str, error: BaseException | None = None) -> None:

@@ -203,7 +203,7 @@ class OperatorLife(Told):
         self.is_named_anew = named == "in each try"
         self.task = TaskInstance(self._make, retries=retries)
         self.store_late_for = 0
-        self.is_next_write_late = False
+        self.is_next_write_late = self._times_out_at_read = False
         self.store = self._stack.enter_context(closing(Backend(kept_in)))
         self._stack.enter_context(mock.patch.object(host, "state_store", functools.partial(self._state_store, host.state_store)))
         self.task.store_down = self._is_store_down
@@ -463,6 +463,10 @@ class OperatorLife(Told):
             self.met(DIES_AT_SUBMIT)
             self._happens("dies", effect)
             return
+        if self._times_out_at_read and effect == "store.get":
+            self._times_out_at_read = False
+            self.met("times out while the record is read")
+            self._happens("times out", "http")
         if self._due is not None:
             if effect.startswith(WHERE[self._due[0]]):
                 what, self._due = self._due[1], None

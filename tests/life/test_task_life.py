@@ -55,6 +55,12 @@ class OwnLife(OperatorLife):
             if job.state == "RUNS":
                 job.state = UNSEEN
 
+    def start_that_is_out_of_time_when_it_has_read_its_record(self) -> None:
+        """Not drawn, for scripts: what it was to do about its job it does not know yet."""
+        self._times_out_at_read = True
+        self._start([], "job succeeds")
+        self._times_out_at_read = False
+
     @step(seldom=True, seconds=st.sampled_from([1.0, 20.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
         self.bench.server.now += seconds
