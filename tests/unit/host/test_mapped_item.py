@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.own_airflow import printed_by
 
 pytestmark = pytest.mark.slow
 
@@ -75,19 +74,8 @@ print("FOUND" + json.dumps([[task, json.loads(value) if isinstance(value, str | 
 
 
 def test_a_mapped_task_knows_what_it_was_given_of_the_list_however_it_is_mapped(tmp_path: Path) -> None:
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    (dags / "mapped.py").write_text(DAG_FILE)
-    env = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[3])]),
-    }
-    done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    line = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("FOUND"))
+    lines = printed_by(RUN_IT, tmp_path, mapped=DAG_FILE)
+    line = next(line for line in reversed(lines) if line.startswith("FOUND"))
     found: dict[str, list[object]] = {}
     for task, given in sorted(json.loads(line.removeprefix("FOUND")), key=str):
         if isinstance(given[0], int):

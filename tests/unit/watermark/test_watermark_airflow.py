@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from resumable import host
+from tests.support.own_airflow import printed_by
 
 pytestmark = pytest.mark.slow
 
@@ -60,10 +58,7 @@ print(json.dumps([before, with_state()]))
 
 @pytest.mark.skipif(not host.has_task_state(), reason="assets have state from Airflow 3.3 on")
 def test_the_mark_outlives_a_dag_file_that_is_gone_for_a_while_if_the_asset_is_an_inlet(tmp_path: Path) -> None:
-    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    before, after = json.loads(done.stdout.splitlines()[-1])
+    before, after = json.loads(printed_by(SCRIPT, tmp_path)[-1])
     assert before == ["both", "inlets", "outlets"]
     assert after == ["both", "inlets"]
 
@@ -121,18 +116,7 @@ print(json.dumps(sorted([task, json.loads(value) if isinstance(value, str | byte
 
 
 def test_a_mark_goes_from_run_to_run_in_airflows_own_asset_state_and_variables(tmp_path: Path) -> None:
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    (dags / "both.py").write_text(DAG_FILE)
-    env = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "PYTHONPATH": os.pathsep.join([str(dags), str(Path(__file__).parents[3])]),
-    }
-    done = subprocess.run([sys.executable, "-c", RUN_IT], env=env, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("[[")))  # Airflow logs there
+    lines = printed_by(RUN_IT, tmp_path, both=DAG_FILE)
+    found = json.loads(next(line for line in reversed(lines) if line.startswith("[[")))  # Airflow logs there
     tasks = ("of_asset", "of_task") if host.has_task_state() else ("of_task",)
     assert found == [[task, given] for task in tasks for given in ([0, 10], [10, 25], [25, 40])]
