@@ -386,10 +386,16 @@ def test_work_that_wants_no_other_try_ends_all_also_if_the_others_let_no_cancel_
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0.01)
 
+    breaks = []
+
     def load(item):
         begun.append(item)
         if item == "f003":
+            breaks.append(threading.current_thread())
             raise AirflowFailException("the bucket is gone")
+        if item > "f003":  # by the other thread, which may be much quicker than the end of this one
+            until(lambda: breaks)
+            breaks[0].join(20)
 
     with pytest.raises(AirflowFailException, match="the bucket is gone"):
         if kind == "async with":
