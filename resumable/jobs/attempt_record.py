@@ -19,6 +19,7 @@ from resumable.jobs.decision import (
     Deliver,
     Observation,
     Reattach,
+    Recovery,
     Submit,
     is_cleared,
 )
@@ -30,6 +31,14 @@ from resumable.stores.base import RecordStore
 
 ROOM = 65_535
 """Bytes of JSON that Airflow's task state takes in one value, unless it is told otherwise."""
+
+_WAYS_BACK = {
+    Recovery.REPEAT: "the token finds the job",
+    Recovery.LOOK_UP: "the token finds the job",
+    Recovery.EXPIRED: "no try submits again until somebody has looked for the job, and has cleared the task",
+    Recovery.MANUAL: "no try submits again until somebody has looked for the job, and has cleared the task",
+}
+"""What becomes of a job whose handle was not kept."""
 
 
 class AttemptRecord:
@@ -178,7 +187,7 @@ class AttemptRecord:
         except StateStoreError as e:
             self._log.warning(
                 "resumable: the record of %s could not be written; the job runs on and the write is tried again at later looks. "
-                "If this worker dies before, the token finds the job. %s",
+                f"If this worker dies before, {_WAYS_BACK[self.adapter.recovery]}. %s",
                 self.record.handle or self.record.service,
                 e,
             )

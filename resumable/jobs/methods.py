@@ -104,7 +104,9 @@ class OperatorMethods(JobService):
             return Observation(JobState.ACTIVE, status)
         if operator.is_job_succeeded(status):
             return Observation(JobState.SUCCEEDED, status)
-        return Observation(JobState.FAILED if operator.is_job_failed(status) else JobState.UNKNOWN, status)
+        says_nothing = _is_empty(status) and not _is_written(type(operator), "is_job_failed")
+        is_failed = not says_nothing and operator.is_job_failed(status)
+        return Observation(JobState.FAILED if is_failed else JobState.UNKNOWN, status)
 
     def find(self, record: JobRecord) -> JobHandle | None:
         try:
@@ -194,6 +196,11 @@ class OperatorMethods(JobService):
 
         with replaced(self.operator, get_job_status=look_and_flush):
             yield
+
+
+def _is_empty(status: Any) -> bool:
+    """Whether it says nothing of a job: what a service, or a client of it, gives for an answer without a state."""
+    return status is None or (not status.strip() if isinstance(status, str) else status in ({}, [], (), b""))
 
 
 def _comes_before_the_submit(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resumable import host
 from resumable.errors import ConfigurationError, JobNotFound
+from resumable.helpers import replaced
 from resumable.jobs.author_execute import let_hand_backs_through
 from resumable.jobs.methods import OperatorMethods
 from resumable.jobs.operator import DurableTask, add_entry_points
@@ -124,7 +126,10 @@ class ResumableMixin(ABC):
         raise NotImplementedError("this operator has no find_job")
 
     def is_job_failed(self, status: str) -> bool:
-        """Whether the job with this status has failed. Default: every status that is neither active nor succeeded."""
+        """
+        Whether the job with this status has failed. Default: every status that is neither active nor succeeded, but an empty one
+        (None, ``""``), which says nothing of the job: it counts as unknown.
+        """
         return not self.is_job_active(status) and not self.is_job_succeeded(status)
 
     def is_wait_trouble(self, error: BaseException) -> bool:
@@ -151,7 +156,8 @@ class ResumableMixin(ABC):
     def idempotency_token(self) -> str:
         """
         48 hex characters that name this submission: send them with the submit. The same on every try until the job was seen to
-        have failed or the task was cleared.
+        have failed or the task was cleared. With ``durable=False``, or in an operator that runs inside another task, each call of
+        ``submit_job`` has one of its own.
 
         Raises:
             RuntimeError: read outside of ``submit_job``.
@@ -164,7 +170,8 @@ class ResumableMixin(ABC):
     def execute_resumable(self, context: Any) -> Any:
         """Submit or reattach, wait, return ``get_job_result``: the same on a fresh, a reattached and a finished job."""
         if not self._resumable.runs_durable(context):
-            external_id = self.submit_job(context)
+            with replaced(self._resumable, token=secrets.token_hex(24)):
+                external_id = self.submit_job(context)
             self.poll_until_complete(external_id, context)
             return self.get_job_result(external_id, context)
         run = JobRun(self._resumable, context)

@@ -69,12 +69,14 @@ class JobHandle:
         if self.ids is None or (not self.ids and isinstance(self.ids, str | list | tuple | dict)):
             raise InvalidHandleError(_bad_id(self.service, self.ids, "is no id"))
         try:
-            text = json.dumps(self.ids)
-        except (TypeError, ValueError):
+            from resumable.stores.base import json_text  # which keeps records
+
+            text = json_text(json.loads(json.dumps(self.ids)))  # what a later attempt has: a list for a tuple
+        except (TypeError, ValueError, RecursionError):
             raise InvalidHandleError(_bad_id(self.service, self.ids, "cannot be kept as JSON")) from None
         if len(text) > MAX_HANDLE_BYTES:
             raise InvalidHandleError(_bad_id(self.service, self.ids, f"is too large ({len(text)} bytes)"))
-        object.__setattr__(self, "ids", json.loads(text))  # what a later attempt has: a list for a tuple
+        object.__setattr__(self, "ids", json.loads(text))
 
     def __str__(self) -> str:
         ids = self.ids

@@ -750,6 +750,19 @@ def test_a_handle_that_cannot_be_written_loses_no_job(recovery):
     assert len(bench.service.jobs) == 1
 
 
+@pytest.mark.parametrize("recovery", [*KNOWS_TOKENS, Recovery.MANUAL])
+def test_what_a_handle_that_cannot_be_written_means_for_the_next_try_is_said_as_it_is(recovery):
+    bench = Bench(recovery)
+    attempt = bench.attempt()
+    attempt.begin()
+    token, _ = attempt.intend()
+    bench.store.faults.arm("set", times=STORE_TRIES)
+    attempt.submitted(JobHandle("fake", bench.service.submit(token, None), {"region": "eu"}))
+    said = bench.log.at("warning")[0]
+    assert ("the token finds the job" in said) is (recovery is not Recovery.MANUAL)
+    assert ("no try submits again" in said) is (recovery is Recovery.MANUAL)
+
+
 def test_a_handle_that_could_not_be_written_is_written_at_a_later_look(bench):
     attempt = bench.attempt()
     attempt.begin()

@@ -474,9 +474,28 @@ def test_the_token_outside_of_an_attempt_is_an_error():
         _ = Plain(task_id="task").idempotency_token
 
 
-def test_the_token_without_durable_is_an_error_that_says_when_it_is_known(service):
-    with pytest.raises(RuntimeError, match="while submit_job runs"):
-        task(WithToken, service, durable=False).attempt()
+def test_an_operator_that_sends_its_token_runs_without_durable_too_with_another_token_each_time(service):
+    service.on_poll = service.finish
+    instance = task(WithToken, service, durable=False)
+    assert [instance.attempt()["of"], instance.attempt()["of"]] == [0, 1]
+    assert len(set(service.tokens)) == 2
+    assert all(re.fullmatch("[0-9a-f]{48}", token) for token in service.tokens)
+    assert instance.data == {}
+
+
+def test_two_operators_that_send_their_token_run_by_hand_within_another_task_as_they_would_without_ours(service):
+    class Both(BaseOperator):
+        def execute(self, context):
+            return [self.inner(name).execute(context)["of"] for name in ("load", "publish")]
+
+        def inner(self, name):
+            made = WithToken(task_id=name)
+            made.client = service
+            return made
+
+    service.on_poll = service.finish
+    assert TaskInstance(lambda: Both(task_id="task")).attempt() == [0, 1]
+    assert len(set(service.tokens)) == 2
 
 
 @pytest.mark.parametrize("method", ["poll_until_complete", "get_job_result", "get_job_status"])
@@ -543,6 +562,27 @@ def test_a_status_that_is_job_failed_does_not_know_is_never_a_reason_to_submit(s
     service.states[0] = ("FAILED", None)
     instance.failing_attempt()
     assert instance.attempt()["of"] == 1
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", {}, []], ids=repr)
+@pytest.mark.parametrize("wait", ["poll", "reschedule"])
+def test_an_empty_status_says_nothing_of_the_job_and_is_never_a_reason_to_submit(service, nothing, wait):
+    instance = task(Plain, service, resume_policy={"wait": wait})
+    die_in_the_wait(instance, service) if wait == "poll" else instance.failing_attempt()
+    service.states[0] = (nothing, None)
+    with pytest.raises(LostSightError, match="Nothing was submitted"):
+        instance.attempt()
+    service.states[0] = ("FAILED", None)
+    instance.failing_attempt()
+    assert len(service.tokens) == 1
+
+
+def test_an_operator_that_takes_an_empty_status_for_a_failure_says_so_by_is_job_failed(service):
+    operator = type("Operator", (Plain,), {"is_job_failed": lambda self, status: status is None})
+    instance = task(operator, service)
+    die_in_the_wait(instance, service)
+    service.states[0] = (None, None)
+    assert isinstance(instance.failing_attempt(), JobFailedError)
 
 
 def test_a_status_that_cannot_be_had_is_never_a_reason_to_submit(service):

@@ -123,7 +123,11 @@ def test_an_empty_id_is_refused_and_the_job_is_said_to_run_unseen(nothing):
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("ids", [object(), {1, 2}, b"x", {"a": object()}, "x" * MAX_HANDLE_BYTES])
+UNKEPT = [2**64, {"run": -(2**64)}, float("nan"), "\ud800"]
+"""What the store of a task's state does not take."""
+
+
+@pytest.mark.parametrize("ids", [object(), {1, 2}, b"x", {"a": object()}, "x" * MAX_HANDLE_BYTES, *UNKEPT])
 def test_an_id_that_cannot_be_kept_is_refused(ids):
     with pytest.raises(InvalidHandleError, match="A job may be running there"):
         JobHandle("databricks", ids)
