@@ -14,6 +14,7 @@ More than 400 lines, because the provider has its six SageMaker operators in one
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -37,6 +38,7 @@ with provider_import("amazon"):
         SageMakerTransformOperator,
         SageMakerTuningOperator,
     )
+    from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerPipelineTrigger
     from botocore import xform_name
     from botocore.exceptions import ClientError
 
@@ -45,6 +47,7 @@ with provider_import("amazon"):
 
 __all__ = [
     "ResumableSageMakerAutoMLOperator",
+    "ResumableSageMakerPipelineTrigger",
     "ResumableSageMakerProcessingOperator",
     "ResumableSageMakerStartPipelineOperator",
     "ResumableSageMakerTrainingOperator",
@@ -363,6 +366,21 @@ class ResumableSageMakerAutoMLOperator(SageMakerAutoMLOperator):
     """
 
 
+_PIPELINE_DONE, _PIPELINE_FAILED = ("Succeeded", "CompletedWithFailures"), ("Failed", "Stopped")
+
+
+class ResumableSageMakerPipelineTrigger(SageMakerPipelineTrigger):
+    """The provider's trigger, which also ends when the execution has completed with failures: the provider's waits on."""
+
+    def hook(self) -> Any:
+        hook = super().hook()
+        ends = dict.fromkeys(_PIPELINE_DONE, "success") | dict.fromkeys(_PIPELINE_FAILED, "failure")
+        status = {"matcher": "path", "argument": "PipelineExecutionStatus"}
+        acceptors = [{**status, "expected": word, "state": end} for word, end in ends.items()]
+        hook.get_waiter = functools.partial(hook.get_waiter, config_overrides={"acceptors": acceptors})
+        return hook
+
+
 class PipelineExecution(_SageMaker):
     """One execution of a pipeline."""
 
@@ -376,7 +394,8 @@ class PipelineExecution(_SageMaker):
     status_key = "PipelineExecutionStatus"
     active = frozenset({"Executing", "Stopping"})
     stopping = frozenset({"Stopping"})
-    succeeded = frozenset({"Succeeded", "CompletedWithFailures"})  # the latter is a success to the provider
+    succeeded = frozenset(_PIPELINE_DONE)  # both are a success to the provider
+    failed = frozenset(_PIPELINE_FAILED)
 
     def is_missing(self, error: ClientError) -> bool:
         return super().is_missing(error) and "execution" in error.response["Error"].get("Message", "").lower()  # not the pipeline
@@ -397,6 +416,9 @@ class PipelineExecution(_SageMaker):
         arn = self.ids(handle, "execution")[0]
         token = hashlib.sha256(arn.encode()).hexdigest()  # of 32 to 128 characters; one stop of one execution
         return "stop_pipeline_execution", {"PipelineExecutionArn": arn, "ClientRequestToken": token}
+
+    def trigger(self, theirs: Any) -> Any:
+        return super().trigger(ResumableSageMakerPipelineTrigger(**theirs.serialize()[1]))
 
 
 @durable_operator(PipelineExecution)

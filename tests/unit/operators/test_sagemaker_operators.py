@@ -269,6 +269,20 @@ def test_a_pipeline_start_whose_answer_is_lost_is_repeated_under_its_token(run):
     assert (len(tokens), len(server.all)) == (1, 1)
 
 
+def test_the_trigger_sees_that_a_pipeline_has_completed_with_failures(run):
+    server, instance = run("sagemaker-pipeline", deferrable=True, waiter_max_attempts=20)
+    run_trigger, events = instance.run_trigger, []
+
+    def note(deferred):
+        server.finish(server.all[0], "CompletedWithFailures")
+        events.append(run_trigger(deferred))
+        return events[-1]
+
+    instance.run_trigger = note
+    assert instance.attempt() == server.all[0].id
+    assert events == [("execute_complete", {"event": {"status": "success", "value": server.all[0].id}})]
+
+
 def test_a_pipeline_stop_carries_one_token(run):
     server, instance = run("sagemaker-pipeline")
     die_after(instance, "http DescribePipelineExecution")
