@@ -198,7 +198,7 @@ def _plain(key: Any) -> str | int | None:
     if isinstance(key, Enum):
         return _plain(key.value)
     if isinstance(key, str):
-        return str(key)
+        return str.__str__(key)  # what it is, not what it shows
     if isinstance(key, bool):
         return None
     if isinstance(key, Integral):
@@ -227,6 +227,8 @@ EXACT = 2**53
 
 def whole(number: Any) -> int | None:
     """``number`` as an int, None if it is not a whole one, or a float too large to be exact."""
+    if isinstance(number, Decimal) and not number.is_finite():
+        return None  # a NaN that signals cannot even be compared
     try:
         found = int(number)
     except (ValueError, OverflowError):  # NaN, infinity

@@ -120,15 +120,17 @@ class ValueType:
 
 def is_missing(value: Any) -> bool:
     """
-    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, or a tuple of these only.
+    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, masked, or a tuple of these only.
 
     ``max()`` of an empty column is one of them.
     """
-    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+    if value is None or type(value).__name__ in ("NaTType", "NAType", "MaskedConstant"):
         return True
     if isinstance(value, tuple):
         return bool(value) and all(map(is_missing, value))
-    if isinstance(value, Real | Decimal):
+    if isinstance(value, Decimal):
+        return value.is_nan()  # one that signals cannot be compared
+    if isinstance(value, Real):
         return bool(value != value)  # noqa: PLR0124 - NaN
     return type(value).__name__ == "datetime64" and str(value) == "NaT"
 
@@ -199,6 +201,8 @@ def _plain(value: Any) -> Any:
         return date(value.year, value.month, value.day)
     if isinstance(value, Real | Decimal):
         return int(value)  # type: ignore[arg-type]
+    if isinstance(value, str):
+        return str.__str__(value)  # what it is, not what it shows: a member of an enum shows its name
     return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
 
 

@@ -700,11 +700,21 @@ def test_what_a_database_gives_for_a_key_is_that_key(task, given, plain):
     assert task.run([plain]) == []
 
 
+def test_a_text_that_shows_less_than_it_is_is_known_by_what_it_is(task):
+    class Masked(str):
+        def __str__(self):
+            return "***"
+
+    items = [Masked(item) for item in ITEMS]
+    task.stopped(items, after=30)
+    assert task.run(ITEMS) == ITEMS[30:]
+
+
 def test_keys_of_numpy_and_pandas_are_what_a_person_takes_them_for(task):
     numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
     task.run([numpy.int64(1), numpy.str_("a"), numpy.float64(7), pandas.Timestamp("2026-01-02"), numpy.datetime64("2026-01-03")])
     assert task.run([1, "a", 7, "2026-01-02T00:00:00", "2026-01-03"]) == []
-    for missing in (numpy.nan, pandas.NaT, pandas.NA, None, numpy.bool_(True)):
+    for missing in (numpy.nan, pandas.NaT, pandas.NA, None, numpy.bool_(True), Decimal("sNaN")):
         with pytest.raises(AirflowFailException, match="no key"):
             Task().run([missing])
 
