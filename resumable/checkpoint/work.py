@@ -39,6 +39,7 @@ class Work:
         under_way: position of the item that a loop has given out, the first one of a batch, 0 for a page; None outside of the
             loop, with ``ack="manual"``, and in `map`.
         maps: calls of `Checkpoint.map` in a coroutine that have not come to their end.
+        asked_for: what the task called to be given items or pages, e.g. ``items()``; None if it called nothing.
         is_batched: the loop is over `batches`.
         is_manual: an item is done when the task says so.
         is_complete: all is done.
@@ -54,6 +55,7 @@ class Work:
         self.name, self.progress, self.committed = name, progress, committed
         self.given: set[int] = set()
         self.maps = 0
+        self.asked_for: str | None = None
         self.under_way: int | None = None
         self.is_batched = self.is_manual = self.is_complete = False
         self._context = context
@@ -211,6 +213,13 @@ class Work:
                 return ConfigurationError(
                     f"Checkpoint {self.name!r}: map() was not awaited. Nothing was done. Write: await checkpoint.map(...)"
                 )
+            if self.asked_for is not None and error is None:
+                _log.warning(
+                    "resumable: checkpoint %r: nobody has iterated over what %s returned, so nothing was worked. If the task "
+                    "succeeds, nobody will",
+                    self.name,
+                    self.asked_for,
+                )
             return None
         if progress.failed or self.given or self.maps:
             self.is_complete = False
@@ -223,8 +232,8 @@ class Work:
                 f"Checkpoint {self.name!r}: the block ends while map() is at work. What is done is kept. Write: await "
                 "checkpoint.map(...)"
             )
-        if progress.failed:
-            return None if self._has_said_it_failed else self._items_failed()
+        if progress.failed and not self._has_said_it_failed:
+            return self._items_failed()
         if self.given:
             return self._items_unsaid()
         _log.warning(

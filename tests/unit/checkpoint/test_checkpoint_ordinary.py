@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -267,3 +268,35 @@ def test_a_place_that_nothing_here_opens_is_an_error_of_configuration(task, monk
     monkeypatch.setenv("AIRFLOW__RESUMABLE__STORE_PATH", "nonsense://bucket/state")
     with pytest.raises(AirflowFailException, match="no provider here knows such URLs"):
         task.run(ITEMS)
+
+
+# -- work that nobody does --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda checkpoint, work: map(work, checkpoint.items(ITEMS)),
+        lambda checkpoint, work: map(work, checkpoint.batches(ITEMS, 7)),
+        lambda checkpoint, work: checkpoint.pages(lambda cursor: (work(cursor), None)),
+        lambda checkpoint, work: enumerate(checkpoint.items(ITEMS, ack="manual")),
+    ],
+    ids=["items", "batches", "pages", "manual"],
+)
+def test_what_nobody_iterates_over_is_said_not_to_be_worked(task, caplog, of):
+    worked = []
+    with task.checkpoint() as checkpoint:
+        of(checkpoint, worked.append)
+    assert worked == []
+    assert "nobody has iterated over" in caplog.text
+
+
+def test_an_error_of_map_that_is_swallowed_does_not_hide_how_many_items_are_left(task, caplog):
+    def work(item):
+        if item == "f030":
+            raise WorkError
+
+    with task.checkpoint() as checkpoint:
+        with suppress(ItemsFailedError):
+            checkpoint.map(work, ITEMS, concurrency=1)
+    assert "left before its end: 30 of 100 done" in caplog.text
