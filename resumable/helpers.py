@@ -47,6 +47,22 @@ def called(function: Callable[..., T], *arguments: Any) -> T:
         raise RuntimeError(f"{getattr(function, '__qualname__', type(function).__qualname__)} raised StopIteration") from e
 
 
+def takes(function: Callable[..., Any], *arguments: Any, **by_name: Any) -> bool:
+    """
+    Whether ``function`` can be called with these, as far as can be told without calling it. What a decorator of it takes counts,
+    not what stands behind that.
+    """
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # of a builtin
+        return True
+    try:
+        signature.bind(*arguments, **by_name)
+    except TypeError:
+        return False
+    return True
+
+
 def unworked(answer: Any) -> str | None:
     """Words for what a function returned if its work is yet to be done: by whoever iterates over it, or in a pool."""
     if isinstance(answer, GeneratorType | AsyncGeneratorType):

@@ -19,7 +19,7 @@ from resumable.checkpoint.failures import value_text
 from resumable.cleanup.table import ONCE
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError, StateStoreError, SupersededError
-from resumable.helpers import called
+from resumable.helpers import called, takes
 from resumable.identity import Generation, Relation, TaskIdentity
 from resumable.setup_cleanup import CleanUp
 from resumable.stop.sigterm import Stop
@@ -93,11 +93,28 @@ def once(
                 )
         if create is None:
             raise ConfigurationError(f"once {name!r}: create is None. Nothing was made. Give a function.")
+        _check_takes(name, create, cleanup, alive)
     with host.airflow_errors():
         task = CurrentTask.find(context)
         with _lock(task, name):
             made: T = _Once(name, task, create, cleanup, alive).value()
     return made
+
+
+def _check_takes(name: str, create: Any, cleanup: Any, alive: Any) -> None:
+    """Before anything is made: a cleanup that cannot be called would leave it behind."""
+    can_be_called = takes(create, token="") or takes(create, "") if _wants_token(create) else takes(create)
+    if not can_be_called:
+        raise ConfigurationError(
+            f"once {name!r}: create takes other arguments than none, or a token. Nothing was made. Give what it takes with "
+            "functools.partial, or write lambda: create(...)"
+        )
+    for what, function in (("cleanup", cleanup), ("alive", alive)):
+        if function is not None and not takes(function, None):
+            raise ConfigurationError(
+                f"once {name!r}: {what} cannot be called with the one value that create returns. Nothing was made. Give a "
+                f"function of one argument, for example lambda value: {what}(...)"
+            )
 
 
 def _lock(task: CurrentTask, name: str) -> threading.RLock:

@@ -22,6 +22,7 @@ from resumable.checkpoint.map import Map
 from resumable.checkpoint.setting import VERSION, Setting, code_text, fingerprint
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError
+from resumable.helpers import takes
 from resumable.policy import ResumePolicy
 
 T = TypeVar("T")
@@ -287,6 +288,9 @@ class Checkpoint:
         )
 
 
+_NOT_OF_ONE = "cannot be called with {}. Nothing was done. Give a function of one argument; functools.partial gives it others."
+
+
 def _check_arguments(name: str, every: Any, seconds: Any, committed: Any) -> None:
     if every is not None and not _is_count(every):
         raise ConfigurationError(f"Checkpoint {name!r}: every={every!r} is no count. Nothing was done. Give 1 or more")
@@ -300,6 +304,8 @@ def _check_arguments(name: str, every: Any, seconds: Any, committed: Any) -> Non
             f"Checkpoint {name!r}: committed= is a {type(committed).__name__}. Nothing was done. Give a function that is "
             "called with the token and returns keys."
         )
+    if committed is not None and not takes(committed, ""):
+        raise ConfigurationError(f"Checkpoint {name!r}: committed= {_NOT_OF_ONE.format('the token')}")
 
 
 def _check_size(name: str, size: Any) -> None:
@@ -315,6 +321,8 @@ def _check_fetch(name: str, fetch: Any) -> None:
                 f"Checkpoint {name!r}: fetch={fetch!r:.100} cannot be called. Nothing was done. Give a function that is called "
                 "with a cursor and returns a page and the next cursor."
             )
+        if not takes(fetch, None):
+            raise ConfigurationError(f"Checkpoint {name!r}: fetch {_NOT_OF_ONE.format('a cursor')}")
 
 
 def _check_key(name: str, key: Any) -> None:
@@ -324,6 +332,8 @@ def _check_key(name: str, key: Any) -> None:
                 f"Checkpoint {name!r}: key={key!r:.100} cannot be called. Nothing was done. Give a function that returns what "
                 "names an item, as in key=lambda item: item.path."
             )
+        if key is not None and not takes(key, None):
+            raise ConfigurationError(f"Checkpoint {name!r}: key= {_NOT_OF_ONE.format('an item')}")
 
 
 def _is_ack_manual(name: str, ack: str) -> bool:
@@ -344,6 +354,8 @@ def _check_map(work: Any, concurrency: Any, tries: Any, on_error: str) -> None:
         raise ConfigurationError(say)
     if not callable(work):
         raise ConfigurationError(f"map: work={work!r:.100} cannot be called. Nothing was done. Give a function.")
+    if not takes(work, None):
+        raise ConfigurationError(f"map: work {_NOT_OF_ONE.format('an item')}")
 
 
 def _is_count(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from resumable import host
 from resumable.current_task import CurrentTask, checked_name
 from resumable.errors import ConfigurationError
-from resumable.helpers import called, is_pair
+from resumable.helpers import called, is_pair, takes
 from resumable.watermark.run import ReadInterval, Run
 from resumable.watermark.values import Value, ValueType, is_missing
 
@@ -89,6 +89,11 @@ class Watermark:
         self._open: list[ReadInterval] = []
 
     def _checked_until(self, until: Any) -> Any:
+        if callable(until) and not takes(until):
+            raise ConfigurationError(
+                f"Watermark {self.name}: until= cannot be called without an argument. Nothing was read. Give a function of none, "
+                "for example lambda: newest(...)"
+            )
         if until is None or callable(until):
             return until
         return (lambda: None) if is_missing(until) else self.kind.checked(until, "until")

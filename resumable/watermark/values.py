@@ -120,7 +120,7 @@ class ValueType:
 
 def is_missing(value: Any) -> bool:
     """
-    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, masked, or a tuple of these only.
+    Whether ``value`` is what SQL, numpy and pandas give where there is no row: None, NaN, NaT, NA, masked; or a tuple of these.
 
     ``max()`` of an empty column is one of them.
     """

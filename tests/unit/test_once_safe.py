@@ -350,8 +350,16 @@ async def is_alive(value):
     return False
 
 
+NO_ARGUMENT, TWO_ARGUMENTS = (lambda: True), (lambda one, other: True)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"alive": is_alive}, {"create": None}, {"create": "cluster"}, {"cleanup": "cluster"}, {"alive": True}]
+    "wrong",
+    [
+        *({"alive": is_alive}, {"create": None}, {"create": "cluster"}, {"cleanup": "cluster"}, {"alive": True}),
+        *({"cleanup": NO_ARGUMENT}, {"alive": NO_ARGUMENT}, {"cleanup": TWO_ARGUMENTS}, {"alive": TWO_ARGUMENTS}),
+        *({"create": TWO_ARGUMENTS}, {"create": lambda value: value}, {"create": lambda token, region: token}),
+    ],
 )
 def test_what_cannot_be_called_and_coroutine_functions_fail_the_task_before_anything_is_made(task, wrong):
     made = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from resumable import ItemsFailedError, StateStoreError, host
+from resumable import ConfigurationError, ItemsFailedError, StateStoreError, host
 from tests.support.checkpointed import ITEMS, KEY, WorkError, amap, task  # noqa: F401
 from tests.support.names import AirflowFailException, AirflowRescheduleException
 
@@ -296,7 +297,54 @@ def test_an_error_of_map_that_is_swallowed_does_not_hide_how_many_items_are_left
         if item == "f030":
             raise WorkError
 
-    with task.checkpoint() as checkpoint:
-        with suppress(ItemsFailedError):
-            checkpoint.map(work, ITEMS, concurrency=1)
+    with task.checkpoint() as checkpoint, suppress(ItemsFailedError):
+        checkpoint.map(work, ITEMS, concurrency=1)
     assert "left before its end: 30 of 100 done" in caplog.text
+
+
+NO_ARGUMENT, TWO_ARGUMENTS = (lambda: []), (lambda one, other: ([one], None))
+
+
+@pytest.mark.parametrize("wrong", [NO_ARGUMENT, TWO_ARGUMENTS], ids=["none", "two"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda checkpoint, wrong: checkpoint.map(wrong, ITEMS),
+        lambda checkpoint, wrong: checkpoint.map(print, ITEMS, key=wrong),
+        lambda checkpoint, wrong: list(checkpoint.items(ITEMS, key=wrong)),
+        lambda checkpoint, wrong: list(checkpoint.batches(ITEMS, 5, key=wrong)),
+        lambda checkpoint, wrong: list(checkpoint.pages(wrong)),
+    ],
+    ids=["work", "key of map", "key", "key of batches", "fetch"],
+)
+def test_a_function_that_takes_other_arguments_fails_the_task_without_its_retries(task, use, wrong):
+    with pytest.raises((AirflowFailException, ConfigurationError), match="one argument"), task.checkpoint() as checkpoint:
+        use(checkpoint, wrong)
+
+
+@pytest.mark.parametrize("wrong", [NO_ARGUMENT, TWO_ARGUMENTS], ids=["none", "two"])
+def test_a_committed_that_takes_other_arguments_fails_the_task_without_its_retries(task, wrong):
+    with pytest.raises((AirflowFailException, ConfigurationError), match="the token"):
+        task.checkpoint(committed=wrong)
+
+
+def with_a_connection(function):
+    """As decorators do that give a function more than they are called with."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments):
+        return function("connection", *arguments)
+
+    return wrapped
+
+
+def test_what_a_decorator_adds_to_the_arguments_is_no_reason_to_refuse(task):
+    worked = []
+
+    @with_a_connection
+    def work(connection, item):
+        worked.append((connection, item))
+
+    with task.checkpoint() as checkpoint:
+        checkpoint.map(work, ITEMS[:1], key=functools.partial(max, "f"))
+    assert worked == [("connection", "f000")]

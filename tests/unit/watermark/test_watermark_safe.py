@@ -213,7 +213,7 @@ def test_what_a_database_gives_for_a_value_is_that_value(airflow: Deployment, gi
     assert Watermark("orders", start=given).kind == ValueType.of(plain)
 
 
-class Part(str, Enum):  # noqa: UP042 - as it is written where there is no StrEnum
+class Part(str, Enum):
     LAST = "b"
 
 
@@ -318,7 +318,7 @@ def test_proposals_that_still_count_are_dropped_last() -> None:
     assert [p.task.run_id for p in kept] == [f"r{n}" for n in range(1, 20, 2)]
 
 
-FLAGS = [{"shared": "false"}, {"shared": 1}, {"moves": "no"}, {"moves": None}, {"refresh": "yes"}]
+FLAGS = [{"until": lambda mark: mark}, {"shared": "false"}, {"shared": 1}, {"moves": "no"}, {"moves": None}, {"refresh": "yes"}]
 
 
 @pytest.mark.parametrize("arguments", [{"name": "a b"}, {"lag": 5}, {"start": 1.5}, {"until": "x"}, {"interval": (5, 3)}, *FLAGS])
