@@ -338,6 +338,7 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
         super(cls, klass).__init_subclass__(**kwargs)
         warn_of_own_execute(klass)
         let_hand_backs_through(klass)
+        klass._resumable.service.adapt_class(klass)
 
     methods = [__init__, defer, resume_execution, _do_render_template_fields]
     if with_execute:
@@ -350,6 +351,7 @@ def add_entry_points(cls: Any, service: type[JobService], *, with_execute: bool)
     cls.partial = classmethod(partial)
     host.start_again_in_time(cls)
     setattr(cls, ATTRIBUTE, DurableClass(cls, service))
+    service.adapt_class(cls)
 
 
 def _checked(durable: Any, resume_policy: Any) -> ResumePolicy:

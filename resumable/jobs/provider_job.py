@@ -40,9 +40,15 @@ class ProviderJob(JobService):
     wait_argument: ClassVar[str]
     """The provider's argument that tells whether ``execute`` waits for the job."""
     hook_name: ClassVar[str] = "hook"
-    """The attribute under which the operator keeps its hook: the same object each time it is asked for."""
+    """The attribute under which the operator has its hook."""
 
     _own_hook: Any = None
+
+    @classmethod
+    def adapt_class(cls, operator: Any) -> None:
+        found = getattr_static(operator, cls.hook_name, None)
+        if isinstance(found, property) and not isinstance(found, OneHook):
+            setattr(operator, cls.hook_name, OneHook(cls.hook_name, found))
 
     @property
     def hook(self) -> Any:
@@ -98,6 +104,11 @@ class ProviderJob(JobService):
 
     def execute(self, theirs: Callable[[], Any]) -> Any:
         run, attempt = self.run, self.attempt
+        if self.hook is not self.hook:
+            raise ConfigurationError(
+                f"{type(self.operator).__name__}.{self.hook_name} is another object each time: a submit by it would "
+                "go past us. Nothing was submitted. Make it a property, or a functools.cached_property, or give durable=False."
+            )
         with self.intercept(attempt):
             has_ended = isinstance(attempt.plan, Deliver | Conclude)
             if run.policy.frees_the_slot and self.waits() and not has_ended:
@@ -145,6 +156,25 @@ class ProviderJob(JobService):
             "its end or stop it. Then install a version of the provider that is covered (the extras name them), or give "
             "durable=False."
         )
+
+
+class OneHook(property):
+    """
+    A property by which an operator has its hook, and which may make another one each time: during a start of the task it is asked
+    once, because the submit goes through us by that object.
+    """
+
+    def __init__(self, name: str, asked: property) -> None:
+        super().__init__(asked.fget, asked.fset, asked.fdel, asked.__doc__)
+        self._name = name
+
+    def __get__(self, operator: Any, owner: Any = None) -> Any:
+        if operator is None or operator._resumable.run is None:
+            return super().__get__(operator, owner)
+        kept = vars(operator)
+        if self._name not in kept:
+            kept[self._name] = super().__get__(operator, owner)
+        return kept[self._name]
 
 
 class HookCall(ProviderJob):

@@ -174,6 +174,10 @@ class JobService(OneOfMany):
     # -- the operator -------------------------------------------------------------------------------------------------
 
     @classmethod
+    def adapt_class(cls, operator: Any) -> None:
+        """Called once for each durable class of operators, those that authors derive included."""
+
+    @classmethod
     def check_operator(cls, operator: Any) -> None:
         """Raises: ConfigurationError: the operator's arguments cannot be had with ours."""
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
-from resumable.errors import InvalidAnswerError, chain
+from resumable.errors import ConfigurationError, InvalidAnswerError, chain
 from resumable.helpers import replaced
 from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import Recovery
@@ -153,7 +153,13 @@ class AwsCall(AwsJob):
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
         self.before_execute(attempt)
-        events = self.hook.conn.meta.events
+        client = self.hook.conn
+        if client is not self.hook.conn:
+            raise ConfigurationError(
+                f"{type(self.hook).__name__}.conn is another client each time it is asked for: a submit by it would go past us. "
+                "Nothing was submitted. Make it a functools.cached_property, or give durable=False."
+            )
+        events = client.meta.events
         call = SubmitEvents(self, attempt)
         service = f"{self.service_event}."
         hooks: list[tuple[str, Callable[..., Any]]] = [(f"after-call.{self.service_event}", call.see)]

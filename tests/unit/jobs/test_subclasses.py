@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -552,3 +553,56 @@ def test_the_installed_providers_are_covered(caplog):
         with contextlib.suppress(ImportError):
             _extras._check_version(extra)
     assert [line for line in caplog.messages if "is not covered" in line] == []
+
+
+# -- a hook of its own ------------------------------------------------------------------------------------------------
+
+
+def hook_anew(base, name):
+    """A subclass whose hook is a plain property, as many are written: another object each time it is asked for."""
+    theirs = inspect.getattr_static(base, name)
+    return type("Own", (base,), {name: property(theirs.func)})
+
+
+def hook_anew_by_a_mixin(base, name):
+    theirs = inspect.getattr_static(base, name)
+    mixin = type("OwnHook", (), {name: property(theirs.func)})
+    return type("Own", (mixin, base), {})
+
+
+def give_a_result_of_one_job(make, jobs):
+    instance = TaskInstance(make)
+    instance.attempt()
+    instance.try_number += 1
+    instance.attempt()
+    assert jobs() == 1
+    assert instance.record["job"]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("own", [hook_anew, hook_anew_by_a_mixin])
+def test_a_hook_that_is_made_anew_each_time_submits_through_us(workspace, athena, own, deferrable):
+    workspace.duration = 0
+    runs = own(ResumableDatabricksOperator, "_hook")
+    give_a_result_of_one_job(lambda: runs(**ARGUMENTS, deferrable=deferrable), lambda: len(workspace.runs))
+    query = {"task_id": "task", **athena.arguments(), "deferrable": deferrable}
+    give_a_result_of_one_job(lambda: own(ResumableAthenaOperator, "hook")(**query), athena.jobs)
+
+
+def test_without_durable_and_outside_of_a_start_an_own_hook_is_what_its_author_wrote():
+    operator = hook_anew(ResumableDatabricksOperator, "_hook")(**ARGUMENTS)
+    assert operator._hook is not operator._hook
+    assert not [name for name in vars(operator) if name == "_hook"]
+
+
+def test_a_hook_whose_client_is_another_each_time_is_refused_before_anything_is_submitted(athena):
+    class Hook(ResumableAthenaOperator.aws_hook_class):
+        @property
+        def conn(self):
+            return self.get_client_type()
+
+    operator = type("Own", (ResumableAthenaOperator,), {"aws_hook_class": Hook})
+    instance = TaskInstance(lambda: operator(task_id="task", **athena.arguments()))
+    with pytest.raises(AirflowFailException, match="another client each time.*Nothing was submitted"):
+        instance.attempt()
+    assert athena.jobs() == 0
