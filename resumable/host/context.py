@@ -216,7 +216,8 @@ def spec(operator: Any, values: Mapping[str, Any], called_with: Mapping[str, Any
     of_airflow = inspect.signature(host.base_operator().__init__).parameters
     items = {name: item for name, item in received.items() if name not in of_airflow and is_of_the_job(name)}
     text = dag_text(operator)
-    return Spec.of(fields, text, defaults=defaults(type(operator)), given=called_with, items=items)
+    own = str(operator.task_id)
+    return Spec.of(fields, text, defaults=defaults(type(operator)), given=called_with, items=items, task_id=own)
 
 
 def dag_text(operator: Any) -> str | None:

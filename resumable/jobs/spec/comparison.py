@@ -17,7 +17,8 @@ def edited_fields(earlier: Spec | None, now: Spec | None, replaced: Iterable[str
 
     A field counts if the text of the DAG file differs, and what the author wrote of the field, and the value itself: an edit
     elsewhere in the file may happen to make a constant of what was computed. A field that one side does not know (it was at its
-    default there, or another release of the operator has it) counts if the author wrote some of it.
+    default there, or another release of the operator has it) counts if the author wrote some of it. None counts where the file
+    still says the same of where its value comes from.
 
     Args:
         earlier: the job's.
@@ -30,11 +31,18 @@ def edited_fields(earlier: Spec | None, now: Spec | None, replaced: Iterable[str
     names: list[str] = []
     if earlier.text and now.text and earlier.text != now.text and not {now.text, now.literals} & replaced:
         is_folded = ALL in earlier.fields or ALL in now.fields
-        names += _edited_folded(earlier, now) if is_folded else _edited(earlier.fields, now.fields)
+        found = _edited_folded(earlier, now) if is_folded else _edited(earlier.fields, now.fields)
+        names += [name for name in found if not _is_of_the_same_origin(name.partition(".")[0], earlier, now)]
     if now.items and digest(dict(now.items)) not in replaced:
         both = earlier.items.keys() & now.items.keys()
         names += [f"{name} (from upstream)" for name in sorted(both) if earlier.items[name] != now.items[name]]
     return tuple(names)
+
+
+def _is_of_the_same_origin(name: str, earlier: Spec, now: Spec) -> bool:
+    if ALL in earlier.origins or ALL in now.origins or name == ALL_NAMED:
+        return bool(now.origin) and now.origin == earlier.origin
+    return name in now.origins and now.origins[name] == earlier.origins.get(name)
 
 
 def moved_fields(earlier: Spec | None, now: Spec | None) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+def unindented(text: str) -> str:
+    return " ".join(text.split())
+
+
 def constants_in(node: ast.AST) -> list[Any]:
     collector = _Constants()
     collector.visit(node)

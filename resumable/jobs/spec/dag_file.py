@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from resumable.jobs.spec.constants import constants_in, sets_in
+from resumable.jobs.spec.codes import digest
+from resumable.jobs.spec.constants import constants_in, sets_in, unindented
 from resumable.jobs.spec.places import Places, coded
 
 
@@ -23,10 +24,6 @@ class Written:
     places: Places
 
 
-def _unindented(text: str) -> str:
-    return " ".join(text.split())
-
-
 @lru_cache(maxsize=4)
 def written_in(text: str) -> Written | None:
     """None if the text is no Python."""
@@ -36,7 +33,7 @@ def written_in(text: str) -> Written | None:
         places = Places(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    texts = (_unindented(value) for value in values if isinstance(value, str) and "\n" in value)
+    texts = (unindented(value) for value in values if isinstance(value, str) and "\n" in value)
     keys = {value for value in values if isinstance(value, str)} | places.keys
     return Written(
         frozenset((type(value).__name__, repr(value)) for value in values),
@@ -54,10 +51,12 @@ class Source:
     Args:
         written: in the file.
         given: what the operator was called with. Its ``__init__`` may have made a text of a number which the author wrote.
+        task_id: its own.
     """
 
-    def __init__(self, written: Written, given: Any) -> None:
-        self._written = written
+    def __init__(self, written: Written, given: Any, task_id: str = "") -> None:
+        self._written, self._task_id = written, task_id
+        self._arguments = tuple(given) if isinstance(given, Mapping) else ()
         self._as_texts: dict[str, int | float] = {}
         _collect_numbers(given, self._as_texts)
 
@@ -70,7 +69,7 @@ class Source:
         if isinstance(value, bool | int | float):
             return coded(value) in self._written.places.numbers(key)
         if not self._written.places.is_text_computed(key) and (
-            coded(value) in self._written.values or _unindented(value) in self._written.texts  # dedent("..."), "...".strip()
+            coded(value) in self._written.values or unindented(value) in self._written.texts  # dedent("..."), "...".strip()
         ):
             return True
         return value in self._as_texts and self.is_written(self._as_texts[value], key)
@@ -81,6 +80,24 @@ class Source:
         computed (``"/full" if is_sunday() else "/part"``, ``CLUSTERS[os.environ["STAGE"]]``).
         """
         return self._written.places.choices(key) if isinstance(value, str) and value in self._written.places.texts(key) else ()
+
+    def origin(self, name: str, written: Iterable[Any]) -> str:
+        """
+        Digest of all that the file says where a field's value comes from: under its name, else under the names of all arguments.
+
+        Args:
+            name: of the field.
+            written: `Form.written` of its value.
+
+        Returns:
+            Empty if the file has nothing there, or if some of what the author wrote of the value stands elsewhere.
+        """
+        constants = [self._as_texts.get(value, value) if isinstance(value, str) else value for value in written]
+        for names in ((name,), (name, *self._arguments)):
+            found = self._written.places.origins.of(names, self._task_id)
+            if found is not None and all(map(found.has, constants)):
+                return digest(list(found.code))
+        return ""
 
     def is_of_a_set(self, values: Iterable[Any]) -> bool:
         """Whether a list is of a set of texts in the file: its order is another one in each process."""

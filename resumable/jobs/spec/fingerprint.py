@@ -47,11 +47,14 @@ class Spec:
         fields: three short hashes of each field that is not at its default, and of each entry of a dict (``json.run_name``): by
             what the author wrote of it, by what he wrote at its place, and by the whole value.
         items: a short hash of each argument that a mapped task was given by upstream tasks.
+        origins: a short hash, for each field, one at its default too, of all that the file says where its value comes from, as
+            far as it does. Where that is the same, nothing of the field was edited.
     """
 
     text: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     items: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Spec:
         defaults: Mapping[str, Any] | None = None,
         given: Any = None,
         items: Mapping[str, Any] | None = None,
+        task_id: str = "",
     ) -> Spec:
         """
         Args:
@@ -70,20 +74,25 @@ class Spec:
             defaults: of the fields, where they have one.
             given: what the operator was called with. A field may hold a number of it as text, as Databricks' does.
             items: what upstream tasks gave a mapped task, by argument.
+            task_id: of the operator: what the file says in the call that makes another task is not of this one.
         """
         hashes = {name: digest(Form.of(value).whole) for name, value in (items or {}).items()}
         if len(hashes) > _ITEMS:
             hashes = {ALL: digest(hashes)}
         if text is None or (written := written_in(text)) is None:
             return cls(items=hashes)
-        source = Source(written, given)
+        source = Source(written, given, task_id)
         fields: dict[str, str] = {}
+        origins: dict[str, str] = {}
         for name, value in values.items():
             if value is UNKNOWN:
                 fields[name] = UNKNOWN_CODE
-            elif not _is_default(value, (defaults or {}).get(name, _NOTHING)):
+                continue
+            if origin := source.origin(name, Form.of(value, source, name).written):
+                origins[name] = origin
+            if not _is_default(value, (defaults or {}).get(name, _NOTHING)):
                 fields.update(_codes(name, value, source))
-        return cls(digest(text), fields, hashes)
+        return cls(digest(text), fields, hashes, origins)
 
     @cached_property
     def literals(self) -> str:
@@ -99,6 +108,14 @@ class Spec:
         places = {name: by_places(code) for name, code in tops.items()}
         return code_of(digest(literal), digest(places), digest(tops), bool(literal))
 
+    @cached_property
+    def origin(self) -> str:
+        """Digest of where all fields come from; empty if that is not known of one."""
+        if ALL in self.origins or ALL in self.fields:
+            return self.origins.get(ALL, "")
+        is_known = all(name in self.origins for name in self.fields if "." not in name)
+        return digest(dict(self.origins)) if is_known and self.origins else ""
+
     @property
     def marks(self) -> frozenset[str]:
         """What this spec is known by once another one has replaced it."""
@@ -110,11 +127,19 @@ class Spec:
         if not self.text and not self.items:
             return {}
         tops = {name: code for name, code in self.fields.items() if "." not in name}
+        folded = {ALL: self.origin} if self.origin else {}
         data: dict[str, Any] = {}
-        for fields in (self.fields, tops, {ALL: self._folded} if self.fields else {}):
+        for fields, origins in (
+            (self.fields, self.origins),
+            (self.fields, folded),
+            (tops, folded),
+            ({ALL: self._folded} if self.fields else {}, folded),
+        ):
             data = {"v": VERSION, "text": self.text, "fields": dict(fields)}
             if self.items:
                 data["items"] = dict(self.items)
+            if origins:
+                data["origins"] = dict(origins)
             if len(json.dumps(data)) <= room:
                 break
         return data
@@ -125,9 +150,11 @@ class Spec:
         try:
             if data["v"] != VERSION:
                 return cls()
-            fields, items = ({str(k): str(v) for k, v in data.get(name, {}).items()} for name in ("fields", "items"))
+            fields, items, origins = (
+                {str(k): str(v) for k, v in data.get(name, {}).items()} for name in ("fields", "items", "origins")
+            )
             is_whole = all(len(code) in (CODE, CODE + DIGEST) for code in fields.values())
-            return cls(str(data["text"]), fields, items) if is_whole else cls(items=items)
+            return cls(str(data["text"]), fields, items, origins) if is_whole else cls(items=items)
         except (KeyError, TypeError, AttributeError, ValueError):
             return cls()
 

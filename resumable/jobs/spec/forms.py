@@ -20,6 +20,8 @@ class Form:
     """
     A value as JSON, three times: what the author wrote of it; the same, but with all numbers that stand at the place of a number
     instead of that one, which says whether something at its place was edited; and the whole.
+
+    ``written`` are the constants of it that the author wrote, the keys of dicts among them.
     """
 
     literal: Any
@@ -27,6 +29,7 @@ class Form:
     whole: Any
     is_literal: bool
     has_place: bool
+    written: tuple[Any, ...] = ()
 
     @property
     def code(self) -> str:
@@ -51,12 +54,13 @@ class Form:
             whole = [kind, value if isinstance(value, str) else repr(value)]
             is_written = source is not None and source.is_written(value, key)
             literal = ["=", *whole] if is_written else ["~", kind]
+            written = (value,) if is_written else ()
             if source is not None and source.is_number(value, key):
                 numbers = source.numbers(key)
-                return cls(literal, ["#", *numbers], whole, is_written, bool(numbers))
+                return cls(literal, ["#", *numbers], whole, is_written, bool(numbers), written)
             if is_written and source is not None and (texts := source.choices(value, key)):
-                return cls(literal, ["|", *texts], whole, True, True)
-            return cls(literal, literal, whole, is_written, is_written)
+                return cls(literal, ["|", *texts], whole, True, True, written)
+            return cls(literal, literal, whole, is_written, is_written, written)
         form = cls(["~", kind], ["~", kind], [kind, _text_of(value)], False, False)
         parts = _parts_of(value) if source is not None else None
         return form if parts is None else replace(cls._of_dict(parts, source), whole=form.whole)
@@ -71,7 +75,8 @@ class Form:
         places = _without_repeats(form.places for form in forms if form.has_place and form.places[0] != "#")
         numbers = source.numbers(key) if source else ()
         whole = ["[", *(form.whole for form in forms)]
-        return cls(["[", *literal], ["[", numbers, *places], whole, bool(literal), bool(numbers or places))
+        written = tuple(value for form in forms for value in form.written)
+        return cls(["[", *literal], ["[", numbers, *places], whole, bool(literal), bool(numbers or places), written)
 
     @classmethod
     def _of_dict(cls, value: dict[Any, Any], source: Source | None) -> Form:
@@ -81,7 +86,8 @@ class Form:
         places = [[names[key], form.places] for key, form in entries.items() if names[key] or form.has_place]
         literal, places = (_without_repeats(sorted(each, key=json.dumps)) for each in (literal, places))
         whole = ["{", {key: form.whole for key, form in entries.items()}]
-        return cls(["{", *literal], ["{", *places], whole, bool(literal), bool(places))
+        written = tuple(value for form in entries.values() for value in form.written)
+        return cls(["{", *literal], ["{", *places], whole, bool(literal), bool(places), (*filter(None, names.values()), *written))
 
 
 def _without_repeats(forms: Iterable[Any]) -> list[Any]:

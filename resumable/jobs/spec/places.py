@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from resumable.jobs.spec.constants import constants_in
+from resumable.jobs.spec.constants import constants_in, unindented
 from resumable.jobs.spec.reader import Reader
 
 _COMPUTED = (ast.Call, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Await, ast.Compare, ast.FormattedValue)
@@ -51,6 +52,7 @@ class Places:
         self._computed_texts: dict[str, bool] = {}
         self._texts: dict[str, tuple[str, ...]] = {}
         self._by = reader.choosers
+        self.origins = Origins(tree, reader)
 
     def numbers(self, key: str) -> tuple[tuple[str, str], ...]:
         """
@@ -158,3 +160,134 @@ class Places:
             case _:
                 children = [*ast.iter_child_nodes(expr)]
         return {name for child in children for name in self._names(child)}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """
+    Where a value comes from.
+
+    Attributes:
+        code: the expressions, functions and classes, without comments and layout.
+        constants: in them, and the names of keywords.
+    """
+
+    code: tuple[str, ...]
+    constants: frozenset[tuple[str, str]]
+
+    def has(self, value: Any) -> bool:
+        return coded(value) in self.constants or (isinstance(value, str) and coded(unindented(value)) in self.constants)
+
+
+class Origins:
+    """
+    All that a file says at a place and behind the names there: what is assigned to them and what changes them, functions,
+    classes, and the conditions around each; but for what stands in the call that makes another task.
+
+    Where none of it was edited, a value that differs has moved by itself, whatever it is now: None instead of a text, an entry
+    more, another one of two dicts.
+    """
+
+    def __init__(self, tree: ast.AST, reader: Reader) -> None:
+        self._at = reader.at
+        self._more: dict[str, list[ast.AST]] = {}
+        self._spread: list[ast.AST] = []
+        self._around: dict[int, tuple[ast.AST, ...]] = {}
+        self._task_of: dict[int, str] = {}
+        self._note(tree, (), "")
+        self._known: dict[tuple[frozenset[str], str], Origin | None] = {}
+
+    def of(self, names: Iterable[str], task_id: str = "") -> Origin | None:
+        """Of what stands under any of these names; None if nothing does."""
+        found = {name: nodes for name in names if (nodes := self._of_task(self._at.get(name, ()), task_id))}
+        key = frozenset(found), task_id
+        if key not in self._known:
+            self._known[key] = self._found(found, task_id) if found else None
+        return self._known[key]
+
+    def _note(self, root: ast.AST, around: tuple[ast.AST, ...], task_id: str) -> None:
+        todo = [(root, around, task_id)]
+        while todo:
+            node, around, task_id = todo.pop()
+            self._around[id(node)] = around
+            for name in _changed_by(node):
+                self._more.setdefault(name, []).append(node)
+            if isinstance(node, ast.Call):
+                task_id = next(_task_ids(node), task_id)
+                self._spread += [n.value for n in node.keywords if n.arg is None]  # Job(**STAGES["prod"])
+                self._spread += [n.value for n in node.args if isinstance(n, ast.Starred)]
+            self._task_of[id(node)] = task_id
+            if isinstance(node, ast.If | ast.While):
+                around = (*around, node.test)
+            elif isinstance(node, ast.Match):
+                around = (*around, node.subject, *(case.pattern for case in node.cases))
+            todo += [(child, around, task_id) for child in ast.iter_child_nodes(node)]
+
+    def _of_task(self, nodes: Iterable[ast.AST], task_id: str) -> list[ast.AST]:
+        def may_be(other: str) -> bool:
+            return not (other and task_id) or other == task_id or task_id.endswith(f".{other}")
+
+        return [node for node in nodes if may_be(self._task_of[id(node)])]
+
+    def _found(self, at: Mapping[str, list[ast.AST]], task_id: str) -> Origin:
+        named = [one for name in sorted(at) for one in (*at[name], *self._more.get(name, ()))]
+        todo = [*named, *self._of_task(self._spread, task_id)]
+        behind, seen = set(at), {id(node) for node in todo}
+        code: list[str] = []
+        constants: set[tuple[str, str]] = set()
+        while todo:
+            node = todo.pop(0)
+            code.append(ast.unparse(node))
+            constants.update(_constants_of(node))
+            new = sorted(_mentioned_in(node) - behind)
+            behind.update(new)
+            named = [one for name in new for one in (*self._at.get(name, ()), *self._more.get(name, ()))]
+            more = [one for one in (*self._around[id(node)], *self._of_task(named, task_id)) if id(one) not in seen]
+            seen |= {id(one) for one in more}
+            todo += more
+        return Origin(tuple(code), frozenset(constants))
+
+
+def _task_ids(node: ast.Call) -> Iterator[str]:
+    for given in node.keywords:
+        if given.arg == "task_id" and isinstance(given.value, ast.Constant):
+            yield str(given.value.value)
+
+
+def _constants_of(node: ast.AST) -> Iterator[tuple[str, str]]:
+    parts = [*ast.walk(node)]
+    values = [*constants_in(node), *(part.value for part in parts if isinstance(part, ast.Constant))]
+    values += [part.arg for part in parts if isinstance(part, ast.keyword) and part.arg]
+    yield from map(coded, values)
+    yield from (coded(unindented(value)) for value in values if isinstance(value, str))
+
+
+def _mentioned_in(node: ast.AST) -> set[str]:
+    parts = [*ast.walk(node)]
+    variables = {part.id for part in parts if isinstance(part, ast.Name)}
+    return variables | {part.attr for part in parts if isinstance(part, ast.Attribute)}
+
+
+def _changed_by(node: ast.AST) -> Iterator[str]:
+    """The names that a statement says something of without an assignment to them."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            yield from (name for target in targets if isinstance(target, ast.Subscript) for name in _holders(target.value))
+        case ast.AugAssign(target=ast.Subscript(value=holder)):
+            yield from _holders(holder)
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=holder))):  # conf.update(...), args.append(...)
+            yield from _holders(holder)
+
+
+def _holders(node: ast.AST) -> Iterator[str]:
+    """The names by which a changed value may be known: ``conf`` of ``conf["a"]["b"]``, ``task`` and ``spec`` of ``task.spec``."""
+    match node:
+        case ast.Name(id=name):
+            yield name
+        case ast.Attribute(value=value, attr=name):
+            yield name
+            yield from _holders(value)
+        case ast.Subscript(value=value):
+            yield from _holders(value)

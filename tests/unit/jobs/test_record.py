@@ -43,7 +43,7 @@ RUN = JobHandle("databricks", {"run_id": 734912}, WORKSPACE)
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.text(max_size=20)
-scalars = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
 values = st.recursive(
     st.none() | scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

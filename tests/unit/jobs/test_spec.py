@@ -34,7 +34,8 @@ def parsed(text: str, **names: Any) -> Spec:
     values: dict[str, Any] = dict(names)
     exec(compile(text, "dag.py", "exec"), values)
     fields = {name: value for name, value in values.items() if name not in names and not name.startswith(("_", "the_"))}
-    return Spec.of({name: v for name, v in fields.items() if not callable(v) and not isinstance(v, type(os))}, text)
+    fields = {name: v for name, v in fields.items() if not callable(v) and not isinstance(v, type(os)) and not name.isupper()}
+    return Spec.of(fields, text, task_id=names.get("task_id", ""))
 
 
 # -- what is an edit -----------------------------------------------------------------------------------------
@@ -242,6 +243,78 @@ def test_a_computed_choice_among_texts_of_the_file_is_no_edit_whatever_was_edite
 )
 def test_a_choice_that_the_author_makes_in_the_file_is_an_edit(text, edit):
     assert edited_fields(Spec.of({"name": "full"}, text), Spec.of({"name": "part"}, text.replace(*edit))) == ("name",)
+
+
+# Whether there is a value at all, of which kind, and which entries there are, may be computed as well.
+OTHER_KINDS = {
+    "None or a text": "json = {'pool': None if the_c else 'p1'}",
+    "None or a number": "json = {'workers': None if the_c else 5}",
+    "None or a flag": "json = {'photon': True if the_c else None}",
+    "a text or a number": "json = {'workers': 'auto' if the_c else 5}",
+    "a text or a flag": "json = {'workers': 'auto' if the_c else False}",
+    "a number or its text": "json = {'n': '1' if the_c else 1}",
+    "assigned under a condition": "the_pool = None\nif the_c:\n    the_pool = 'p1'\njson = {'pool': the_pool}",
+    "one that may not be there": "the_pools = {1: 'p1'}\njson = {'pool': the_pools.get(the_c)}",
+    "a number that may not be there": "the_pools = {1: 10}\njson = {'pool': the_pools.get(the_c)}",
+    "computed, or else a text": "json = {'pool': ('p' * the_c * 3) or 'own'}",
+    "computed, or None": "json = {'at': (str(the_c + 7)) if the_c else None}",
+    "a function": "def the_f():\n    if the_c:\n        return str(the_c)\n    return 'p'\njson = {'p': the_f()}",
+    "a field, or none": "json = {'a': 1}\npool = None if the_c else 'p1'",
+    "a field, or an empty one": "json = {'a': 1}\npool = '' if the_c else 'p1'",
+    "a dict, or none": "json = {'a': 1} if the_c else None",
+    "a list, or none": "steps = ['a'] if the_c else None",
+    "an inner dict, or none": "json = {'tags': {'a': 'x'} if the_c else None}",
+    "an entry more": "json = {'a': 1, **({'b': 'x'} if the_c else {})}",
+    "an entry that is put in": "json = {'a': 1}\nif the_c:\n    json['b'] = 'x'",
+    "a number that is put in": "json = {'a': 1}\nif the_c:\n    json['b'] = 3",
+    "entries by update": "json = {'a': 1}\nif the_c:\n    json.update(b='x')",
+    "an entry that is taken out": "json = {'a': 1, 'b': 'x'}\nif the_c:\n    del json['b']",
+    "an element more": "json = {'args': ['x'] + (['--full'] if the_c else [])}",
+    "an only element": "json = {'args': ['--full'] if the_c else []}",
+    "an element that is appended": "the_args = ['x']\nif the_c:\n    the_args.append('--full')\njson = {'args': the_args}",
+    "another dict": "json = {'size': 'L'} if the_c else {'preset': 'p'}",
+    "another dict, by name": "the_b = {'size': 'L', 'n': 5}\nthe_s = {'size': 'S'}\njson = the_b if the_c else the_s",
+    "another dict, by key": "the_s = {1: {'size': 'L', 'tags': ['a', 'b']}, 0: {'size': 'S'}}\njson = {'c': the_s[the_c]}",
+    "arguments that are spread": "the_kw = {}\nif the_c:\n    the_kw['pool'] = 'p1'\npool = dict(**the_kw).get('pool')",
+}
+UNRELATED = {
+    "a comment": "# another word\n",
+    "a docstring": '"""Another word."""\n',
+    "a constant": "OTHER_LIMIT = 55\n",
+    "a condition": "OTHER_LIMIT = 5\nif OTHER_LIMIT == 3:\n    OTHER_LIMIT = 'p1'\n",
+    "another task of the same shape": "Job = dict\nJob(task_id='other', json={'pool': 'x', 'a': 2}, pool='p2', steps=['z'])\n",
+}
+
+
+@pytest.mark.parametrize("unrelated", UNRELATED.values(), ids=UNRELATED)
+@pytest.mark.parametrize("text", OTHER_KINDS.values(), ids=OTHER_KINDS)
+def test_a_choice_that_leaves_a_value_out_or_makes_one_of_another_kind_is_no_edit_whatever_was_edited_elsewhere(text, unrelated):
+    one, other = (each.removeprefix("Job = dict\n") for each in ("", unrelated))
+    for c in (0, 1):
+        earlier = parsed(f"{one}{text}", the_c=c, Job=dict, task_id="task")
+        now = parsed(f"{other}{text}", the_c=1 - c, Job=dict, task_id="task")
+        assert edited_fields(earlier, now) == ()
+        assert edited_fields(Spec.from_json(earlier.to_json(0)), now) == ()
+        assert edited_fields(Spec.from_json(json.loads(json.dumps(earlier.to_json()))), now) == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("json = {'pool': None if the_c else 'p1'}", "json = {'pool': None if the_c else 'p2'}"),
+        ("json = {'pool': None if the_c else 'p1'}", "json = {'pool': None if not the_c else 'p1'}"),
+        ("the_p = True\npool = None if the_p else 'p1'", "the_p = False\npool = None if the_p else 'p1'"),
+        ("json = {'a': 1}\nif the_c:\n    json['b'] = 'x'", "json = {'a': 1}\nif not the_c:\n    json['b'] = 'x'"),
+        ("json = {'a': 1}\njson['b'] = 'x'", "json = {'a': 1}\njson['b'] = 'y'"),
+        ("json = {'a': 1}\njson.update(b='x')", "json = {'a': 1}\njson.update(b='y')"),
+        ("the_a = ['x']\nthe_a.append('y')\njson = {'n': the_a}", "the_a = ['x']\nthe_a.append('z')\njson = {'n': the_a}"),
+        ("the_f = lambda: 'x'\npool = the_f()", "the_f = lambda: None\npool = the_f()"),
+        ("def the_f():\n    return 'x'\npool = the_f()", "def the_f():\n    return None\npool = the_f()"),
+        ("the_s = {1: {'n': 'x'}, 0: {'n': None}}\njson = the_s[1]", "the_s = {1: {'n': 'x'}, 0: {'n': None}}\njson = the_s[0]"),
+    ],
+)
+def test_where_what_a_value_comes_from_was_edited_the_edit_is_one(one, other):
+    assert edited_fields(parsed(one, the_c=0), parsed(other, the_c=0))
 
 
 @pytest.mark.parametrize("made", ["{'a', 'b', 'c'}", "set(['a', 'b', 'c'])", "frozenset(('a', 'b', 'c'))"])
@@ -678,3 +751,11 @@ def test_an_edit_is_named_in_the_line_of_the_restart():
     bench = Bench()
     assert bench.job_of("old") != bench.job_of("new")
     assert "the author changed job.word, on_change=restart" in bench.log.at("info")[-1]
+
+
+@pytest.mark.parametrize(("one", "other"), EDITS.values(), ids=EDITS)
+def test_an_edit_is_told_from_what_a_worker_kept_that_knew_of_no_origins(one, other):
+    earlier, now = parsed(one, **HELPERS), parsed(other, **HELPERS)
+    before = Spec.from_json({name: value for name, value in earlier.to_json().items() if name != "origins"})
+    assert edited_fields(before, now)
+    assert edited_fields(before, earlier) == ()
