@@ -47,11 +47,13 @@ def called(function: Callable[..., T], *arguments: Any) -> T:
         raise RuntimeError(f"{getattr(function, '__qualname__', type(function).__qualname__)} raised StopIteration") from e
 
 
-def takes(function: Callable[..., Any], *arguments: Any, **by_name: Any) -> bool:
+def takes(function: Callable[..., Any] | None, *arguments: Any, **by_name: Any) -> bool:
     """
-    Whether ``function`` can be called with these, as far as can be told without calling it. What a decorator of it takes counts,
-    not what stands behind that.
+    Whether ``function``, if there is one, can be called with these, as far as can be told without calling it. What a decorator of
+    it takes counts, not what stands behind that.
     """
+    if function is None:
+        return True
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # of a builtin

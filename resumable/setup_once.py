@@ -87,34 +87,20 @@ def once(
                     f"once {name!r}: {what} is a coroutine function. Nothing was made. Give plain functions; in a coroutine: "
                     "await asyncio.to_thread(once, ...)"
                 )
-            if function is not None and not callable(function):
-                raise ConfigurationError(
-                    f"once {name!r}: {what} is a {type(function).__name__}. Nothing was made. Give a function."
-                )
-        if create is None:
-            raise ConfigurationError(f"once {name!r}: create is None. Nothing was made. Give a function.")
-        _check_takes(name, create, cleanup, alive)
+            if not callable(function) and (function is not None or what == "create"):
+                given = type(function).__name__
+                raise ConfigurationError(f"once {name!r}: {what} is a {given}. Nothing was made. Give a function.")
+        can_create = takes(create, token="") or takes(create, "") if _wants_token(create) else takes(create)
+        if not (can_create and takes(cleanup, None) and takes(alive, None)):  # else found when there is something to clean up
+            raise ConfigurationError(
+                f"once {name!r}: a function takes other arguments. Nothing was made. Let create take none or a token, cleanup "
+                "and alive the value that it returned."
+            )
     with host.airflow_errors():
         task = CurrentTask.find(context)
         with _lock(task, name):
             made: T = _Once(name, task, create, cleanup, alive).value()
     return made
-
-
-def _check_takes(name: str, create: Any, cleanup: Any, alive: Any) -> None:
-    """Before anything is made: a cleanup that cannot be called would leave it behind."""
-    can_be_called = takes(create, token="") or takes(create, "") if _wants_token(create) else takes(create)
-    if not can_be_called:
-        raise ConfigurationError(
-            f"once {name!r}: create takes other arguments than none, or a token. Nothing was made. Give what it takes with "
-            "functools.partial, or write lambda: create(...)"
-        )
-    for what, function in (("cleanup", cleanup), ("alive", alive)):
-        if function is not None and not takes(function, None):
-            raise ConfigurationError(
-                f"once {name!r}: {what} cannot be called with the one value that create returns. Nothing was made. Give a "
-                f"function of one argument, for example lambda value: {what}(...)"
-            )
 
 
 def _lock(task: CurrentTask, name: str) -> threading.RLock:

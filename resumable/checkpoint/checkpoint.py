@@ -131,7 +131,6 @@ class Checkpoint:
             RecordError, StateStoreError: another one may.
         """
         _check_key(self.name, key)
-        self._asked_for("items()")
         return Items(self, items, key, is_manual=_is_ack_manual(self.name, ack))
 
     def batches(
@@ -145,7 +144,6 @@ class Checkpoint:
         """As `items`, in lists of up to ``size``: the whole list is done when the loop asks for the next one."""
         _check_size(self.name, size)
         _check_key(self.name, key)
-        self._asked_for("batches()")
         return Items(self, items, key, size, is_manual=_is_ack_manual(self.name, ack))
 
     def pages(self, fetch: Callable[[Any], Any], *, start: Any = None) -> Pages:
@@ -161,7 +159,6 @@ class Checkpoint:
         Raises (when the loop begins): as `items`.
         """
         _check_fetch(self.name, fetch)
-        self._asked_for("pages()")
         return Pages(self, fetch, start)
 
     def map(
@@ -257,10 +254,6 @@ class Checkpoint:
         task = CurrentTask.find(self._context)
         block = self._block = Block(self._setting(task), task)
         return block
-
-    def _asked_for(self, what: str) -> None:
-        if self._block is not None and not (self._block.is_left or self._block.is_beginning):
-            self._block.work.asked_for = what
 
     def _entered(self) -> Block:
         return entered(self._block, self.name)

@@ -102,6 +102,13 @@ class Watched(Generic[T]):
                 )
 
 
+def _note(checkpoint: Checkpoint, asked_for: str) -> None:
+    """For the end of the block, where it is said if nobody has iterated."""
+    block = checkpoint._block
+    if block is not None and not (block.is_left or block.is_beginning):
+        block.work.asked_for = asked_for
+
+
 class Items(Watched[T]):
     """What `Checkpoint.items` and `batches` return: to be looped over once."""
 
@@ -116,6 +123,7 @@ class Items(Watched[T]):
     ) -> None:
         self._checkpoint, self._items, self._key, self._size, self._is_manual = checkpoint, items, key, size, is_manual
         self._watch = Watch()
+        _note(checkpoint, "items()" if size is None else "batches()")
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
         with host.airflow_errors():
@@ -212,6 +220,7 @@ class Pages(Watched[Any]):
     def __init__(self, checkpoint: Checkpoint, fetch: Callable[[Any], Any], start: Any) -> None:
         self._checkpoint, self._fetch, self._start = checkpoint, fetch, start
         self._watch = Watch()
+        _note(checkpoint, "pages()")
         self._seen, self._steps, self._most_steps, self._has_warned = start, 0, 1, False
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:

@@ -13,19 +13,34 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, ClassMethodDescriptorType, CoroutineType, FrameType, GeneratorType, MethodDescriptorType
 from typing import Any
 
-from resumable.checkpoint.read_ahead.instructions import callee_at, instruction_at, is_call, producer, value_at
+from resumable.checkpoint.read_ahead.harmless import is_harmless_between
+from resumable.checkpoint.read_ahead.instructions import Callee, callee_at, instruction_at, is_call, producer, value_at
 
-_TAKES_ALL = (list, tuple, set, frozenset, sorted, dict, collections.deque, collections.Counter, collections.OrderedDict)
+_COUNTS = vars(collections).get("_count_elements")
+"""What `collections.Counter` is made by."""
+
+_TAKES_ALL = (list, tuple, set, frozenset, sorted, dict, collections.deque, collections.Counter, collections.OrderedDict, _COUNTS)
 """Called with an iterable, these take all of it before the caller goes on."""
 
 _IN_C = (BuiltinFunctionType, ClassMethodDescriptorType, MethodDescriptorType)
 _TAKES_ALL_METHODS = frozenset({"extend", "extendleft", "join", "fromkeys", "fromiter"})
 
+_OF_SETS = frozenset({"update", "union", "intersection", "difference", "symmetric_difference", "difference_update"})
+"""Methods that take all of an iterable, of a set, and ``update`` of a dict."""
+
+_SETS = (set, frozenset, dict, collections.Counter, type(None))  # None: whose method it is cannot be told, but it is one in C
+
+_CHOOSES = (max, min)
+"""Called with an iterable and nothing else these work no item and give back one."""
+
 _GROUP = type(next(itertools.groupby("a"))[1])
+
+_TEE: type = type(itertools.tee("")[0])
+_TEE_DATA = vars(itertools).get("_tee_dataobject")
 
 LAZY = (
     *(zip, enumerate, itertools.islice, itertools.chain, itertools.zip_longest, itertools.compress, itertools.cycle),
-    *(itertools.groupby, _GROUP),
+    *(itertools.groupby, _GROUP, _TEE),
 )
 """Iterators in C that hand on what they get, one by one, and call nothing that could be the work: only what names a group."""
 
@@ -38,6 +53,12 @@ POOLS = {
     "multiprocessing.pool": "a pool of multiprocessing",
 }
 """Modules whose functions take all items first, or take them in a thread of their own; and words for them."""
+
+_WORDS = {
+    **{"LIST_EXTEND": "[*items]", "SET_UPDATE": "{*items}"},
+    **dict.fromkeys(("STORE_SLICE", "STORE_SUBSCR"), "listed[:] = items"),
+}
+"""For opcodes that take all items."""
 
 MOST_LOOKED_AT = 200
 _FEW_REFERENCES = 6
@@ -56,24 +77,33 @@ def words_of_taker(frame: FrameType) -> str:
 def in_one_go(asked: Any, item: Any, frame: FrameType, instructions: list[dis.Instruction], index: int) -> str | None:
     """A single instruction that asked for the first item too, because nothing of the frame ran in between."""
     op = instructions[index].opname
-    words = {"LIST_EXTEND": "[*items]", "SET_UPDATE": "{*items}"}.get(op, "unpacking")
+    words = _WORDS.get(op, "unpacking")
     if op == "CALL_FUNCTION_EX" and _is_unpacked_here(instructions, index, frame):
         words = "f(*items)"
     elif is_call(op):
         callee = callee_at(instructions, index, frame)
         if callee is None:
             return None
-        is_taker = any(callee.value is one for one in _TAKES_ALL)
+        is_taker = any(callee.value is one for one in _TAKES_ALL) or _only_chooses(callee, instructions, index)
+        is_taker = is_taker or (callee.name in _OF_SETS and type(callee.receiver) in _SETS)
         is_method = callee.name in _TAKES_ALL_METHODS and (callee.value is None or isinstance(callee.value, _IN_C))
         if not (is_taker or is_method):
             return None
-        words = f"{callee.name}()"
+        words = "Counter()" if callee.value is _COUNTS else f"{callee.name}()"
     consumers = list(takers_of(asked))
-    if all(isinstance(one, (*LAZY, *TAKES_SEVERAL)) for one in consumers):
+    if all(isinstance(one, (*LAZY, *TAKES_SEVERAL)) or is_harmless_between(one, item) for one in consumers):
         between = [type(one).__name__ for one in consumers if not isinstance(one, enumerate | zip)]
         return f"{words} of {between[0]}()" if between else words
     # e.g. map(work, items): the work may have been done, but not by a coroutine that nobody has started
     return f"{words} of coroutines" if is_unstarted(item) else None
+
+
+def _only_chooses(callee: Callee, instructions: list[dis.Instruction], index: int) -> bool:
+    """``max(items)``; not with a ``key=``, which may work them."""
+    ops = (instructions[i].opname for i in range(index - 1, -1, -1))
+    before = next((op for op in ops if op != "PRECALL"), "")
+    is_plain = instructions[index].opname in ("CALL", "CALL_FUNCTION") and before != "KW_NAMES"
+    return any(callee.value is one for one in _CHOOSES) and is_plain and instructions[index].arg == 1
 
 
 def _is_unpacked_here(instructions: list[dis.Instruction], index: int, frame: FrameType) -> bool:
@@ -97,7 +127,10 @@ def takers_of(asked: Any) -> Iterator[Any]:
         for one in gc.get_referrers(todo.pop()):
             if id(one) in seen or len(seen) > MOST_LOOKED_AT:
                 continue
-            if type(one) is tuple and len(one) <= MOST_LOOKED_AT:  # what zip and map keep theirs in
+            if type(one) is _TEE_DATA:
+                seen.add(id(one))
+                todo.append(one)
+            elif type(one) is tuple and len(one) <= MOST_LOOKED_AT:  # what zip and map keep theirs in
                 seen.add(id(one))
                 todo.extend(two for two in gc.get_referrers(one) if _is_iterator(two) and id(two) not in seen)
                 yield from (two for two in gc.get_referrers(one) if _is_iterator(two) and id(two) not in seen)
@@ -124,14 +157,20 @@ def is_taken_twice(asked: Any) -> bool:
     return False
 
 
+def is_shared_by_tees(asked: Any) -> bool:
+    """``one, other = itertools.tee(items)``: what one of them has taken waits for the other."""
+    return sum(type(one) is _TEE for one in takers_of(asked)) > 1
+
+
 def may_be_batched(asked: Any, frame: FrameType) -> bool:
     """Whether anything may take several at once; else the whole heap need not be looked through."""
     if sys.getrefcount(asked) > _FEW_REFERENCES:
         return True
-    takers = {one.__name__ for one in TAKES_SEVERAL}
+    several = (*TAKES_SEVERAL, itertools.tee)
+    takers = {one.__name__ for one in several}
     known = frame.f_globals
     names = frame.f_code.co_names + frame.f_code.co_varnames + frame.f_code.co_freevars
-    return any(name in takers or any(known.get(name) is one for one in TAKES_SEVERAL) for name in names)
+    return any(name in takers or any(known.get(name) is one for one in several) for name in names)
 
 
 def is_unstarted(item: Any) -> bool:

@@ -30,6 +30,11 @@ def _instructions(code: CodeType) -> tuple[list[dis.Instruction], list[int]]:
     return found, [one.offset for one in found]
 
 
+def code_of(code: CodeType) -> list[dis.Instruction]:
+    """The instructions of a function."""
+    return _instructions(code)[0]
+
+
 def instruction_at(frame: FrameType) -> tuple[list[dis.Instruction], int | None]:
     """
     The instruction at which the frame stands.

@@ -8,12 +8,15 @@ import concurrent.futures
 import dis
 import itertools
 import multiprocessing.process
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
 from resumable.checkpoint.read_ahead.consumers import MOST_LOOKED_AT, is_unstarted
+from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
 from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, is_call, value_at
 
 _HAND_OFFS = frozenset(
@@ -28,14 +31,25 @@ _HAND_OFFS = frozenset(
         "put",
         "put_nowait",
         "remote",
+        "call_soon",
+        "call_soon_threadsafe",
+        "call_later",
+        "callback",
+        "push_async_callback",
     }
 )
 _PUTS = frozenset({"put", "put_nowait"})
 _HAND_OFF_PACKAGES = frozenset(
-    {"asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "queue", "_queue", "distributed", "ray"}
+    {
+        *("asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "contextlib"),
+        *("queue", "_queue", "distributed", "ray"),
+    }
 )
 
-_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait", "start"})
+_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait"}) | {"start", "add_done_callback"}
+
+_OF_A_HAND_OFF = frozenset({"start", "add_done_callback"})
+"""Methods of what a hand-off returns that wait for nothing."""
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
 
@@ -67,7 +81,7 @@ class Loop:
             is_certain = self._only_collects(self._hand_offs) or (self.hands_on() and self._is_pending(item))
             first = self._callees[self._hand_offs[0]]
             return f"{first.name}() in a loop" if is_certain and first is not None else None
-        if not self._callees and self._only_copies():
+        if self._only_copies() or self._only_keeps(item):
             return "a comprehension that keeps its items"
         if self._callees and self._gathers_batches(item):
             return "a generator that makes batches"
@@ -75,8 +89,19 @@ class Loop:
             return "a loop that makes coroutines and does not await them" if is_unstarted(item) else None
         return None
 
+    def _only_keeps(self, item: Any) -> bool:
+        """``[item for item in items if item.endswith(".csv")]``, ``{item.name: item for item in items}``."""
+        adds = [i for i in self._body if self._all[i].opname in ("LIST_APPEND", "SET_ADD", "MAP_ADD")]
+        return (
+            bool(adds)
+            and only_looks(self._all, self._body, self._frame, item)
+            and all(is_kept(self._all, i, self._frame, item) for i in adds)
+        )
+
     def _only_copies(self) -> bool:
         """``[item for item in items]``, which is ``list(items)``."""
+        if self._callees:
+            return False
         ops = [self._all[i].opname for i in self._body]
         is_collecting = any(op in ("LIST_APPEND", "SET_ADD", "MAP_ADD") for op in ops)
         return is_collecting and all(op in NOTHING or op.startswith(_COPIES) for op in ops)
@@ -118,9 +143,15 @@ class Loop:
     def awaits(self) -> bool:
         return any(self._all[i].opname in _AWAITS for i in self._body)
 
-    def only_forwards(self) -> bool:
+    def only_forwards(self, item: Any) -> bool:
         body = [self._all[i].opname for i in self._body]
-        return "YIELD_VALUE" in body and not any(op.startswith(_WORKS) and not op.startswith("CALL_INTRINSIC") for op in body)
+        if "YIELD_VALUE" not in body:
+            return False
+        does_nothing = not any(op.startswith(_WORKS) and not op.startswith("CALL_INTRINSIC") for op in body)
+        return does_nothing or (
+            only_looks(self._all, self._body, self._frame, item)
+            and all(self._loaded_before(i) is item for i in self._body if self._all[i].opname == "YIELD_VALUE")
+        )
 
     def _only_collects(self, hand_offs: Iterable[int]) -> bool:
         """Whether every result in the loop is a hand-off's, or is put into a collection, and nothing is waited for."""
@@ -153,7 +184,7 @@ class Loop:
                 name = taker.argval[0] if isinstance(taker.argval, tuple) else taker.argval
                 found = _is_open(self._frame.f_locals.get(name))
             else:
-                found = any(map(_is_open, _kept_in_containers(self._frame)))
+                found = any(map(_is_open, _kept_in_containers(self._frame))) or _is_worked_elsewhere(item)
             if found:
                 return True
         return False
@@ -169,7 +200,9 @@ class Loop:
         taker = self._taker(call)
         if taker is None:
             return None
-        if is_call(taker.opname) or (taker.opname in ("LOAD_METHOD", "LOAD_ATTR") and taker.argval == "start"):
+        if is_call(taker.opname) or (
+            taker.opname in ("LOAD_METHOD", "LOAD_ATTR") and taker.argval in ("start", "add_done_callback")
+        ):
             return ""
         return taker.opname if taker.opname.startswith(_KEEPS) else None
 
@@ -224,6 +257,41 @@ def _kept_in_containers(frame: FrameType) -> Iterator[Any]:
             yield from itertools.islice(several, MOST_LOOKED_AT)
 
 
+def _is_worked_elsewhere(item: Any) -> bool:
+    """Whether a task of this event loop, or a thread of a pool, has been given the item and has not come to its end."""
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:  # no event loop in this thread
+        tasks = set()
+    frames = (getattr(task.get_coro(), "cr_frame", None) for task in tasks if not task.done())
+    if any(frame is not None and _is_argument(frame, item) for frame in frames):
+        return True
+    beside = (frame for thread, frame in sys._current_frames().items() if thread != threading.get_ident())
+    return any(_is_of_pool_with(frame, item) for frame in beside)
+
+
+def _is_argument(frame: FrameType, item: Any) -> bool:
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return any(frame.f_locals.get(name) is item for name in names)
+
+
+def _is_of_pool_with(frame: FrameType | None, item: Any) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "concurrent.futures.thread" and frame.f_code.co_name == "run":
+            return any(one is item for one in _arguments_of(frame.f_locals.get("self")))
+        frame = frame.f_back
+    return False
+
+
+def _arguments_of(work_item: Any) -> tuple[Any, ...]:
+    """What ``Executor.submit`` was given for a call that is under way."""
+    arguments = getattr(work_item, "args", None)
+    if arguments is None:
+        arguments = getattr(work_item, "task", ((), ()))[1]  # from Python 3.14 on
+    return arguments if isinstance(arguments, tuple) else ()
+
+
 def _is_queued(queue: Any, item: Any, frame: FrameType) -> bool:
     """Whether an item is still in a queue, or is worked by a task beside: then what was put there is not said to be done."""
     inside = getattr(queue, "_queue", None) or getattr(queue, "queue", None) or ()
@@ -234,7 +302,8 @@ def _is_queued(queue: Any, item: Any, frame: FrameType) -> bool:
 
 
 def _is_hand_off(callee: Callee) -> bool:
-    if isinstance(callee.value, type) and issubclass(callee.value, threading.Thread | multiprocessing.process.BaseProcess):
+    begun: tuple[type, ...] = (threading.Thread, multiprocessing.process.BaseProcess, subprocess.Popen)
+    if isinstance(callee.value, type) and issubclass(callee.value, begun):
         return True
     if callee.name not in _HAND_OFFS:
         return False

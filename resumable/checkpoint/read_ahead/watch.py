@@ -14,6 +14,7 @@ from resumable.checkpoint.read_ahead.consumers import (
     TAKES_SEVERAL,
     generator_of,
     in_one_go,
+    is_shared_by_tees,
     is_taken_twice,
     may_be_batched,
     takers_of,
@@ -22,8 +23,13 @@ from resumable.checkpoint.read_ahead.consumers import (
 from resumable.checkpoint.read_ahead.instructions import instruction_at, is_call
 from resumable.checkpoint.read_ahead.loop import Loop
 
-_TAKES_ALL_OPS = frozenset({"LIST_EXTEND", "SET_UPDATE", "CALL_FUNCTION_EX", "UNPACK_SEQUENCE", "UNPACK_EX", "INPLACE_ADD"})
-"""``[*items]``, ``f(*items)``, ``first, *others = items``, ``listed += items``."""
+_TAKES_ALL_OPS = frozenset(
+    {
+        *("LIST_EXTEND", "SET_UPDATE", "CALL_FUNCTION_EX", "UNPACK_SEQUENCE", "UNPACK_EX", "INPLACE_ADD"),
+        *("STORE_SLICE", "STORE_SUBSCR"),
+    }
+)
+"""``[*items]``, ``f(*items)``, ``first, *others = items``, ``listed += items``, ``listed[:] = items``."""
 
 _LAZY_POOLS = frozenset({"joblib.parallel"})
 
@@ -106,27 +112,46 @@ class _Seen(NamedTuple):
 
 def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
     module = frame.f_globals.get("__name__", "")
-    if module in POOLS:
-        return _Seen(POOLS[module])
     instructions, index = instruction_at(frame)
-    if index is None:
-        return _Seen()
-    op = instructions[index].opname
     is_generator = bool(frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
-    taker = frame.f_back.f_globals.get("__name__", "") if is_generator and frame.f_back is not None else ""
-    if taker in _LAZY_POOLS:
-        return _Seen(f"{taker.partition('.')[0]}, which takes items before it works them,")
+    found = _by_its_module(module, frame, is_generator)
+    if found is not None or index is None:
+        return _Seen(found)
+    op = instructions[index].opname
     if op == "FOR_ITER" or op in _ASKS_ASYNC:
-        if op == "FOR_ITER" and asked is not None and may_be_batched(asked, frame):
-            for one in takers_of(asked):
-                if isinstance(one, TAKES_SEVERAL):
-                    return _Seen(f"itertools.{type(one).__name__}()")
-            if is_taken_twice(asked):
-                return _Seen("zip() of the same iterator several times")
+        found = _by_what_is_between(asked, frame) if op == "FOR_ITER" else None
+        if found is not None:
+            return _Seen(found)
         loop = Loop(instructions, index, frame)
         is_yield_from = op in ("YIELD_FROM", "SEND") and not frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR
-        is_forwarding = is_generator and (module in _BARS or loop.only_forwards() or is_yield_from)
+        is_forwarding = is_generator and (module in _BARS or loop.only_forwards(item) or is_yield_from)
         return _Seen(loop.reads_ahead(item), is_forwarding and not loop.awaits(), loop.hands_on())
     if is_call(op) or op in _TAKES_ALL_OPS or (op == "BINARY_OP" and instructions[index].argrepr == "+="):
         return _Seen(in_one_go(asked, item, frame, instructions, index))
     return _Seen()
+
+
+def _by_its_module(module: str, frame: FrameType, is_generator: bool) -> str | None:
+    """Code of others that is known to take items before they are worked."""
+    if module in POOLS:
+        return POOLS[module]
+    taker = frame.f_back.f_globals.get("__name__", "") if is_generator and frame.f_back is not None else ""
+    if taker in _LAZY_POOLS:
+        return f"{taker.partition('.')[0]}, which takes items before it works them,"
+    if module == "more_itertools.more" and "self" in frame.f_locals:
+        kind = type(frame.f_locals["self"]).__name__
+        if kind == "bucket" or frame.f_code.co_name == "peek":  # these take what nobody has asked for yet
+            return f"{kind}() of more_itertools"
+    return None
+
+
+def _by_what_is_between(asked: Any, frame: FrameType) -> str | None:
+    """Iterators in C, between the items and the loop, that take several at once."""
+    if asked is None or not may_be_batched(asked, frame):
+        return None
+    for one in takers_of(asked):
+        if isinstance(one, TAKES_SEVERAL):
+            return f"itertools.{type(one).__name__}()"
+    if is_taken_twice(asked):
+        return "zip() of the same iterator several times"
+    return "itertools.tee()" if is_shared_by_tees(asked) else None

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import gc
 import itertools
 import multiprocessing.pool
 import operator
+import pathlib
 import queue
 import shutil
 import subprocess
@@ -1265,6 +1267,421 @@ def next_in_a_loop(items, work):
     items = iter(items)
     while (item := next(items, None)) is not None:
         work(item)
+
+
+# -- read ahead by what only looks at an item -------------------------------------------------------------------------
+
+
+@ahead
+def a_comprehension_with_a_harmless_condition(items, work):
+    for item in [item for item in items if item.startswith("item")]:
+        work(item)
+
+
+@ahead
+def a_comprehension_with_a_condition_on_a_part(items, work):
+    for item in [item for item in items if int(item[5:]) >= 0 and len(item) > 3]:
+        work(item)
+
+
+@ahead
+def a_comprehension_of_paths(items, work):
+    for path in [pathlib.PurePosixPath(item) for item in items]:
+        work(str(path))
+
+
+@ahead
+def a_dict_by_a_part_of_the_item(items, work):
+    for item in {item.upper(): item for item in items}.values():
+        work(item)
+
+
+class File:
+    def __init__(self, name):
+        self.name, self.size = name, 1
+
+
+class Files:
+    """Items that are objects."""
+
+    def __init__(self, items):
+        self.items, items.items = items, [File(item) for item in items.items]
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+@ahead
+def a_comprehension_with_a_condition_on_an_attribute(items, work):
+    for file in [file for file in Files(items) if file.name.endswith("") and file.size > 0]:
+        work(file.name)
+
+
+@ahead
+def tuple_of_a_generator_with_a_harmless_condition(items, work):
+    for item in tuple(item for item in items if item.startswith("item")):
+        work(item)
+
+
+@ahead
+def a_comprehension_of_pairs_with_the_item(items, work):
+    for item, _ in [(item, len(item)) for item in items]:
+        work(item)
+
+
+@ahead
+def list_of_map_of_paths(items, work):
+    for path in list(map(pathlib.PurePosixPath, items)):
+        work(str(path))
+
+
+@ahead
+def functions_for_later(items, work):
+    for later in [functools.partial(work, item) for item in items]:
+        later()
+
+
+@ahead
+def lambdas_for_later(items, work):
+    for later in [lambda item=item: work(item) for item in items]:
+        later()
+
+
+@ahead
+def list_of_filter_of_none(items, work):
+    for item in list(filter(None, items)):
+        work(item)
+
+
+@ahead
+def list_of_filter_of_a_lambda(items, work):
+    for item in list(filter(lambda item: item.startswith("item") and item != "item", items)):
+        work(item)
+
+
+@ahead
+def list_of_filter_of_a_set(items, work):
+    known = set(ITEMS)
+    for item in list(filter(known.__contains__, items)):
+        work(item)
+
+
+@ahead
+def update_of_a_set(items, work):
+    everything = set()
+    everything.update(items)
+    for item in everything:
+        work(item)
+
+
+@ahead
+def update_of_a_dict(items, work):
+    everything = {}
+    everything.update(zip(items, ITEMS, strict=False))
+    for item in everything:
+        work(item)
+
+
+@ahead
+def union_of_sets(items, work):
+    for item in set().union(items):
+        work(item)
+
+
+@ahead
+def intersection_of_sets(items, work):
+    known = set(ITEMS)
+    for item in known.intersection(items):
+        work(item)
+
+
+@ahead
+def counter(items, work):
+    for item in collections.Counter(items):
+        work(item)
+
+
+@ahead
+def assignment_to_a_slice(items, work):
+    everything = []
+    everything[:] = items
+    for item in everything:
+        work(item)
+
+
+@ahead
+def the_largest(items, work):
+    work(max(items))
+
+
+@ahead
+def the_smallest_of_pairs(items, work):
+    work(min(enumerate(items)))
+
+
+@ahead
+def product(items, work):
+    for item, _ in itertools.product(items, "ab"):
+        work(item)
+
+
+@ahead
+def combinations(items, work):
+    for item, _ in itertools.combinations(items, 2):
+        work(item)
+
+
+@ahead
+def tees_one_after_the_other(items, work):
+    counted, worked = itertools.tee(items)
+    for _ in counted:
+        pass
+    for item in worked:
+        work(item)
+
+
+@ahead
+def tees_one_of_which_is_ahead(items, work):
+    one, other = itertools.tee(items)
+    next(other, None)
+    for item, _following in itertools.zip_longest(one, other):
+        work(item)
+
+
+@ahead
+def programs_that_are_waited_for_later(items, work):
+    programs = []
+    for item in items:
+        programs.append((item, subprocess.Popen([sys.executable, "-S", "-c", ""])))
+    for item, program in programs:
+        program.wait()
+        work(item)
+
+
+@ahead
+def a_stack_of_callbacks(items, work):
+    with contextlib.ExitStack() as stack:
+        for item in items:
+            stack.callback(work, item)
+
+
+@ahead
+def submit_and_a_callback_of_its_future(items, work):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for item in items:
+            pool.submit(work, item).add_done_callback(lambda future: future.result())
+
+
+@ahead
+def a_pool_behind_a_semaphore(items, work):
+    free, hold = threading.Semaphore(4), threading.Event()
+
+    def slow(item):
+        hold.wait(10)
+        free.release()
+
+    def ended():
+        hold.set()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        try:
+            for item in items:
+                free.acquire()
+                pool.submit(slow, item)
+        finally:
+            ended()
+
+
+@coroutine(ahead)
+async def calls_of_the_event_loop(items, work):
+    loop = asyncio.get_running_loop()
+    async for item in items:
+        loop.call_soon(work, item)
+
+
+@coroutine(ahead)
+async def tasks_behind_a_semaphore(items, work):
+    free = asyncio.Semaphore(4)
+
+    async def one(item):
+        try:
+            await asyncio.sleep(0)
+            work(item)
+        finally:
+            free.release()
+
+    async for item in items:
+        await free.acquire()
+        asyncio.ensure_future(one(item))  # noqa: RUF006
+
+
+# -- and what looks like these and works ------------------------------------------------------------------------------
+
+
+@fine
+def a_comprehension_of_what_is_computed(items, work):
+    """That may be all that is to be done with an item."""
+    for text in [f"{str(item).strip()}" for item in items]:
+        work(text)
+
+
+@fine
+def a_comprehension_of_pairs_of_what_is_computed(items, work):
+    for name, _length in [(item.strip(), len(item)) for item in items]:
+        work(name)
+
+
+@fine
+def list_of_map_that_computes(items, work):
+    for text in list(map(str.strip, items)):
+        work(text)
+
+
+@fine
+def tuple_of_a_generator_that_computes(items, work):
+    for text in tuple(str(item) for item in items):
+        work(text)
+
+
+@fine
+def a_comprehension_of_a_function_that_works(items, work):
+    assert [str(work(item)) for item in items] == ["None"] * 20
+
+
+@fine
+def a_comprehension_whose_second_condition_works(items, work):
+    assert [item for item in items if item.startswith("item") and work(item)] == []
+
+
+@fine
+def a_comprehension_of_a_method_of_ones_own(items, work):
+    class Name(str):
+        def strip(self):
+            work(str(self))
+
+    items.items = [Name(item) for item in items.items]
+    assert [item.strip() for item in items] == [None] * 20
+
+
+@fine
+def a_comprehension_of_a_property_that_works(items, work):
+    class Document:
+        def __init__(self, name):
+            self.name = name
+
+        @property
+        def content(self):
+            return work(self.name)
+
+    items.items = [Document(item) for item in items.items]
+    assert [document.content for document in items] == [None] * 20
+
+
+@fine
+def a_comprehension_of_a_dict_that_works(items, work):
+    class Works(dict):
+        def __missing__(self, item):
+            return work(item)
+
+    works = Works()
+    assert [works[item] for item in items] == [None] * 20
+
+
+@fine
+def a_comprehension_of_a_collection_that_works(items, work):
+    class Archive(list):
+        def __contains__(self, item):
+            work(item)
+            return False
+
+    archive = Archive()
+    assert [item for item in items if item in archive] == []
+
+
+@fine
+def list_of_filter_of_a_lambda_that_works(items, work):
+    assert list(filter(lambda item: work(item), items)) == []
+
+
+@fine
+def list_of_map_of_a_partial_that_works(items, work):
+    def with_a_target(target, item):
+        work(item)
+
+    list(map(functools.partial(with_a_target, "target"), items))
+
+
+@fine
+def list_of_map_of_a_lambda_with_a_function_in_it(items, work):
+    list(map(lambda item: str(work(item)), items))
+
+
+@fine
+def a_loop_over_changed_texts(items, work):
+    for item in (item.strip() for item in items):
+        work(item)
+
+
+@fine
+def a_loop_over_filter(items, work):
+    for item in filter(None, items):
+        work(item)
+
+
+@fine
+def a_loop_over_map(items, work):
+    for item in map(str.strip, items):
+        work(item)
+
+
+@fine
+def update_of_a_set_in_a_loop(items, work):
+    done = set()
+    for item in items:
+        work(item)
+        done.update([item])
+
+
+@fine
+def the_largest_result(items, work):
+    assert max(str(work(item)) for item in items) == "None"
+
+
+@fine
+def programs_that_are_waited_for(items, work):
+    for item in items:
+        program = subprocess.Popen([sys.executable, "-S", "-c", ""])
+        program.wait()
+        work(item)
+
+
+@fine
+def a_callback_beside_the_work(items, work):
+    with contextlib.ExitStack() as stack:
+        for item in items:
+            stack.callback(int)
+            work(item)
+
+
+@fine
+def one_tee(items, work):
+    (only,) = itertools.tee(items, 1)
+    for item in only:
+        work(item)
+
+
+@coroutine(fine)
+async def tasks_that_say_when_they_have_ended(items, work):
+    async def one(item, ended):
+        await asyncio.sleep(0)
+        work(item)
+        ended.set()
+
+    async for item in items:
+        ended = asyncio.Event()
+        asyncio.ensure_future(one(item, ended))  # noqa: RUF006
+        await ended.wait()
+        await asyncio.sleep(0)
 
 
 # -- a program of its own, and a test ---------------------------------------------------------------------------------
