@@ -7,7 +7,7 @@ it is not listed; CancelFlowExecutions takes execution ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ class AppflowRun(AwsCall):
     def intercept(self, attempt: Attempt) -> Iterator[None]:
         def refuse_canceled(parsed: Mapping[str, Any], **_: Any) -> None:
             """The provider waits for a canceled execution to the last of its attempts."""
-            if attempt.handle is not None and self._word(parsed, attempt.handle) == _CANCELED:
+            if attempt.handle is not None and self._word(parsed.get("flowExecutions", ()), attempt.handle) == _CANCELED:
                 raise RuntimeError(f"{attempt.handle} was canceled.")
 
         event = f"after-call.{self.service_event}.{_LOOK}"
@@ -81,15 +81,15 @@ class AppflowRun(AwsCall):
     def setup_response(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"flowStatus": "Active"}
 
-    def _word(self, records: Mapping[str, Any], handle: JobHandle) -> str | None:
+    def _word(self, executions: Iterable[Mapping[str, Any]], handle: JobHandle) -> str | None:
         mine = self.ids(handle, "execution")[0]
-        return next((r["executionStatus"] for r in records.get("flowExecutions", ()) if r["executionId"] == mine), None)
+        return next((r["executionStatus"] for r in executions if r["executionId"] == mine), None)
 
     def state_of(self, handle: JobHandle) -> str | None:
         pages: dict[str, Any] = {"flowName": self.ids(handle, "flow")[0]}
         while True:
             records = self.hook.conn.describe_flow_execution_records(**pages)
-            if word := self._word(records, handle):
+            if word := self._word(records["flowExecutions"], handle):  # an answer without any is no list of none
                 return word
             if not records.get("nextToken"):
                 return None
