@@ -142,8 +142,7 @@ class KeyList:
         mask, sizes = self.mean - 1, array("I")
         ids: list[bytes] = []
         chunk: list[bytes] = []
-        for key in self._in_order:
-            text = ascii(key).encode()
+        for text in map(_written, self._in_order):
             if chunk and not zlib.crc32(text) & mask:
                 sizes.append(len(chunk))
                 ids.append(hashlib.blake2b(b"\n".join(chunk), digest_size=_ID).digest())
@@ -153,6 +152,16 @@ class KeyList:
             sizes.append(len(chunk))
             ids.append(hashlib.blake2b(b"\n".join(chunk), digest_size=_ID).digest())
         return sizes, b"".join(ids)
+
+
+def _written(key: Key) -> bytes:
+    try:
+        return ascii(key).encode()
+    except ValueError:
+        raise ConfigurationError(
+            "A key of an item is, or has in it, a number of more digits than Python writes out (4,300). Nothing was done. Give "
+            "key=, a function that returns a shorter name, e.g. hex(number)."
+        ) from None
 
 
 def plain_keys(keys: Sequence[Any]) -> Sequence[Key]:

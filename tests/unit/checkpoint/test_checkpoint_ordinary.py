@@ -348,3 +348,9 @@ def test_what_a_decorator_adds_to_the_arguments_is_no_reason_to_refuse(task):
     with task.checkpoint() as checkpoint:
         checkpoint.map(work, ITEMS[:1], key=functools.partial(max, "f"))
     assert worked == [("connection", "f000")]
+
+
+@pytest.mark.parametrize("of", [lambda number: number, lambda number: (number, "a")], ids=["int", "tuple"])
+def test_a_number_that_python_does_not_write_out_is_no_key_and_says_so(task, of):
+    with pytest.raises(AirflowFailException, match="more digits"):
+        task.run([of(10**5000 + n) for n in range(3)])
