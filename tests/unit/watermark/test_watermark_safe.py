@@ -118,6 +118,15 @@ def test_a_task_that_follows_reads_what_the_one_before_it_in_the_run_has_read(ta
     assert tasks.work("r3", "extract", until=30) == (20, 30)
 
 
+@pytest.mark.usefixtures("variables")
+def test_a_task_that_follows_without_an_asset_is_told_that_it_needs_one(tasks: Tasks) -> None:
+    """A mark in a Variable is of one task: no other one finds it."""
+    tasks.work("r1", "extract", until=10, asset=None)
+    with pytest.raises(AirflowFailException, match="asset="):
+        tasks.work("r1", "load", moves=False, asset=None)
+    assert tasks.work("r2", "extract", until=20, asset=None) == (10, 20)
+
+
 def test_a_task_that_follows_repeats_its_interval_and_reads_nothing_after_a_quiet_run(tasks: Tasks) -> None:
     tasks.work("r1", "extract", until=10)
     tasks.work("r1", "load", moves=False, fails=True)
