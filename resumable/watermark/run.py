@@ -177,9 +177,9 @@ class Run:
         if read is None:
             if self._watermark.asset is None:
                 raise ConfigurationError(
-                    f"Watermark {self.name}: moves=False finds nothing in this task's own Variable, where a mark without asset= is "
-                    "kept. Nothing was read, the mark stays. Give this task, and the one whose interval it is to follow, the same "
-                    "asset=; or hand the two ends of the interval on by XCom."
+                    f"Watermark {self.name}: moves=False finds nothing in this task's own Variable, where a mark without asset= "
+                    "is kept. Nothing was read, the mark stays. Give this task, and the one whose interval it is to follow, the "
+                    "same asset=; or hand the two ends of the interval on by XCom."
                 )
             raise ConfigurationError(
                 f"Watermark {self.name}: no task of this run has said yet what it has read. Nothing was read, the mark stays. "
