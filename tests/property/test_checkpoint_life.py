@@ -360,16 +360,21 @@ class CheckpointOfUsers(Told):
     def _late(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         """Errors are collected, and told after the loop, or an item late."""
         errors = []
-        with checkpoint:
-            for key in checkpoint.items(self._keys(listed)):
-                try:
-                    self._work(attempt, by_key[key], bad)
-                except WorkError as e:
-                    errors.append((key, e))
-                    if draw.random() < 0.3:
-                        checkpoint.fail(*errors.pop(0))
-            for key, e in errors:
-                checkpoint.fail(key, e)
+        try:
+            with checkpoint:
+                for key in checkpoint.items(self._keys(listed)):
+                    try:
+                        self._work(attempt, by_key[key], bad)
+                    except WorkError as e:
+                        errors.append((key, e))
+                        if draw.random() < 0.3:
+                            checkpoint.fail(*errors[0])
+                            errors.pop(0)
+                for key, e in errors:
+                    checkpoint.fail(key, e)
+        except WorkerDied:  # nobody learns of what was not told until then: the window of the documentation
+            self.worked.setdefault(attempt.epoch, set()).update(by_key[key] for key, _ in errors)
+            raise
 
     def _batches(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         with checkpoint:
@@ -498,7 +503,7 @@ class CheckpointOfUsers(Told):
         code = how if "map" in how else ""
         if code != self.code and self.is_kept_as("done"):
             self._start_over()  # or it goes on, which is no more than is asked for
-            self.worked[self.epoch] = set(self.worked.get(self.epoch - 1, ()))
+            self.worked[self.epoch] = self.worked.setdefault(self.epoch - 1, set())  # also what a given-up attempt still works
             attempt.epoch = self.epoch
         attempt.code = code
 
@@ -531,6 +536,7 @@ class CheckpointOfUsers(Told):
 
     def _edit(self, what: str) -> None:
         before = set(self.items)
+        self.is_edited = self.is_edited or (what != "none" and len(before) > 500)
         if what.endswith("more"):
             self._grow(30 if what.startswith("30") else 1)
         elif what == "one less":
@@ -550,12 +556,22 @@ class CheckpointOfUsers(Told):
         self._raise_broken()
         self.backend.trouble = []
 
-    @step(before=st.one_of(st.none(), TRY), then=TRY)
-    def what_was_kept_for_long_is_cleaned_up(self, then: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+    @step(yesterday=st.one_of(st.none(), TRY), before=st.one_of(st.none(), TRY), edit=st.sampled_from(EDITS), then=TRY)
+    def what_was_kept_for_long_is_cleaned_up(
+        self,
+        then: dict[str, Any],
+        before: dict[str, Any] | None = None,
+        yesterday: dict[str, Any] | None = None,
+        edit: str = "none",
+    ) -> None:
         """
         ``airflow state-store clean`` takes away what was not written to stay; how far the work was may be forgotten so. Not what
-        a try has written of late (``before``), while there is much that no try writes more than once.
+        a try has written of late (``before``), while there is much that no try writes more than once (the list, which is needed
+        when it was edited since).
         """
+        if yesterday is not None:
+            self._try(**yesterday)
+            self._raise_broken()
         self.backend.day += 1
         if before is not None:
             self._try(**before)
@@ -565,6 +581,7 @@ class CheckpointOfUsers(Told):
             self.met(f"a clean-up{' after a try of late' if before is not None else ''}")
             if not self.is_kept_as("running") and not self.is_kept_as("done"):
                 self.noted.clear()
+        self._edit(edit)
         self._try(**then)
         self._raise_broken()
 
