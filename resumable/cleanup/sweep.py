@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -317,8 +317,10 @@ class Sweep:
             self._table.write(row, record.to_json())
 
 
-def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys.stdin) -> int:
-    """The command. Returns 0, 1 if a row has to be looked at again, 2 if this deployment's records cannot be read."""
+def main(
+    arguments: list[str] | None = None, standard_input: Iterable[str] = sys.stdin, say: Callable[[str], None] = print
+) -> int:
+    """The command; ``say`` has its answer. Returns 0, 1 if a row has to be looked at again, 2 if records cannot be read here."""
     with suppress(ValueError):  # `python -m` puts the working directory first, and there may be anything in it
         if not getattr(sys.flags, "safe_path", False) and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109 - as sys.path has it
             del sys.path[0]
@@ -348,7 +350,7 @@ def main(arguments: list[str] | None = None, standard_input: Iterable[str] = sys
         print(json.dumps({"counts": counts, "again": sorted(sweep.unsettled)}))
     else:
         counts = sweep.run(by_user=[_task_of(*one) for one in given.ended_by_user])
-        print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "nothing to settle")
+        say(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "nothing to settle")
     return 1 if counts["failed"] else 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from resumable import host
 from resumable.errors import RecordError
-from resumable.jobs.record import KEY
+from resumable.jobs.record import KEY, VERSION
 from resumable.stores.slots import POINTER, REFERENCE
 
 ONCE = "resumable.once."
@@ -166,6 +166,36 @@ class TaskStateTable:
         yield from _rows(found)
 
 
+def may_be_open(value: Any) -> Any:
+    """
+    The condition for a record that is open, cannot be read, or is kept elsewhere: by what an open one has, never by what a closed
+    one has, which may stand anywhere in an open one too.
+
+    Args:
+        value: the column of task state.
+    """
+    from sqlalchemy import and_, or_
+
+    is_closed = value.like('%"closed_at%')
+    names = ('"version": ', '"version":', '"version_": ', '"version_":')  # in text within text the quotation mark is escaped
+    is_of_this_release = or_(*(value.like(f"%{name}{VERSION},%") for name in names))
+    return or_(
+        value.like('%"submitting%'),
+        value.like('%"submitted"%'),
+        value.like('%"submitted_"%'),
+        and_(value.like('%"cancelled%'), ~is_closed),  # told to stop, not seen to
+        and_(~is_of_this_release, ~is_closed),
+        is_kept_elsewhere(value),
+    )
+
+
+def is_kept_elsewhere(value: Any) -> Any:
+    """The condition for what ``[workers] state_store_backend`` keeps."""
+    from sqlalchemy import or_
+
+    return or_(value.like(f"%{REFERENCE}%"), value.like(f"%{POINTER}%"))
+
+
 def _rows(found: Iterable[Any]) -> Iterator[Row]:
     for row_id, dag_id, run_id, task_id, index, value, state, *of_task, key, ti_id, is_iteration, is_superseded in found:
         has_tries_left = not is_superseded and of_task[0] <= of_task[1]
@@ -179,15 +209,8 @@ def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended:
     from airflow.utils.state import State as States
     from sqlalchemy import and_, or_, select, tuple_
 
+    elsewhere = is_kept_elsewhere(State.value)
     place = host.task_state_place()
-    # By what an open record has, never by what a closed one has: that may stand anywhere in an open one too.
-    open_ = or_(
-        State.value.like('%"submitting%'),
-        State.value.like('%"submitted"%'),
-        State.value.like('%"submitted_"%'),  # the quotation mark is escaped in text within text
-        and_(State.value.like('%"cancelled%'), State.value.not_like('%"closed_at%')),  # told to stop, not seen to
-    )
-    elsewhere = or_(State.value.like(f"%{REFERENCE}%"), State.value.like(f"%{POINTER}%"))
     query = (
         select(State.id, State.dag_id, State.run_id, State.task_id, place.index, State.value)
         .add_columns(TaskInstance.state, TaskInstance.try_number, TaskInstance.max_tries, State.key, TaskInstance.id)
@@ -196,7 +219,7 @@ def _query(runs: list[RunId] | None = None, *, id_: int | None = None, is_ended:
         .execution_options(**place.options)
         .where(
             or_(
-                and_(State.key == KEY, or_(open_, elsewhere)),
+                and_(State.key == KEY, may_be_open(State.value)),
                 and_(State.key.startswith(ONCE, autoescape=True), or_(State.value.like('%"made%'), elsewhere)),
             ),
         )

@@ -10,13 +10,12 @@ from typing import Any
 from airflow.models import DagRun, TaskInstance, Variable
 from airflow.utils.session import create_session
 from airflow.utils.state import State as States
-from sqlalchemy import and_, delete, or_, select, tuple_
+from sqlalchemy import delete, select, tuple_
 
 from resumable import host
-from resumable.cleanup.table import SUPERSEDED, Row
+from resumable.cleanup.table import SUPERSEDED, Row, may_be_open
 from resumable.host._beside.instances import TaskKey, TaskName, found_instances
 from resumable.jobs.record import KEY
-from resumable.stores.slots import POINTER, REFERENCE
 from resumable.stores.variables import GONE, PREFIX, name_of, opened
 
 UNFINISHED = frozenset(str(getattr(state, "value", state)) for state in States.unfinished if state is not None)
@@ -78,10 +77,8 @@ def _of_table(session: Any, tasks: Collection[TaskName] | None, run_id: str | No
         .execution_options(**place.options)
         .where(State.key == KEY)
     )
-    if only_open:  # by what an open record has, as the sweep's own query
-        kept_elsewhere = or_(State.value.like(f"%{REFERENCE}%"), State.value.like(f"%{POINTER}%"))
-        told = and_(State.value.like('%"cancelled%'), State.value.not_like('%"closed_at%'))
-        query = query.where(or_(State.value.like('%"submitt%'), told, kept_elsewhere))
+    if only_open:
+        query = query.where(may_be_open(State.value))
     if tasks is not None:
         query = query.where(tuple_(State.dag_id, State.task_id).in_(list(tasks)))
     if run_id is not None:

@@ -134,6 +134,34 @@ def test_what_cannot_be_read_is_listed_and_stops_nothing(capsys):
     assert {job["state"] for job in jobs} == {"submitted", "unreadable"}
 
 
+@pytest.mark.parametrize(
+    "value", ["{}", "null", "[]", "text", '{"version": 2, "state": "at work", "job": 7, "attempt": 1}', '{"version": 1', '"{}"']
+)
+def test_whatever_cannot_be_read_may_be_a_job_and_is_named_by_every_command(capsys, caplog, value):
+    database.put("etl", "r1", "odd", "failed", value)
+    code, jobs = listed(capsys)
+    assert (code, [job["state"] for job in jobs]) == (0, ["unreadable"])
+    assert main(["jobs", "--orphans"]) == 1
+    assert main(["plan", "--back"]) == 1
+    capsys.readouterr()
+    assert main(["sweep"]) == 0
+    assert "1 unreadable" in capsys.readouterr().out
+    assert [line for line in caplog.messages if "etl r1 odd is left alone" in line]
+
+
+@pytest.mark.parametrize("compact", [False, True], ids=["as written", "compact"])
+@pytest.mark.parametrize("within", [False, True], ids=["JSON", "text within text"])
+def test_a_closed_record_is_in_no_list_whoever_wrote_it(capsys, compact, within):
+    closed = RECORD.closed(Outcome.SUCCEEDED, time.time()).to_json()
+    closed.pop("history", None)
+    for number, data in enumerate((closed, {**closed, "version": 99})):
+        text = json.dumps(data, separators=(",", ":")) if compact else json.dumps(data)
+        database.put("etl", "r1", f"t{number}", "success", json.dumps(text) if within else text)
+    assert listed(capsys) == (0, [])
+    assert main(["sweep"]) == 0
+    assert capsys.readouterr().out.strip() == "nothing to settle"
+
+
 def test_a_record_in_a_variable_of_an_older_airflow_is_listed_too(capsys):
     from resumable.identity import TaskIdentity
     from resumable.stores.variables import VariableStore, name_of
