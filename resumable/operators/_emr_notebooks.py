@@ -7,15 +7,17 @@ Facts on the service. botocore's service model: a name holds 256 characters, and
 names and no tags, 50 executions a page, of one editor and from a time on if asked so (else of 30 days). Its API reference: an
 InternalServerError comes with the HTTP status 400, as an InvalidRequestException does, and proves nothing. Assumed, because
 nothing says it: how soon a list shows an execution, and that the error of an unknown one names it as a notebook execution.
-The amazon provider: its wait ends well once the notebook is RUNNING, and is not ended by STOPPED.
+The amazon provider: its wait ends well once the notebook is RUNNING, and is not ended by STOPPED; here it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from resumable.jobs.attempt import Attempt
 from resumable.jobs.decision import Recovery
 from resumable.jobs.limits import Limit
 from resumable.jobs.record import JobHandle, JobRecord
@@ -81,5 +83,22 @@ class NotebookExecution(AwsCall):
                     return self.handle({"execution": execution["NotebookExecutionId"]}, record)
         return None
 
+    @contextmanager
+    def intercept(self, attempt: Attempt) -> Iterator[None]:
+        event, events = f"after-call.{self.service_event}.DescribeNotebookExecution", self.hook.conn.meta.events
+        with super().intercept(attempt):
+            events.register(event, _note_end)
+            try:
+                yield
+            finally:
+                events.unregister(event, _note_end)
+
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_notebook_execution", {"NotebookExecutionId": self.ids(handle, "execution")[0]}
+
+
+def _note_end(parsed: Mapping[str, Any], **_: Any) -> None:
+    """The provider's wait takes no notice of an execution that was stopped, to the last of its looks."""
+    execution = parsed.get("NotebookExecution", {})
+    if execution.get("Status") == "STOPPED":
+        execution["Status"] = "FAILED"

@@ -322,7 +322,7 @@ class ResumableEmrStartNotebookExecutionOperator(EmrStartNotebookExecutionOperat
 
     The job is the start of the notebook, until it runs, as the provider's wait has it: one that fails later fails no task. The
     execution's name ends in 24 hex characters, by which a start whose answer was lost is found again. Unlike the provider's, it
-    stops the execution when a user stops the task.
+    stops the execution when a user stops the task, and fails at once when somebody stopped it before it ran.
     """
 
 

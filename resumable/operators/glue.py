@@ -11,8 +11,8 @@ TIMEOUT, ERROR, EXPIRED.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from resumable._extras import provider_import
@@ -25,13 +25,41 @@ from resumable.jobs.record import JobHandle, JobRecord
 
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
+    from airflow.providers.amazon.aws.triggers.glue import GlueJobCompleteTrigger
 
     from resumable.operators._aws import AwsCall
 
-__all__ = ["ResumableGlueJobOperator"]
+__all__ = ["ResumableGlueJobCompleteTrigger", "ResumableGlueJobOperator"]
 
 ARGUMENT = "--resumable_token"
 _ENDLESS = ("ERROR", "EXPIRED")
+"""Ends of a run that the provider's waits do not know: in the task neither, in the trigger the second one."""
+
+
+class ResumableGlueJobCompleteTrigger(GlueJobCompleteTrigger):
+    """The provider's trigger, which also ends when the run expired in its queue: the provider's waits on."""
+
+    def hook(self) -> Any:
+        hook = super().hook()
+        connect = hook.get_async_conn
+
+        @asynccontextmanager
+        async def seeing_every_end(opened: Any) -> AsyncIterator[Any]:
+            async with opened as client:
+                client.meta.events.register("after-call.glue.GetJobRun", _note_end)
+                yield client
+
+        async def get_async_conn(*args: Any, **kwargs: Any) -> Any:
+            return seeing_every_end(await connect(*args, **kwargs))
+
+        hook.get_async_conn = get_async_conn
+        return hook
+
+
+def _note_end(parsed: Mapping[str, Any], **_: Any) -> None:
+    run = parsed.get("JobRun", {})
+    if run.get("JobRunState") in _ENDLESS:
+        run["JobRunState"] = "FAILED"
 
 
 class GlueJobRun(AwsCall):
@@ -95,6 +123,9 @@ class GlueJobRun(AwsCall):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         job, run = self.ids(handle, "job", "run")
         return "batch_stop_job_run", {"JobName": job, "JobRunIds": [run]}
+
+    def trigger(self, theirs: Any) -> Any:
+        return super().trigger(ResumableGlueJobCompleteTrigger(**theirs.serialize()[1]))
 
     # -- the provider's own ways --------------------------------------------------------------------------------------
 

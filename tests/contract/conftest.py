@@ -29,6 +29,7 @@ FOR_ALL = (
     "test_a_job_that_is_there_is_asked_about_and_nothing_else",
     "test_the_wait_goes_on_with_new_credentials_and_is_not_held_up",
     "test_credentials_that_were_only_said_to_have_expired_make_no_second_job",
+    "test_a_wait_ends_in_whichever_way_the_job_has_ended",
     "test_whatever_happens_to_a_task_its_service_shows_what_was_promised",
 )
 
