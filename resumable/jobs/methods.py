@@ -115,7 +115,7 @@ class OperatorMethods(JobService):
             return None
         if ids is None:
             return None
-        if ids is False or ids in ("", [], {}):
+        if isinstance(ids, bool) or ids in ("", [], {}):
             msg = f"find_job returned {ids!r}. Make it return the job's id, or None if there is certainly none"
             raise InvalidHandleError(msg)
         return JobHandle(self.service, ids)

@@ -1223,7 +1223,7 @@ def test_a_find_job_that_raises_job_not_found_has_found_none(service):
     assert len(service.states) == 1
 
 
-@pytest.mark.parametrize("found", [[], "", {}, False])
+@pytest.mark.parametrize("found", [[], "", {}, False, True])
 def test_what_is_neither_an_id_nor_none_is_no_answer_of_find_job_and_the_error_says_so(service, found):
     class Finds(WithFind):
         def find_job(self, token, context):
