@@ -246,6 +246,8 @@ def _body(instructions: list[dis.Instruction], index: int) -> range:
 
 
 def _is_open(one: Any) -> bool:
+    if isinstance(one, subprocess.Popen):
+        return one.returncode is None  # nobody has waited for it
     return isinstance(one, concurrent.futures.Future | asyncio.Future) and not one.done()
 
 

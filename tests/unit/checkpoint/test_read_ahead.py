@@ -1459,6 +1459,18 @@ def programs_that_are_waited_for_later(items, work):
 
 
 @ahead
+def a_window_of_programs(items, work):
+    window = []
+    for item in items:
+        if len(window) > 2:
+            window.pop(0).wait()
+        program = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.2)"])
+        window.append(program)
+    for program in window:
+        program.wait()
+
+
+@ahead
 def a_stack_of_callbacks(items, work):
     with contextlib.ExitStack() as stack:
         for item in items:
@@ -1652,6 +1664,16 @@ def programs_that_are_waited_for(items, work):
     for item in items:
         program = subprocess.Popen([sys.executable, "-S", "-c", ""])
         program.wait()
+        work(item)
+
+
+@fine
+def a_program_by_name_that_is_waited_for(items, work):
+    programs = []
+    for item in items:
+        program = subprocess.Popen([sys.executable, "-S", "-c", "", item])
+        programs.append(program)
+        program.communicate()
         work(item)
 
 
