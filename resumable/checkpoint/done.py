@@ -251,7 +251,12 @@ def encoded(flags: bytearray) -> dict[str, str]:
     runs = list(islice(_runs(flags), MAX_RANGES + 1))
     if len(runs) <= MAX_RANGES:
         return {"ranges": ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)}
-    return {"bitmap": _pack(_bits(flags))}
+    return {"bitmap": bitmap(flags)}
+
+
+def bitmap(flags: bytearray) -> str:
+    """The flags as text, however few they are."""
+    return _pack(_bits(flags))
 
 
 def decoded(data: dict[str, Any], count: int) -> bytearray:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from resumable import host
-from resumable.checkpoint.done import KeyList, coarsened, decoded, encoded, size
+from resumable.checkpoint.done import KeyList, bitmap, coarsened, decoded, encoded, size
 from resumable.checkpoint.setting import Objects, Setting
 from resumable.errors import ConfigurationError
 from resumable.identity import TaskIdentity
@@ -137,7 +137,7 @@ class Kept:
         if size(bits) <= self._setting.room:
             return bits
         if self._setting.objects is not None:
-            text = bits["bitmap"].encode()
+            text = bitmap(flags).encode()
             digest = hashlib.sha256(text).hexdigest()
             name = f"{self._setting.name}-{digest[:16]}"
             self._in_objects(lambda objects: objects.put(name, text), "written", tries)
@@ -150,6 +150,15 @@ class Kept:
             )
         self._is_lossy = True
         return coarsened(flags, self._setting.room)
+
+    def reach_objects(self) -> None:
+        """
+        Ask the place of the objects for one that is not there, before any item is worked that it might be needed for.
+
+        Raises:
+            StateStoreError: it does not answer, or its folder is not mounted on this worker.
+        """
+        self._in_objects(lambda objects: _read(objects, "reached"), "reached")
 
     def _in_objects(self, call: Callable[[Objects], T], verb: str, tries: int = 6) -> T:
         """What ``call`` returns. Raises: StateStoreError."""

@@ -1464,7 +1464,7 @@ def a_window_of_programs(items, work):
     for item in items:
         if len(window) > 2:
             window.pop(0).wait()
-        program = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.2)"])
+        program = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.2)", item])
         window.append(program)
     for program in window:
         program.wait()
