@@ -16,23 +16,18 @@ from resumable.helpers import is_pair
 from resumable.stores.base import json_text
 
 
-def check_room(keys: KeyList, setting: Setting) -> bool:
+def check_room(keys: KeyList, setting: Setting) -> None:
     """
-    Whether task state has room for which of the items are done, whatever the pattern, or for any that is likely.
-
     Raises:
         ConfigurationError: which of so many items are done may have no room.
     """
     room = most_items(setting.room)
-    if keys.count <= room or keys.is_sorted:
-        return True
-    if setting.objects is None:
+    if keys.count > room and not keys.is_sorted and setting.objects is None:
         raise ConfigurationError(
             f"{setting.what} has {keys.count:,} items that are not in the order of their keys; which of them are done may not "
             f"fit into task state (up to {room:,} always do). Nothing was done. Sort the items by their keys, work in "
             "several checkpoints, or set [resumable] store_path to a place in object storage."
         )
-    return False
 
 
 def check_cursor(cursor: Any, setting: Setting) -> None:

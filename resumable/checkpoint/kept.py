@@ -151,15 +151,6 @@ class Kept:
         self._is_lossy = True
         return coarsened(flags, self._setting.room)
 
-    def reach_objects(self) -> None:
-        """
-        Ask the place of the objects for one that is not there, before any item is worked that it might be needed for.
-
-        Raises:
-            StateStoreError: it does not answer, or its folder is not mounted on this worker.
-        """
-        self._in_objects(lambda objects: _read(objects, "reached"), "reached")
-
     def _in_objects(self, call: Callable[[Objects], T], verb: str, tries: int = 6) -> T:
         """What ``call`` returns. Raises: StateStoreError."""
         objects = self._setting.objects

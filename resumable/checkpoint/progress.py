@@ -88,8 +88,7 @@ class Progress:
         with self._kept.readable():
             key_list = KeyList(keys, limit=room, mean=mean, by_text=by_text)
         self.total = key_list.count
-        if not check_room(key_list, self.setting):
-            self._kept.reach_objects()
+        check_room(key_list, self.setting)
         self.flags = self._kept.flags(kept, key_list) if kept else bytearray(self.total)
         mean = None
         while key_list.size > room and key_list.mean <= key_list.count:  # it has grown since the chunks were chosen
