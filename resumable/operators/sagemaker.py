@@ -372,6 +372,9 @@ _PIPELINE_DONE, _PIPELINE_FAILED = ("Succeeded", "CompletedWithFailures"), ("Fai
 class ResumableSageMakerPipelineTrigger(SageMakerPipelineTrigger):
     """The provider's trigger, which also ends when the execution has completed with failures: the provider's waits on."""
 
+    def __init__(self, waiter_type: Any, **kwargs: Any) -> None:
+        super().__init__(waiter_type=self.Type(waiter_type), **kwargs)  # earlier providers' cannot be serialised with a number
+
     def hook(self) -> Any:
         hook = super().hook()
         ends = dict.fromkeys(_PIPELINE_DONE, "success") | dict.fromkeys(_PIPELINE_FAILED, "failure")
