@@ -140,6 +140,8 @@ class Attempt:
     writes: int = 0
     worked: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
+    untold: list[int] = field(default_factory=list)
+    """Items whose failure is told late: in the store they may still be done."""
     began: float = 0.0
     standing: threading.RLock = field(default_factory=threading.RLock, repr=False)
     """Whoever holds it, no other thread of the attempt goes on: it stands still as a whole."""
@@ -158,6 +160,7 @@ class Attempt:
         self.calls += 1
         if self.dies and self.calls >= self.dies:
             life.met("dies")
+            life._nobody_learns_of_what_is_untold(self)
             raise WorkerDied(call)
         self._may_be_given_up("call", self.calls)
 
@@ -263,6 +266,7 @@ class CheckpointOfUsers(Told):
         if self.has_succeeded:  # it only tidies up: no store but Airflow's own can keep that from a record of a later clear
             return
         self.met("given up")
+        self._nobody_learns_of_what_is_untold(attempt)
         attempt.is_given_up = True
         self.ti_id = 0
 
@@ -360,21 +364,21 @@ class CheckpointOfUsers(Told):
     def _late(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         """Errors are collected, and told after the loop, or an item late."""
         errors = []
-        try:
-            with checkpoint:
-                for key in checkpoint.items(self._keys(listed)):
-                    try:
-                        self._work(attempt, by_key[key], bad)
-                    except WorkError as e:
-                        errors.append((key, e))
-                        if draw.random() < 0.3:
-                            checkpoint.fail(*errors[0])
-                            errors.pop(0)
-                for key, e in errors:
-                    checkpoint.fail(key, e)
-        except WorkerDied:  # nobody learns of what was not told until then: the window of the documentation
-            self.worked.setdefault(attempt.epoch, set()).update(by_key[key] for key, _ in errors)
-            raise
+        with checkpoint:
+            for key in checkpoint.items(self._keys(listed)):
+                try:
+                    self._work(attempt, by_key[key], bad)
+                except WorkError as e:
+                    errors.append((key, e))
+                    attempt.untold.append(by_key[key])
+                    if draw.random() < 0.3:
+                        checkpoint.fail(*errors.pop(0))
+            for key, e in errors:
+                checkpoint.fail(key, e)
+
+    def _nobody_learns_of_what_is_untold(self, attempt: Attempt) -> None:
+        """The window of the documentation: an item whose failure is told late counts as done until that is written."""
+        self.worked.setdefault(attempt.epoch, set()).update(attempt.untold)
 
     def _batches(self, attempt: Any, checkpoint: Any, listed: Any, by_key: Any, bad: Any, stop_after: Any, draw: Any) -> None:
         with checkpoint:

@@ -50,7 +50,7 @@ _METHODS: dict[type, frozenset[str]] = {
 }
 
 _OF_TEXTS = frozenset({"startswith", "endswith", "lower", "upper", "casefold", "strip", "lstrip", "rstrip", "isdigit", "isalpha"})
-"""Methods that texts alone have, whoever's text it is."""
+"""Methods that texts alone have, of whatever class."""
 
 _OPS = (
     *(
