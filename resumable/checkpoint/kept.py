@@ -109,6 +109,16 @@ class Kept:
             self._list_value(keys.fingerprint).save(keys.to_json(), whoevers=True)
         return self._list_value(earlier) if earlier and earlier != keys.fingerprint else None
 
+    def delete_list(self, stale: OwnedValue) -> None:
+        """
+        Delete a list that the record refers to no more, unless another attempt has written since: its record may refer to it.
+
+        Raises:
+            SupersededError: another attempt has.
+        """
+        self._value.check_owner()
+        stale.delete()
+
     def _list_value(self, fingerprint: str) -> OwnedValue:
         return self._setting.value(f"{self._key}.items.{fingerprint}", f"the list of items of {self._what}")
 

@@ -101,7 +101,7 @@ class Progress:
         stale = self._kept.keep_list(kept, key_list)
         self._begin("items")
         if stale:
-            stale.delete()
+            self._kept.delete_list(stale)
 
     def begin_pages(self, start: Any) -> Any:
         """Take up the work on pages; returns the cursor of the first page that is not done. Raises: RefusedError."""

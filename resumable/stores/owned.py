@@ -74,12 +74,22 @@ class OwnedValue:
         value = {"version": self.version, **data, "owner": self.owner}
 
         def write() -> None:
-            if not whoevers and not getattr(self._store, "fences_writes", False):
+            if not whoevers:
                 self._check_owner()
             self._store.set(self.key, value)
 
         self._retried("written", write, tries)
         self._seen_owner = self.owner
+
+    def check_owner(self) -> None:
+        """
+        Ask whether the value is this attempt's still, before what only the owner may do besides writing it.
+
+        Raises:
+            StateStoreError: the store did not answer.
+            SupersededError: the value is another attempt's by now.
+        """
+        self._retried("read", self._check_owner)
 
     def delete(self) -> None:
         """Delete the value; there may be none."""
@@ -94,6 +104,8 @@ class OwnedValue:
         )
 
     def _check_owner(self) -> None:
+        if getattr(self._store, "fences_writes", False):
+            return  # it refuses what a given-up attempt writes or deletes
         data = self._store.get(self.key)
         owner = data.get("owner") if isinstance(data, Mapping) else None
         if owner not in (self._seen_owner, self.owner):
