@@ -32,14 +32,6 @@ from resumable.stores.base import RecordStore
 ROOM = 65_535
 """Bytes of JSON that Airflow's task state takes in one value, unless it is told otherwise."""
 
-_WAYS_BACK = {
-    Recovery.REPEAT: "the token finds the job",
-    Recovery.LOOK_UP: "the token finds the job",
-    Recovery.EXPIRED: "no try submits again until somebody has looked for the job, and has cleared the task",
-    Recovery.MANUAL: "no try submits again until somebody has looked for the job, and has cleared the task",
-}
-"""What becomes of a job whose handle was not kept."""
-
 
 class AttemptRecord:
     """
@@ -187,7 +179,7 @@ class AttemptRecord:
         except StateStoreError as e:
             self._log.warning(
                 "resumable: the record of %s could not be written; the job runs on and the write is tried again at later looks. "
-                f"If this worker dies before, {_WAYS_BACK[self.adapter.recovery]}. %s",
+                f"If this worker dies before, {_way_back(self.adapter.recovery)}. %s",
                 self.record.handle or self.record.service,
                 e,
             )
@@ -317,3 +309,10 @@ def _age(seconds: float) -> str:
     minutes, s = divmod(max(0, int(seconds)), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours:02}:{m:02}:{s:02}"
+
+
+def _way_back(recovery: Recovery) -> str:
+    """What becomes of a job whose handle was not kept."""
+    if recovery in (Recovery.REPEAT, Recovery.LOOK_UP):
+        return "the token finds the job"
+    return "no try submits again until somebody has looked for the job, and has cleared the task"

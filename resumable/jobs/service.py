@@ -67,6 +67,8 @@ class JobService(OneOfMany):
     """Whether the job is looked at when a deferral has ended badly, and its end noted when it has ended well."""
     submits_undeferred: ClassVar[bool] = False
     """The operator is covered with ``deferrable=False`` alone: a default of airflow.cfg yields."""
+    own_trigger: ClassVar[Any] = None
+    """The class whose trigger takes the place of the provider's, made with the same arguments; None: the provider's stays."""
 
     joins_workflows: ClassVar[bool] = False
     """A task of it that is downstream of a workflow's ``launch`` watches a part of that job, and keeps no record of its own."""
@@ -265,7 +267,7 @@ class JobService(OneOfMany):
 
     def trigger(self, theirs: Any) -> Any:
         """The trigger to defer with, in place of the provider's."""
-        return theirs
+        return theirs if self.own_trigger is None else self.own_trigger(**theirs.serialize()[1])
 
     def refuse_unseen(self) -> None:
         """Raises: UnseenSubmitError: the operator's code watches a job that it has submitted past us."""

@@ -101,6 +101,7 @@ class DatabricksRun(DatabricksCall):
     doubt = "the submit goes out again with the same `idempotency_token`; the service answers with the run it has"
     window = "none known, as long as the service honours the token"
     look_methods = ("get_run",)
+    own_trigger = ResumableDatabricksExecutionTrigger
 
     def add_token(self, arguments: dict[str, Any], token: str) -> None:
         arguments["idempotency_token"] = token
@@ -165,9 +166,6 @@ class DatabricksRun(DatabricksCall):
     def is_stopping(self, seen: Observation) -> bool:
         """Whether a run that was told to stop is seen to; a run cancels asynchronously (Jobs API)."""
         return seen.detail.startswith("TERMINATING")
-
-    def trigger(self, theirs: Any) -> ResumableDatabricksExecutionTrigger:
-        return ResumableDatabricksExecutionTrigger(**theirs.serialize()[1])
 
     def is_token_spent(self, error: BaseException) -> bool:
         """A refusal that names the idempotency token and a deletion. One that is worded otherwise leaves the doubt as it is."""

@@ -79,6 +79,7 @@ class SqlStatement(DatabricksCall):
     window = "the submit gets there, or the history shows it, later than 60 seconds after it was sent or its answer was lost"
     submit_method = "post_sql_statement"
     look_methods = ("get_sql_statement_state",)
+    own_trigger = ResumableDatabricksSQLStatementExecutionTrigger
 
     def lookup_hints(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
         return {"warehouse": str(arguments["warehouse_id"])}
@@ -150,9 +151,6 @@ class SqlStatement(DatabricksCall):
 
     def cancel(self, handle: JobHandle) -> None:
         self.hook.cancel_sql_statement(_statement_id(handle))
-
-    def trigger(self, theirs: Any) -> ResumableDatabricksSQLStatementExecutionTrigger:
-        return ResumableDatabricksSQLStatementExecutionTrigger(**theirs.serialize()[1])
 
 
 @durable_operator(SqlStatement)

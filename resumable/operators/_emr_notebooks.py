@@ -85,13 +85,8 @@ class NotebookExecution(AwsCall):
 
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
-        event, events = f"after-call.{self.service_event}.DescribeNotebookExecution", self.hook.conn.meta.events
-        with super().intercept(attempt):
-            events.register(event, _note_end)
-            try:
-                yield
-            finally:
-                events.unregister(event, _note_end)
+        with super().intercept(attempt), self.noting("DescribeNotebookExecution", _note_end):
+            yield
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_notebook_execution", {"NotebookExecutionId": self.ids(handle, "execution")[0]}

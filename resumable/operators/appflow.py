@@ -64,13 +64,8 @@ class AppflowRun(AwsCall):
             if attempt.handle is not None and self._word(parsed.get("flowExecutions", ()), attempt.handle) == _CANCELED:
                 raise RuntimeError(f"{attempt.handle} was canceled.")
 
-        event = f"after-call.{self.service_event}.{_LOOK}"
-        with super().intercept(attempt):
-            self.hook.conn.meta.events.register(event, refuse_canceled)
-            try:
-                yield
-            finally:
-                self.hook.conn.meta.events.unregister(event, refuse_canceled)
+        with super().intercept(attempt), self.noting(_LOOK, refuse_canceled):
+            yield
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         return {"flow": str(params["flowName"]), "execution": self.require_id(response.get("executionId"), "execution's id")}

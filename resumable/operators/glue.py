@@ -70,6 +70,7 @@ class GlueJobRun(AwsCall):
     operation = "StartJobRun"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
     status_calls = ("GetJobRun",)
+    own_trigger = ResumableGlueJobCompleteTrigger
     setup_calls = ("CreateJob", "UpdateJob", "TagResource", "UntagResource")
     recovery = Recovery.LOOK_UP
     settle = 30.0
@@ -123,9 +124,6 @@ class GlueJobRun(AwsCall):
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         job, run = self.ids(handle, "job", "run")
         return "batch_stop_job_run", {"JobName": job, "JobRunIds": [run]}
-
-    def trigger(self, theirs: Any) -> Any:
-        return super().trigger(ResumableGlueJobCompleteTrigger(**theirs.serialize()[1]))
 
     # -- the provider's own ways --------------------------------------------------------------------------------------
 

@@ -82,13 +82,8 @@ class _SageMaker(AwsCall):
 
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
-        event = f"after-call.{self.service_event}.{self.describe}"
-        with super().intercept(attempt):
-            self.hook.conn.meta.events.register(event, self._note_status)
-            try:
-                yield
-            finally:
-                self.hook.conn.meta.events.unregister(event, self._note_status)
+        with super().intercept(attempt), self.noting(self.describe, self._note_status):
+            yield
 
     def _note_status(self, parsed: Mapping[str, Any], **_: Any) -> None:
         self._last_status = parsed.get(self.status_key, self._last_status)
@@ -399,6 +394,7 @@ class PipelineExecution(_SageMaker):
     stopping = frozenset({"Stopping"})
     succeeded = frozenset(_PIPELINE_DONE)  # both are a success to the provider
     failed = frozenset(_PIPELINE_FAILED)
+    own_trigger = ResumableSageMakerPipelineTrigger
 
     def is_missing(self, error: ClientError) -> bool:
         return super().is_missing(error) and "execution" in error.response["Error"].get("Message", "").lower()  # not the pipeline
@@ -419,9 +415,6 @@ class PipelineExecution(_SageMaker):
         arn = self.ids(handle, "execution")[0]
         token = hashlib.sha256(arn.encode()).hexdigest()  # of 32 to 128 characters; one stop of one execution
         return "stop_pipeline_execution", {"PipelineExecutionArn": arn, "ClientRequestToken": token}
-
-    def trigger(self, theirs: Any) -> Any:
-        return super().trigger(ResumableSageMakerPipelineTrigger(**theirs.serialize()[1]))
 
 
 @durable_operator(PipelineExecution)

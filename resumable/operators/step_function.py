@@ -53,6 +53,7 @@ class StateMachineExecution(AwsOwnNamedJob):
     together = "sfn"
     service = "sfn"
     limits = (Limit("waiter_max_attempts", "waiter_delay", deferred_only=True),)
+    own_trigger = ResumableStepFunctionsExecutionCompleteTrigger
     doubt = (
         "the start is repeated under the same name; Step Functions answers with the execution, or that the name is taken; one of "
         "the author's name is taken up if it began since"
@@ -133,9 +134,6 @@ class StateMachineExecution(AwsOwnNamedJob):
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:
         return "stop_execution", {"executionArn": self.ids(handle, "execution")[0], "cause": "stopped by Airflow"}
-
-    def trigger(self, theirs: Any) -> Any:
-        return super().trigger(ResumableStepFunctionsExecutionCompleteTrigger(**theirs.serialize()[1]))
 
 
 @durable_operator(StateMachineExecution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import decimal
 import dis
@@ -27,6 +28,7 @@ _PLAIN = (
 )
 
 _PYTHONS_OWN = frozenset({"builtins", "datetime", "_pydatetime", "decimal", "re", "pathlib"})
+"""Modules of the types whose methods are known here."""
 
 _CALLED = (ModuleType, type, FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 """What does nothing unless it is called."""
@@ -148,8 +150,7 @@ def _code_only_looks(function: FunctionType, item: Any) -> bool:
             known[name] = cell.cell_contents
         except ValueError:  # not set yet
             return False
-    builtins = function.__builtins__ if hasattr(function, "__builtins__") else vars(__import__("builtins"))
-    frame: Any = SimpleNamespace(f_locals=known, f_globals=function.__globals__, f_builtins=builtins, f_code=code)
+    frame: Any = SimpleNamespace(f_locals=known, f_globals=function.__globals__, f_builtins=vars(builtins), f_code=code)
     instructions = code_of(code)
     return only_looks(instructions, range(len(instructions)), frame, item)
 
@@ -205,7 +206,7 @@ def _is_of_plain(instructions: list[dis.Instruction], i: int, frame: FrameType, 
 
 def _is_data(instructions: list[dis.Instruction], i: int, frame: FrameType) -> bool:
     """An attribute that is there, or what is called next; not a property, which may do anything."""
-    if any(is_call(one.opname) and callee_begin(instructions, k, frame) == i for k, one in _calls_after(instructions, i)):
+    if any(is_call(one.opname) and _callee_begin(instructions, k, frame) == i for k, one in _calls_after(instructions, i)):
         return True
     found = producer(instructions, i, 0)
     owner = None if found is None else value_at(instructions, found, frame)
@@ -223,7 +224,7 @@ def _calls_after(instructions: list[dis.Instruction], i: int) -> Iterator[tuple[
     return ((k, instructions[k]) for k in range(i + 1, min(i + 40, len(instructions))))
 
 
-def callee_begin(instructions: list[dis.Instruction], call: int, frame: FrameType) -> int | None:
+def _callee_begin(instructions: list[dis.Instruction], call: int, frame: FrameType) -> int | None:
     """The instruction that loads what is called at ``call``, where that is an attribute."""
     callee = callee_at(instructions, call, frame)
     if callee is None:
@@ -253,11 +254,4 @@ def _has_method(owner: Any, name: str) -> bool:
 def _is_of_python(owner: Any, name: str) -> bool:
     """Not a subclass's own, which may do anything."""
     kind = next((one for one in type(owner).__mro__ if name in vars(one)), None)
-    return kind is not None and kind.__module__.partition(".")[0] in (
-        "builtins",
-        "datetime",
-        "_pydatetime",
-        "decimal",
-        "re",
-        "pathlib",
-    )
+    return kind is not None and kind.__module__.partition(".")[0] in _PYTHONS_OWN

@@ -46,10 +46,10 @@ _HAND_OFF_PACKAGES = frozenset(
     }
 )
 
-_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait"}) | {"start", "add_done_callback"}
-
 _OF_A_HAND_OFF = frozenset({"start", "add_done_callback"})
 """Methods of what a hand-off returns that wait for nothing."""
+
+_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait"}) | _OF_A_HAND_OFF
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
 
@@ -200,9 +200,7 @@ class Loop:
         taker = self._taker(call)
         if taker is None:
             return None
-        if is_call(taker.opname) or (
-            taker.opname in ("LOAD_METHOD", "LOAD_ATTR") and taker.argval in ("start", "add_done_callback")
-        ):
+        if is_call(taker.opname) or (taker.opname in ("LOAD_METHOD", "LOAD_ATTR") and taker.argval in _OF_A_HAND_OFF):
             return ""
         return taker.opname if taker.opname.startswith(_KEEPS) else None
 

@@ -190,6 +190,16 @@ class AwsCall(AwsJob):
             for event, handler in hooks:
                 events.unregister(event, handler)
 
+    @contextmanager
+    def noting(self, operation: str, note: Callable[..., None]) -> Iterator[None]:
+        """While it is open, ``note`` is called with each answer to ``operation`` (``parsed``), before the provider has it."""
+        event, events = f"after-call.{self.service_event}.{operation}", self.hook.conn.meta.events
+        events.register(event, note)
+        try:
+            yield
+        finally:
+            events.unregister(event, note)
+
     def can_see(self) -> bool:
         return isinstance(self.hook.conn, BaseClient)
 

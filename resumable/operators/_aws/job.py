@@ -237,6 +237,7 @@ class AwsJob(ProviderJob):
         return seen.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.GONE) or self.is_stopping(seen)
 
     def trigger(self, theirs: Any) -> Any:
+        theirs = super().trigger(theirs)
         attempt = self.known_attempt
         if attempt is None or (handle := attempt.handle) is None:
             return theirs

@@ -734,14 +734,19 @@ def test_a_store_that_comes_back_in_time_is_waited_for(bench, call, fault):
     assert bench.record.handle.ids == 0
 
 
-@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
-def test_a_handle_that_cannot_be_written_loses_no_job(recovery):
+def with_a_handle_that_cannot_be_written(recovery):
     bench = Bench(recovery)
     attempt = bench.attempt()
     attempt.begin()
     token, _ = attempt.intend()
     bench.store.faults.arm("set", times=STORE_TRIES)
     attempt.submitted(JobHandle("fake", bench.service.submit(token, None), {"region": "eu"}))
+    return bench, attempt
+
+
+@pytest.mark.parametrize("recovery", KNOWS_TOKENS)
+def test_a_handle_that_cannot_be_written_loses_no_job(recovery):
+    bench, attempt = with_a_handle_that_cannot_be_written(recovery)
     assert attempt.handle.ids == 0
     assert bench.record.in_doubt
     assert "could not be written" in bench.log.at("warning")[0]
@@ -752,12 +757,7 @@ def test_a_handle_that_cannot_be_written_loses_no_job(recovery):
 
 @pytest.mark.parametrize("recovery", [*KNOWS_TOKENS, Recovery.MANUAL])
 def test_what_a_handle_that_cannot_be_written_means_for_the_next_try_is_said_as_it_is(recovery):
-    bench = Bench(recovery)
-    attempt = bench.attempt()
-    attempt.begin()
-    token, _ = attempt.intend()
-    bench.store.faults.arm("set", times=STORE_TRIES)
-    attempt.submitted(JobHandle("fake", bench.service.submit(token, None), {"region": "eu"}))
+    bench, _ = with_a_handle_that_cannot_be_written(recovery)
     said = bench.log.at("warning")[0]
     assert ("the token finds the job" in said) is (recovery is not Recovery.MANUAL)
     assert ("no try submits again" in said) is (recovery is Recovery.MANUAL)
