@@ -123,7 +123,10 @@ class Spec:
         return frozenset(marks | {digest(dict(self.items))} if self.items else marks)
 
     def to_json(self, room: int = 10_000) -> dict[str, Any]:
-        """As much as ``room`` bytes of JSON take: else without the entries of dicts, else one code for all fields together."""
+        """
+        As much as ``room`` bytes of JSON take: else without the entries of dicts, else one code for all fields together, which
+        tells each edit of what the author wrote, but not that a computed value was made one of another type.
+        """
         if not self.text and not self.items:
             return {}
         tops = {name: code for name, code in self.fields.items() if "." not in name}
