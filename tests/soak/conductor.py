@@ -290,12 +290,14 @@ class Conductor:
 
     def _before_the_report(self, task: Task, disruption: Disruption) -> Script:
         """The job is done and its result is there; the worker dies before Airflow knows."""
-        yield from self._until(task, "somebody to watch its job", lambda: self._is_watched(task))
+        yield from self._until_watched(task)
+        task.is_busy = True  # a stall in between would take longer than the worker waits for its request
         held = self.airflow.proxy.hold("PATCH", r"/state$", where=lambda path, body: _is_success_of(task, path, body))
         self._finish(task)
         yield from self._until(task, "its report", lambda: held.request is not None)
         yield from self._strike(task, disruption)
         held.refuse()
+        task.is_busy = False
         yield from self._next_attempt(task)
         yield from self._see_through(task)
 
