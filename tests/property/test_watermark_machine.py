@@ -15,7 +15,7 @@ What the claims leave out, in full:
   the claims about rows read twice are made for one run at a time only.
 - Not more than 20 runs in a row end their work and fail afterwards; of more, the oldest are forgotten, which reads rows again.
 - Whoever sets the mark back asks for rows to be read again; that is not done between the load and the end of a run's work, which
-  nobody can tell from work that came after.
+  nobody can tell from work that came after, nor between a run's last look at the mark and its write, for no store compares.
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ class Process:
         self.at, self.done, self.dead, self.has_loaded = "birth", False, False, False
         self.error: BaseException | None = None
         self.context = world.airflow.context(run, at=self.stop_before)
-        for accessor in (self.context["task_state_store"], *self.context["asset_state_store"].values()):
-            accessor.set = self._refused_if_given_up(accessor.set)
+        own, of_assets = self.context["task_state_store"], self.context["asset_state_store"].values()
+        own.set = self._refused_if_given_up(own.set, "set")
+        for accessor in of_assets:
+            accessor.set = self._refused_if_given_up(accessor.set, "set the mark")
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -120,9 +122,9 @@ class Process:
         if self.dead:
             raise DiedError
 
-    def _refused_if_given_up(self, write: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    def _refused_if_given_up(self, write: Callable[[str, Any], None], call: str) -> Callable[[str, Any], None]:
         def checked(key: str, value: Any) -> None:
-            self.stop_before("set")
+            self.stop_before(call)
             if not self.is_current:
                 raise answer_of_server(404, "Task instance UUID('0199') not found")
             world, at = self.world, self.stop_before
@@ -483,7 +485,7 @@ class Machine(Told):
         As ``resumable mark set`` does, because what was loaded was wrong, and is taken away. ``at_work``: a run that works then
         comes to its end.
         """
-        if any(process.has_loaded for process in self.alive):
+        if any(process.has_loaded or process.at == "set the mark" for process in self.alive):
             return
         self._set_back(to)
         if at_work and self.current:
@@ -508,7 +510,7 @@ class Machine(Told):
         while not process.done and process.at != "load":
             process.go_on()
         self.take_in(process)
-        if process.done or any(one.has_loaded for one in self.alive):
+        if process.done or any(one.has_loaded or one.at == "set the mark" for one in self.alive):
             return
         self._set_back(to)
         self._go_on(process, 40)
