@@ -326,6 +326,7 @@ class WaitTrouble:
         self._quick = 0
         self._began = 0.0
         self._has_asked = False
+        self._has_waited_out = False
 
     def owes_a_verdict(self, error: BaseException) -> bool:
         """
@@ -343,6 +344,10 @@ class WaitTrouble:
         """``is_quick``: a failure soon after the begin counts. The provider's default limit of a wait may be as short as that."""
         if seen.state not in (JobState.ACTIVE, JobState.SUCCEEDED):
             return False
+        if seen.state is JobState.SUCCEEDED and not is_quick:
+            if self._has_waited_out:  # for an end that it does not see: the service has forgotten the job
+                return False
+            self._has_waited_out = True
         self._quick = self._quick + 1 if is_quick and time.monotonic() - self._began < QUICK_SECONDS else 0
         if self._quick > MAX_QUICK_FAILURES:
             return False

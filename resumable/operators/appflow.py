@@ -13,6 +13,7 @@ from typing import Any
 
 from resumable._extras import provider_import
 from resumable.jobs.attempt import Attempt
+from resumable.jobs.decision import Deliver
 from resumable.jobs.limits import Limit
 from resumable.jobs.operator import durable_operator
 from resumable.jobs.record import JobHandle
@@ -36,7 +37,7 @@ __all__ = [
     "ResumableAppflowRunOperator",
 ]
 
-_CANCELED = "Canceled"
+_SUCCESSFUL, _CANCELED = "Successful", "Canceled"
 _LOOK = "DescribeFlowExecutionRecords"
 
 
@@ -54,17 +55,23 @@ class AppflowRun(AwsCall):
     window = "none known within seven hours; an older doubt is refused (AppFlow knows a token for eight)"
     active = frozenset({"InProgress", "CancelStarted"})
     stopping = frozenset({"CancelStarted"})
-    succeeded = frozenset({"Successful"})
+    succeeded = frozenset({_SUCCESSFUL})
     failed = frozenset({"Error", _CANCELED})
 
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
-        def refuse_canceled(parsed: Mapping[str, Any], **_: Any) -> None:
-            """The provider waits for a canceled execution to the last of its attempts."""
-            if attempt.handle is not None and self._word(parsed.get("flowExecutions", ()), attempt.handle) == _CANCELED:
+        def correct(parsed: dict[str, Any], **_: Any) -> None:
+            """The provider waits to the last of its attempts for an execution that was canceled, or is not listed any more."""
+            if attempt.handle is None or "flowExecutions" not in parsed:
+                return
+            word = self._word(parsed["flowExecutions"], attempt.handle)
+            if word == _CANCELED:
                 raise RuntimeError(f"{attempt.handle} was canceled.")
+            if word is None and isinstance(attempt.plan, Deliver) and not parsed.get("nextToken"):
+                ended = {"executionId": self.response_of(attempt.handle)["executionId"], "executionStatus": _SUCCESSFUL}
+                parsed["flowExecutions"] = [*parsed["flowExecutions"], ended]
 
-        with super().intercept(attempt), self.noting(_LOOK, refuse_canceled):
+        with super().intercept(attempt), self.noting(_LOOK, correct):
             yield
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:

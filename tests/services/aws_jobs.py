@@ -390,7 +390,17 @@ class SageMakerPipelines(AwsJobs):
         return {"PipelineExecutionArn": self.stop(body["PipelineExecutionArn"]).id}
 
 
-class BedrockJobs(AwsJobs):
+class Bedrock(AwsJobs):
+    api = "bedrock"
+
+    def forget(self) -> None:
+        """Tokens too: what is answered to one whose job is gone is not said [assumed]."""
+        super().forget()
+        for job in self.all:
+            job.token = None
+
+
+class BedrockJobs(Bedrock):
     """
     Jobs by name and token. "If this token matches a previous request, Amazon Bedrock ignores the request, but does not return an
     error" [boto]: what it returns then is not said.
@@ -399,7 +409,6 @@ class BedrockJobs(AwsJobs):
         repeats_arn: whether the answer to a repetition names the job.
     """
 
-    api = "bedrock"
     active, succeeded, failed, stopped = "InProgress", "Completed", "Failed", "Stopped"
     missing = AwsError("ResourceNotFoundException", "Could not find the job", 404)
     repeats_arn = False
@@ -444,10 +453,9 @@ class BedrockCustomizations(BedrockJobs):
     stop_model_customization_job = BedrockJobs.stop_job
 
 
-class BedrockThroughputs(AwsJobs):
+class BedrockThroughputs(Bedrock):
     """Provisioned throughputs, by name and token."""
 
-    api = "bedrock"
     active, succeeded, failed, stopped = "Creating", "InService", "Failed", "Deleted"
     missing = AwsError("ResourceNotFoundException", "Could not find the throughput", 404)
 
