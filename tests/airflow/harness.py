@@ -99,6 +99,14 @@ class Airflow:
         """Start a service that was stopped."""
         self._start([name])
 
+    def start_what_has_ended(self) -> list[str]:
+        """Start what has ended by itself again, as a deployment would; what it leaves behind is ended. Return the names."""
+        ended = self._services.ended()
+        for name in ended:
+            warnings.warn(f"{name} had ended by itself\n{self._services.tail(name, 1500)}", stacklevel=3)
+            self.restart(name)
+        return ended
+
     def _start(self, names: list[str]) -> None:
         since = time.time()
         for name in names:
@@ -154,9 +162,7 @@ class Airflow:
         A scheduler that has ended by itself in an earlier test (as it does when SQLite was locked for too long) fails that test
         alone: it is started again, with a warning that shows how it ended.
         """
-        for name in self._services.ended():
-            warnings.warn(f"{name} had ended by itself\n{self._services.tail(name, 1500)}", stacklevel=2)
-            self.start(name)
+        self.start_what_has_ended()
         body = {"logical_date": None, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 

@@ -89,6 +89,8 @@ class Process:
         self.world, self.run = world, run
         self.try_number = run.try_number
         self.at, self.done, self.dead, self.has_loaded = "birth", False, False, False
+        self.is_overtaken = False
+        """Whether somebody set the mark back while it worked: it may have looked at the mark before."""
         self.error: BaseException | None = None
         self.context = world.airflow.context(run, at=self.stop_before)
         own, of_assets = self.context["task_state_store"], self.context["asset_state_store"].values()
@@ -231,7 +233,7 @@ class World:
             self.check_new(process, begun, until)
 
     def check_new(self, process: Process, since: int, until: int) -> None:
-        if self.airflow.max_active_runs > 1:
+        if self.airflow.max_active_runs > 1 or process.is_overtaken:
             return
         for run_id, (first, last) in self.worked.items():
             run = self.airflow.runs.get(run_id)
@@ -533,7 +535,9 @@ class Machine(Told):
         world.airflow.asset[key] = json.dumps(kept)
         world.target -= set(range(to + 1, world.newest + 1))
         world.worked.clear()
-        world.before_a_set |= set(world.intervals)
+        for process in self.alive:
+            process.is_overtaken = True
+        world.before_a_set |= {*world.intervals, *(process.run.run_id for process in self.alive)}
         world.ends.add(to)
         world.marks = [to]
 

@@ -200,6 +200,10 @@ class Conductor:
             task.script = self._see_through(task)
 
     def _restart_if_due(self) -> None:
+        before = time.monotonic()
+        if ended := self.airflow.start_what_has_ended():  # Airflow's scheduler does, where SQLite lets two write one row
+            self._say(f"{', '.join(ended)} had ended by itself, and was started again")
+            self._calm, self._paused = time.time(), self._paused + time.monotonic() - before
         if not self._wants_restart or any(task.is_busy for task in self.tasks.values()):
             return
         _, name = self._restarts.pop(0)
