@@ -23,6 +23,8 @@ READERS_OWN = {
 }
 """What the blocks do not make up: the reader's items and work."""
 
+READERS_MODULES = {"render_farm", "data_quality"}
+
 
 def unknown_in(tree: ast.Module) -> set[str]:
     known, used = set(dir(builtins)), set()
@@ -44,6 +46,16 @@ def unknown_in(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("code", BLOCKS)
 def test_a_block_of_the_docs_imports_all_that_is_not_the_readers_own(code: str) -> None:
     assert unknown_in(ast.parse(code)) <= READERS_OWN
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_a_block_of_the_docs_runs_as_a_file_of_dags_does(code: str) -> None:
+    tree = ast.parse(code)
+    if any(isinstance(node, ast.With) for node in tree.body):
+        pytest.skip("it stands in a task")
+    if any(isinstance(node, ast.Import) and node.names[0].name in READERS_MODULES for node in tree.body):
+        pytest.skip("tests/examples/test_custom_operators.py runs it")
+    exec(compile(tree, "block", "exec"), {"__name__": "block"})
 
 
 def test_there_are_blocks() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resumable.cli.main import COMMANDS
 from resumable.policy import SETTINGS
+from resumable.provider_info import get_provider_info
 from tests.contract.cases import CASES, DROP_ANSWER, SERVER_ERROR_AFTER_EFFECT, Bench, Case
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -145,8 +148,41 @@ def test_readme_counts_the_amazon_operators_that_are_under_contract() -> None:
     assert f"[{count} operators](docs/operators.md)" in (ROOT / "README.md").read_text()
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them of its headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    words = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in words}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_the_pages_lead_somewhere(page: str) -> None:
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()) if "://" not in link]
+    targets = [((ROOT / page).parent / path if path else ROOT / page, anchor) for path, _, anchor in links]
+    assert [str(path) for path, _ in targets if not path.exists()] == []
+    assert [anchor for path, anchor in targets if anchor and anchor not in headings(path)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_configuration_that_a_page_shows_is_known_to_airflow(page: str) -> None:
+    known = get_provider_info()["config"]["resumable"]["options"]
     text = (ROOT / page).read_text()
-    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
-    assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
+    shown = ConfigParser()
+    for block in re.findall(r"^```ini\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        shown.read_string(block)
+    of_ours = set(shown["resumable"]) if shown.has_section("resumable") else set()
+    said = set(re.findall(r"`\[resumable\]\s+(\w+)", text)) | {
+        name.lower() for name in re.findall(r"AIRFLOW__RESUMABLE__(\w+)", text)
+    }
+    assert (of_ours | said) - set(known) == set()
+
+
+def test_the_commands_and_their_options_that_the_pages_name_are_there() -> None:
+    options: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        options.setdefault(command.name.split()[0], set()).update(flag for one in command.arguments for flag in one.flags)
+    named = re.findall(r"python -m resumable (\w+)([^`\n]*)", "".join((ROOT / page).read_text() for page in PAGES))
+    assert named
+    assert [name for name, rest in named if not set(re.findall(r"--[a-z-]+", rest)) <= options.get(name, set())] == []
+    table = re.findall(r"^\| `([a-z]+)[^|]*\|", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+    assert set(table) == set(options)
