@@ -59,6 +59,8 @@ class JobService(OneOfMany):
     """Whether `find` can be asked once the token has expired."""
     stop_deletes: ClassVar[bool] = False
     """Whether a cancel deletes the job: then it is not there afterwards."""
+    not_templated: ClassVar[Sequence[str]] = ()
+    """Attributes of the operator that make up its job as its template fields do."""
     limits: ClassVar[Sequence[Limit]] = ()
     """The operator's arguments that limit its wait. One that the author gave ends the try, the job is left running."""
     goes_on_undeferred: ClassVar[bool] = False
@@ -195,7 +197,7 @@ class JobService(OneOfMany):
     @classmethod
     def spec_values(cls, operator: Any) -> dict[str, Any]:
         """The values that make up the operator's job, by the names of its attributes."""
-        return spec_values(operator, getattr(operator, "spec_fields", None))
+        return spec_values(operator, getattr(operator, "spec_fields", None), cls.not_templated)
 
     def waits(self) -> bool:
         """Whether the task waits for the job's end."""

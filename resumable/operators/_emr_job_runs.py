@@ -24,6 +24,7 @@ class EksJobRun(AwsCall):
     together = "emr-containers"
     service = "emr-containers"
     token_member = "clientToken"
+    not_templated = ("tags", "job_retry_max_attempts")
     limits = (Limit("max_polling_attempts", "poll_interval"),)
     operation = "StartJobRun"
     status_calls = ("DescribeJobRun",)

@@ -33,6 +33,7 @@ class AthenaQuery(AwsCall):
     operation = "StartQueryExecution"
     token_member = "ClientRequestToken"
     status_calls = ("GetQueryExecution",)
+    not_templated = ("query_execution_context", "result_configuration")
     limits = (Limit("max_polling_attempts", "sleep_time", default=999999),)
     token_lifetime = HOUR
     active = frozenset({"QUEUED", "RUNNING"})

@@ -45,6 +45,7 @@ class BatchJob(AwsCall):
     recovery = Recovery.LOOK_UP
     settle = 30.0
     wait_argument = "wait_for_completion"
+    not_templated = ("share_identifier", "scheduling_priority_override", "submit_job_timeout")
     limits = (Limit("max_retries", "poll_interval"),)
     active = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"})
     succeeded = frozenset({"SUCCEEDED"})

@@ -125,6 +125,7 @@ class CustomizationJob(_BedrockJob):
 
     operation = "CreateModelCustomizationJob"
     http_status = 201
+    not_templated = ("training_data_config", "output_data_config")
 
     @contextmanager
     def intercept(self, attempt: Attempt) -> Iterator[None]:
@@ -163,6 +164,7 @@ class ProvisionedThroughput(_Bedrock):
 
     operation = "CreateProvisionedModelThroughput"
     http_status = 201
+    not_templated = ("create_throughput_kwargs",)
     token_lifetime = 3600.0
     doubt = (
         "the request is repeated with the same `clientRequestToken`; Bedrock ignores it, the throughput of that name is taken up"

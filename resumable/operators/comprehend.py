@@ -49,6 +49,7 @@ class PiiEntitiesDetectionJob(_Comprehend):
     """One search of documents for what identifies people."""
 
     operation = "StartPiiEntitiesDetectionJob"
+    not_templated = ("mode", "start_pii_entities_kwargs")
     active = frozenset({"SUBMITTED", "IN_PROGRESS", "STOP_REQUESTED"})
     stopping = frozenset({"STOP_REQUESTED"})
     succeeded = frozenset({"COMPLETED"})

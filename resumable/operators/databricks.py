@@ -44,6 +44,7 @@ class JobRun(DatabricksRun):
 
     together = "databricks"
     submit_method = "run_now"
+    not_templated = ("forward_dag_params",)
     reach_fields = (*DatabricksRun.reach_fields, "repair_run")
 
     def replacements(self, attempt: Attempt) -> dict[str, Callable[..., Any]]:

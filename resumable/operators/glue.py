@@ -75,6 +75,7 @@ class GlueJobRun(AwsCall):
     recovery = Recovery.LOOK_UP
     settle = 30.0
     wait_argument = "wait_for_completion"
+    not_templated = ("num_of_dpus",)
     active = frozenset({"STARTING", "RUNNING", "STOPPING", "WAITING"})
     stopping = frozenset({"STOPPING"})
     succeeded = frozenset({"SUCCEEDED"})

@@ -40,6 +40,7 @@ _RULES_FAILED = "SUCCEEDED, and rules failed"
 class _DataQuality(AwsCall):
     service = "glue-data-quality"
     token_member = "ClientToken"
+    not_templated = ("number_of_workers", "timeout")
     limits = (Limit("waiter_max_attempts", "waiter_delay"),)
     wait_argument = "wait_for_completion"
     token_lifetime = 3600.0

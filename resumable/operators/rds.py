@@ -124,6 +124,7 @@ class _Snapshot(AwsOwnNamedJob):
 
     service = "rds-snapshot"
     wait_argument = "wait_for_completion"
+    not_templated = ("db_type", "kms_key_id", "copy_tags", "target_custom_availability_zone", "source_region")
     name_id = "snapshot"
     doubt = (
         "the request is repeated under the same identifier; a snapshot of it is taken up if it has our tag, or, where the author "

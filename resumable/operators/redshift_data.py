@@ -34,6 +34,7 @@ class RedshiftStatement(AwsCall):
     operation = ("ExecuteStatement", "BatchExecuteStatement")
     status_calls = ("DescribeStatement",)
     wait_argument = "wait_for_completion"
+    not_templated = ("session_keep_alive_seconds",)
     token_lifetime = 7.5 * HOUR
     active = frozenset({"SUBMITTED", "PICKED", "STARTED"})
     succeeded = frozenset({"FINISHED"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import logging
 from typing import Any
 from unittest import mock
@@ -13,7 +15,7 @@ from resumable.jobs.spec import edited_fields, is_of_the_job
 from tests.contract.attempts import after, can_stop, die_in_the_wait, shape, undisturbed
 from tests.contract.cases import CASES, Bench, Case
 from tests.support.dag_file import in_file, new_path, text_of
-from tests.support.names import AirflowRescheduleException
+from tests.support.names import AirflowRescheduleException, BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -170,6 +172,58 @@ def test_every_edit_of_what_a_test_submits_is_seen_and_named(operator: type[Any]
     differ = {name for name in others if arguments.get(name) != others[name]}
     assert named
     assert {name.split(".")[0] for name in named} <= differ | set(operator.template_fields)
+
+
+OF_NO_JOB = (
+    *("secret_arn", "with_event", "client_request_token", "region"),
+    *("openlineage_inject_*", "include_airflow_query_tags", "databricks_task_key"),
+)
+"""How a job is reached, who else is told of it, and what it is known by."""
+
+
+@EACH
+def test_an_edit_of_an_argument_that_goes_into_the_request_is_seen_also_where_it_is_no_template(operator: type[Any]) -> None:
+    case = next(case for case in CASES if case.ours is operator)
+    with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
+        arguments = bench.arguments()
+    defaults = {name: value for name, value in context.defaults(operator).items() if name not in context.defaults(BaseOperator)}
+    written, sent = spec_of(operator(task_id="task", **arguments)), requests_of(case)
+    for name, value in {**defaults, **arguments}.items():
+        if not is_of_the_job(name) or name in KEPT or any(fnmatch.fnmatch(name, other) for other in OF_NO_JOB):
+            continue
+        for edited in others_than(value):
+            try:
+                spec = spec_of(operator(task_id="task", **{**arguments, name: edited}))
+            except Exception:  # no value that it can have
+                continue
+            if not edited_fields(written, spec):
+                assert requests_of(case, **{name: edited}) in ([], sent), f"{name}={edited!r}"
+
+
+def others_than(value: Any) -> list[Any]:
+    """Other values of an argument; of None, one of each kind."""
+    match value:
+        case bool():
+            return [not value]
+        case int() | float():
+            return [value + 1]
+        case str():
+            return [f"{value}x"]
+        case dict():
+            return [{**value, "another": "x"}]
+        case list():
+            return [[*value, "another"]]
+    return ["another", {"another": "x"}, ["another"], 1000, True]
+
+
+def requests_of(case: Case, **more: Any) -> list[Any]:
+    """The submits of one task instance at a service of its own, where jobs end at once."""
+    with pytest.MonkeyPatch.context() as environ, case.bench(environ) as bench:
+        bench.at_once()
+        instance = TaskInstance(lambda: case.ours(task_id="task", **{**bench.arguments(), **more}))
+        with contextlib.suppress(Exception):
+            instance.attempt()
+        return [call.body for call in bench.server.calls(bench.submit)]
 
 
 @EACH

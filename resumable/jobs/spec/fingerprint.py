@@ -214,16 +214,17 @@ def is_of_the_job(name: str) -> bool:
     return _IS_NONE_OF_THE_JOB(name) is None
 
 
-def spec_values(task: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
+def spec_values(task: Any, names: Iterable[str] | None = None, besides: Iterable[str] = ()) -> dict[str, Any]:
     """
     The values of a task's fields. One that fails, say for want of a connection, is not comparable.
 
     Args:
         task: an operator.
         names: of its attributes; default: its template fields, but for how the job is reached, waited for or logged.
+        besides: by default, these attributes as well.
     """
     if names is None:
-        names = filter(is_of_the_job, getattr(task, "template_fields", ()))
+        names = dict.fromkeys((*filter(is_of_the_job, getattr(task, "template_fields", ())), *besides))
     values: dict[str, Any] = {}
     for name in names:
         try:
