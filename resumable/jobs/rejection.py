@@ -127,9 +127,9 @@ def refuses_repetition(error: BaseException) -> bool:
 
 
 def _answer_of(error: BaseException) -> Any:
-    """The ``Error`` of botocore's."""
+    """The ``Error`` of botocore's; None of another exception."""
     response = getattr(error, "response", None)
-    return response.get("Error") if isinstance(response, Mapping) else None
+    return response.get("Error", {}) if isinstance(response, Mapping) else None
 
 
 def _error_code(error: BaseException) -> str:
@@ -177,13 +177,15 @@ def is_internal(error: Any) -> bool:
 def is_page(error: Any) -> bool:
     """
     Whether botocore's parsed ``Error`` is of an answer that is not in the service's words: the page of a proxy, say, which has
-    read the answer and does not let it through. Botocore finds no code in it, and gives it the HTTP status as one; of one where
-    it looks for XML it gives the phrase of that status as well.
+    read the answer and does not let it through, or nothing at all. Botocore finds no code in it, and gives it the HTTP status as
+    one, or none; of one where it looks for XML it gives the phrase of that status as well.
     """
-    if not isinstance(error, Mapping) or not (code := str(error.get("Code") or "")).isdigit():
+    if not isinstance(error, Mapping):
         return False
-    words = str(error.get("Message") or "").strip()
-    return bool(_PAGE.match(words)) or words == responses.get(int(code))
+    code, words = (str(error.get(name) or "").strip() for name in ("Code", "Message"))
+    if code and not code.isdigit():
+        return False
+    return not words or bool(_PAGE.match(words)) or words == responses.get(int(code or 0))
 
 
 def status_of(error: BaseException) -> int | None:

@@ -40,8 +40,8 @@ _ENDED = frozenset({"SKIPPED", "INTERNAL_ERROR"})
 _ELSE = re.compile(r"(?i)\b(workspace|endpoint|path|warehouse|cluster|job|user|principal|account|host)\b")
 _SPENT = re.compile(r"(?is)idempotency.?token.*delet|delet.*idempotency.?token")
 REFUSED = re.compile(r"Status Code: 4(?!08|09|29)\d\d")
-_PAGE = re.compile(r"(?i)<(!doctype|html)\b")
-"""In an answer that is none of Databricks': a page of a proxy's, which says nothing of what became of a submit."""
+_PAGE = re.compile(r"(?i)<(!doctype|html)\b|\bResponse: *,")
+"""In an answer that is none of Databricks': a page of a proxy's, or an empty one, says nothing of what became of a submit."""
 EXPIRED = re.compile(r"Status Code: 40[13]|\b40[13] Client Error")
 """A token that was replaced in the connection, say. The hook itself renews OAuth tokens, as long as their secret holds."""
 

@@ -323,11 +323,11 @@ def test_a_repetition_that_is_refused_does_not_hide_the_job_of_the_first_request
 
 @pytest.mark.parametrize("is_made", [True, False], ids=["made", "not made"])
 @pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("page", ["<html><head><title>Blocked</title></head></html>", ""], ids=["page", "nothing"])
 def test_a_proxys_page_in_answer_to_a_submit_is_no_refusal_of_the_services(
-    case: Case, bench: Bench, status: int, is_made: bool
+    case: Case, bench: Bench, page: str, status: int, is_made: bool
 ) -> None:
     bench.at_once()
-    page = "<html><head><title>Blocked</title></head></html>"
     bench.server.fault(bench.submit, Refuse(status=status, body=page, after_effect=is_made))
     instance = task(case, bench)
     assert instance.run() == "success"

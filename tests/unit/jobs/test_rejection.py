@@ -866,3 +866,24 @@ def test_no_operator_takes_a_services_own_failure_with_status_400_for_a_no():
         service = ours._resumable.service(None)
         operation = getattr(service, "operations", ("Submit",))[0]
         assert not service.is_rejection(ClientError(answer, operation)), ours
+
+
+@pytest.mark.parametrize("protocol", ["json", "rest-json", "query", "rest-xml", "ec2"])
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b'{"error": "blocked"}', b'{"errors": [{"detail": "no"}]}', b"<html>Blocked</html>", b"<!DOCTYPE html>"],
+    ids=repr,
+)
+def test_an_answer_of_aws_without_a_word_of_the_service_proves_nothing(protocol, status, body):
+    """As botocore reads what a proxy made of the service's answer."""
+    from botocore.exceptions import ClientError
+    from botocore.parsers import ResponseParserError, create_parser
+
+    try:
+        answer = create_parser(protocol).parse({"status_code": status, "headers": {}, "body": body}, None)
+        error: Exception = ClientError(answer, "AddJobFlowSteps")
+    except ResponseParserError as e:
+        error = e
+    assert not proves_nothing_made(error)
+    assert not refuses_repetition(error)
