@@ -143,9 +143,11 @@ class EcsTask(AwsCall):
     def find(self, record: JobRecord) -> JobHandle | None:
         cluster = record.place["cluster"]
         for status in ("RUNNING", "STOPPED"):
-            arns = self.hook.conn.list_tasks(cluster=cluster, startedBy=record.token, desiredStatus=status)["taskArns"]
-            if arns:
-                return self.handle({"cluster": cluster, "task": arns[0]}, record)
+            pages = self.hook.conn.get_paginator("list_tasks").paginate(
+                cluster=cluster, startedBy=record.token, desiredStatus=status
+            )
+            for arn in (arn for page in pages for arn in page["taskArns"]):
+                return self.handle({"cluster": cluster, "task": arn}, record)
         return None
 
     def stop_call(self, handle: JobHandle) -> tuple[str, dict[str, Any]]:

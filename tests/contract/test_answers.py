@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import botocore.client
+import botocore.session
 import pytest
 
 from resumable.jobs.decision import JobState, Recovery
@@ -70,3 +72,42 @@ def test_an_answer_without_a_list_is_no_proof_that_no_job_carries_the_token(case
     assert found.ids == JobRecord.from_json(instance.record).handle.ids
     with pytest.raises(Exception):
         service.find(intent)
+
+
+@pytest.fixture
+def pages_begin_empty(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each list of AWS begins with a page that has nothing in it, and names another. Returns the lists that were asked for."""
+    call, asked = botocore.client.BaseClient._make_api_call, []
+    models = botocore.session.get_session()
+
+    def called(client: Any, operation: str, params: dict[str, Any]) -> Any:
+        if not operation.startswith("List") and operation != "GetJobRuns":
+            return call(client, operation, params)
+        asked.append(operation)
+        page = models.get_paginator_model(client.meta.service_model.service_name).get_paginator(operation)
+        if params.get(page["input_token"]) != "page 2":
+            return {page["result_key"]: [], page["output_token"]: "page 2"}
+        return call(client, operation, {name: value for name, value in params.items() if name != page["input_token"]})
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", called)
+    return asked
+
+
+def test_a_page_with_nothing_in_it_is_not_the_end_of_a_list(case: Case, bench: Bench, pages_begin_empty: list[str]) -> None:
+    service = service_of(task(case, bench).make())
+    if case.deferrable or not (service.recovery is Recovery.LOOK_UP or service.finds_expired):
+        pytest.skip("the look-up is the same, or there is none")
+    instance, intents = task(case, bench), []
+
+    def listen(_: str) -> None:
+        record = instance.data.get("resumable", {})
+        intents.extend([record] if record.get("state") == "submitting" else [])
+        instance.effects.dead = record.get("state") == "submitted"
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+    pages_begin_empty.clear()
+    found = service_of(instance.make()).find(JobRecord.from_json(intents[-1]))
+    assert pages_begin_empty or "databricks" in type(service).__module__, "no list was asked for"
+    assert found is not None
+    assert found.ids == JobRecord.from_json(instance.record).handle.ids
