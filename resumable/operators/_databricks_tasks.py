@@ -21,8 +21,8 @@ with provider_import("databricks"):
 
     from resumable.operators._databricks_runs import DatabricksRun, observation_of
 
-_CLUSTER = ("existing_cluster_id", "job_cluster_key", "new_cluster")
-_RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
+CLUSTER = ("existing_cluster_id", "job_cluster_key", "new_cluster")
+RETRIES = ("max_retries", "min_retry_interval_millis", "retry_on_timeout")
 
 
 class TaskRun(DatabricksRun):
@@ -111,7 +111,7 @@ class ResumableDatabricksNotebookOperator(DatabricksNotebookOperator):
     As a task of a ``ResumableDatabricksWorkflowTaskGroup`` it submits nothing and watches its task in the workflow's run.
     """
 
-    spec_fields = ("notebook_path", "source", "notebook_params", "notebook_packages", *_CLUSTER, *_RETRIES)
+    spec_fields = ("notebook_path", "source", "notebook_params", "notebook_packages", *CLUSTER, *RETRIES)
 
 
 @durable_operator(TaskRun)
@@ -122,4 +122,4 @@ class ResumableDatabricksTaskOperator(DatabricksTaskOperator):
     As a task of a ``ResumableDatabricksWorkflowTaskGroup`` it submits nothing and watches its task in the workflow's run.
     """
 
-    spec_fields = ("task_config", *_CLUSTER, *_RETRIES)
+    spec_fields = ("task_config", *CLUSTER, *RETRIES)

@@ -22,6 +22,7 @@ with provider_import("databricks"):
     from airflow.providers.databricks.operators import databricks_workflow as theirs
 
     from resumable.operators._databricks_runs import DatabricksRun
+    from resumable.operators._databricks_tasks import CLUSTER, RETRIES
 
 __all__ = ["ResumableDatabricksWorkflowTaskGroup"]
 
@@ -72,7 +73,8 @@ class WorkflowRun(DatabricksRun):
     @classmethod
     def spec_values(cls, operator: Any) -> dict[str, Any]:
         tasks = {key: _written_of(task) for key, task in operator.tasks_to_convert.items()}
-        return {**super().spec_values(operator), "tasks": tasks}
+        of_group = spec_values(operator.task_group, ["notebook_packages"])
+        return {**super().spec_values(operator), **of_group, "tasks": tasks}
 
 
 @durable_operator(WorkflowRun)
@@ -88,9 +90,11 @@ class LaunchOperator(theirs._CreateDatabricksWorkflowOperator):
 def _written_of(task: Any) -> Any:
     """What makes up a task of the workflow; by its template fields, if it is no Databricks operator that tells."""
     try:
-        return task._get_task_base_json()
+        itself = dict(task._get_task_base_json())
     except Exception:  # a user's own, which may be anything that the group takes
         return spec_values(task)
+    beside = spec_values(task, (*CLUSTER, *RETRIES, "trigger_rule"))
+    return {**itself, **{name: value for name, value in beside.items() if value not in (None, "all_success")}}
 
 
 class ResumableDatabricksWorkflowTaskGroup(theirs.DatabricksWorkflowTaskGroup):

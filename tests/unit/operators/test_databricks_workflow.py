@@ -218,6 +218,29 @@ def test_an_edit_of_a_task_of_the_workflow_is_a_change_of_the_job(workspace):
     assert len(workspace.runs) == 1
 
 
+@pytest.mark.parametrize(
+    ("written", "edited"),
+    [
+        ({"member": {"existing_cluster_id": "c"}}, {"member": {"existing_cluster_id": "d"}}),
+        ({"member": {"max_retries": 1}}, {"member": {"max_retries": 2}}),
+        ({}, {"member": {"trigger_rule": "all_done"}}),
+        ({}, {"notebook_packages": [{"pypi": {"package": "x"}}]}),
+        ({"notebook_packages": [{"pypi": {"package": "x"}}]}, {"notebook_packages": [{"pypi": {"package": "y"}}]}),
+        ({"notebook_params": {"x": "1"}}, {"notebook_params": {"x": "2"}}),
+    ],
+    ids=repr,
+)
+def test_whatever_an_edit_changes_in_the_workflow_is_a_change_of_the_job(workspace, written, edited):
+    instance = launch(resume_policy={"on_change": "fail"}, **written)
+    instance.text = lambda: repr(written)
+    die_with_the_run_kept(instance)
+    instance.make = launch(resume_policy={"on_change": "fail"}, **edited).make
+    instance.text = lambda: repr(edited)
+    with pytest.raises(AirflowFailException, match="on_change=fail"):
+        instance.attempt()
+    assert len(workspace.runs) == 1
+
+
 @pytest.mark.parametrize(("state", "cancels"), [("failed", 1), ("running", 0)])
 def test_a_users_stop_of_launch_cancels_the_run_and_an_eviction_does_not(workspace, state, cancels):
     instance = launch()
