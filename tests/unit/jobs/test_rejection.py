@@ -206,7 +206,9 @@ DOUBTS = {
     "answers with a page of a proxy": http_answer(200, b"<html>welcome</html>"),
 }
 
-PROOFS = {f"answers {status}": http_answer(status) for status in (400, 401, 403, 404, 422)}
+# With a code, as every service of AWS answers: to botocore an answer without one is none of the service's.
+SAYS_NO = b'{"__type": "ValidationException", "message": "no"}'
+PROOFS = {f"answers {status}": http_answer(status, SAYS_NO) for status in (400, 401, 403, 404, 422)}
 
 
 def error_of(call):
