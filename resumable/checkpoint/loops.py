@@ -83,14 +83,16 @@ class Watched(Generic[T]):
             )
         return block
 
+    @staticmethod
+    def _asker(frame: FrameType) -> FrameType:
+        return frame.f_back if frame.f_code is Watched.__next__.__code__ and frame.f_back is not None else frame
+
     def _refuse_ahead(self, watch: Watch, item: Any, frame: FrameType) -> None:
         """
         Raises:
             AirflowFailException: whoever asks for the next item asks ahead of the work; the one before does not count as done.
         """
-        if frame.f_code is Watched.__next__.__code__ and frame.f_back is not None:
-            frame = frame.f_back
-        found = watch.asked(item, frame)
+        found = watch.asked(item, self._asker(frame))
         if found is not None:
             with host.airflow_errors():
                 raise ConfigurationError(
@@ -126,6 +128,7 @@ class Items(Watched[T]):
         _note(checkpoint, "items()" if size is None else "batches()")
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
+        watch.begins(self._asker(sys._getframe(1)))
         with host.airflow_errors():
             block = self._entered_plainly()
             work = block.work
@@ -224,6 +227,7 @@ class Pages(Watched[Any]):
         self._seen, self._steps, self._most_steps, self._has_warned = start, 0, 1, False
 
     def _each(self, watch: Watch) -> Generator[Any, None, None]:
+        watch.begins(self._asker(sys._getframe(1)))
         with host.airflow_errors():
             block = self._entered_plainly()
             progress = self._begun(block.work)

@@ -9,11 +9,19 @@ import gc
 import inspect
 import itertools
 import sys
-from collections.abc import Iterator
-from types import BuiltinFunctionType, ClassMethodDescriptorType, CoroutineType, FrameType, GeneratorType, MethodDescriptorType
+from collections.abc import Container, Iterator
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    CoroutineType,
+    FrameType,
+    GeneratorType,
+    MethodDescriptorType,
+)
 from typing import Any
 
-from resumable.checkpoint.read_ahead.harmless import is_harmless_between
+from resumable.checkpoint.read_ahead.hand_offs import only_hands_off
+from resumable.checkpoint.read_ahead.harmless import functions_of, is_harmless_between
 from resumable.checkpoint.read_ahead.instructions import Callee, callee_at, instruction_at, is_call, producer, value_at
 
 _COUNTS = vars(collections).get("_count_elements")
@@ -91,11 +99,24 @@ def in_one_go(asked: Any, item: Any, frame: FrameType, instructions: list[dis.In
             return None
         words = "Counter()" if callee.value is _COUNTS else f"{callee.name}()"
     consumers = list(takers_of(asked))
-    if all(isinstance(one, (*LAZY, *TAKES_SEVERAL)) or is_harmless_between(one, item) for one in consumers):
+    given_away = [one for one in consumers if _gives_away(one, item)]
+    if all(one in given_away or hands_on(one, item) for one in consumers):
+        if given_away:
+            return f"{words} of calls that are worked later"
         between = [type(one).__name__ for one in consumers if not isinstance(one, enumerate | zip)]
         return f"{words} of {between[0]}()" if between else words
     # e.g. map(work, items): the work may have been done, but not by a coroutine that nobody has started
     return f"{words} of coroutines" if is_unstarted(item) else None
+
+
+def hands_on(iterator: Any, item: Any) -> bool:
+    """Whether an iterator in C hands on what it takes, so that nothing of it can be the work."""
+    return isinstance(iterator, (*LAZY, *TAKES_SEVERAL)) or is_harmless_between(iterator, item)
+
+
+def _gives_away(iterator: Any, item: Any) -> bool:
+    """``map(pool.submit, ...)``."""
+    return isinstance(iterator, map | itertools.starmap) and any(only_hands_off(one, item) for one in functions_of(iterator))
 
 
 def _only_chooses(callee: Callee, instructions: list[dis.Instruction], index: int) -> bool:
@@ -114,7 +135,7 @@ def _is_unpacked_here(instructions: list[dis.Instruction], index: int, frame: Fr
     if found is None:
         return False
     op = instructions[found[0]].opname
-    if op.startswith(("BUILD_", "LIST_TO_TUPLE", "CALL_INTRINSIC", "LOAD_CONST", "LIST_EXTEND")):
+    if op.startswith(("BUILD_", "LIST_TO_TUPLE", "CALL_INTRINSIC", "LOAD_CONST", "LIST_EXTEND", "BINARY_")):
         return False
     value = value_at(instructions, found, frame)
     return not isinstance(value, list | tuple)
@@ -173,14 +194,21 @@ def may_be_batched(asked: Any, frame: FrameType) -> bool:
     return any(name in takers or any(known.get(name) is one for one in several) for name in names)
 
 
-def is_unstarted(item: Any) -> bool:
-    """Whether a coroutine was made for ``item`` and has not begun, in a thread that runs an event loop."""
+def is_unstarted(item: Any, codes: Container[Any] | None = None) -> bool:
+    """
+    Whether a coroutine was made for ``item`` and has not begun, in a thread that runs an event loop.
+
+    Args:
+        item: the one.
+        codes: only of coroutine functions with one of these.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
     # Not by who refers to it: a tuple of arguments is unknown to the garbage collector if it holds but texts and numbers.
-    return any(_is_unstarted_with(one, item) for one in gc.get_objects() if type(one) is CoroutineType)
+    made = (one for one in gc.get_objects() if type(one) is CoroutineType and (codes is None or one.cr_code in codes))
+    return any(_is_unstarted_with(one, item) for one in made)
 
 
 def _is_unstarted_with(coroutine: Any, item: Any) -> bool:

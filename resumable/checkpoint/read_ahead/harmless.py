@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import datetime
 import decimal
 import dis
@@ -10,6 +11,7 @@ import fnmatch
 import functools
 import gc
 import inspect
+import itertools
 import operator
 import os
 import pathlib
@@ -25,6 +27,7 @@ from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee
 _PLAIN = (
     *(str, bytes, int, float, complex, type(None), tuple, list, dict, set, frozenset, range),
     *(datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath, re.Pattern),
+    *(collections.deque, collections.defaultdict, collections.OrderedDict),
 )
 
 _PYTHONS_OWN = frozenset({"builtins", "datetime", "_pydatetime", "decimal", "re", "pathlib"})
@@ -71,6 +74,8 @@ _OPS = (
     *("TO_BOOL", "MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE", "LOAD_CLOSURE", "RETURN_", "ASYNC_GEN_WRAP", "BINARY_ADD"),
     *("BINARY_SUBTRACT", "BINARY_MODULO", "BINARY_TRUE_DIVIDE", "BINARY_FLOOR_DIVIDE", "BINARY_MULTIPLY", "CALL_INTRINSIC_1"),
 )
+_PARTS = {"BUILD_TUPLE": (0, 1), "BUILD_LIST": (0, 1), "BUILD_SET": (0, 1), "BUILD_MAP": (0, 2), "BUILD_CONST_KEY_MAP": (1, 1)}
+"""What holds the values on the stack: how deep the first one is, and how many there are for each part."""
 _LOADS = (
     "LOAD_FAST",
     "LOAD_NAME",
@@ -93,14 +98,15 @@ def only_looks(instructions: list[dis.Instruction], body: Iterable[int], frame: 
 def is_kept(instructions: list[dis.Instruction], before: int, frame: FrameType, item: Any, depth: int = 0) -> bool:
     """
     Whether what is ``depth`` below the top of the stack right before an instruction is the item itself, or holds it for later: a
-    tuple with it, a path, a function. What is computed of the item (``str(item)``) may be all that is to be done with it.
+    tuple or a dict with it, a path, a function. What is computed of the item (``str(item)``) may be all that is to be done.
     """
     found = producer(instructions, before, depth)
     if found is None:
         return False
     one = instructions[found[0]]
-    if one.opname == "BUILD_TUPLE":
-        return any(is_kept(instructions, found[0], frame, item, part) for part in range(one.arg or 0))
+    if one.opname in _PARTS:
+        first, each = _PARTS[one.opname]
+        return any(is_kept(instructions, found[0], frame, item, part) for part in range(first, first + each * (one.arg or 0)))
     if one.opname in ("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE"):
         return True
     if is_call(one.opname):
@@ -115,10 +121,16 @@ def _holds(function: Any) -> bool:
 
 def is_harmless_between(iterator: Any, item: Any) -> bool:
     """Whether a ``filter`` or ``map`` only hands on the items: ``filter(None, items)``, ``map(Path, items)``."""
-    functions = [one for one in gc.get_referents(iterator) if one is None or callable(one)]
-    if isinstance(iterator, filter):
+    functions = functions_of(iterator)
+    if isinstance(iterator, (filter, itertools.filterfalse, itertools.takewhile, itertools.dropwhile)):
         return bool(functions) and all(_function_only_looks(function, item) for function in functions)
     return isinstance(iterator, map) and bool(functions) and all(map(_holds, functions))
+
+
+def functions_of(iterator: Any) -> list[Any]:
+    """What a ``filter``, ``map`` or ``starmap`` calls."""
+    found = gc.get_referents(iterator)
+    return [one for one in found if one is not type(iterator) and (one is None or callable(one))]
 
 
 def _function_only_looks(function: Any, item: Any) -> bool:
@@ -141,18 +153,25 @@ def _function_only_looks(function: Any, item: Any) -> bool:
 
 
 def _code_only_looks(function: FunctionType, item: Any) -> bool:
+    frame = as_frame(function, item)
+    if frame is None:
+        return False
+    instructions = code_of(function.__code__)
+    return only_looks(instructions, range(len(instructions)), frame, item)
+
+
+def as_frame(function: FunctionType, item: Any) -> Any:
+    """What stands for the frame of a function that was called with an item; None for one that is not called so."""
     code: CodeType = function.__code__
     if code.co_argcount != 1 or code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-        return False
+        return None
     known = {code.co_varnames[0]: item}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             known[name] = cell.cell_contents
         except ValueError:  # not set yet
-            return False
-    frame: Any = SimpleNamespace(f_locals=known, f_globals=function.__globals__, f_builtins=vars(builtins), f_code=code)
-    instructions = code_of(code)
-    return only_looks(instructions, range(len(instructions)), frame, item)
+            return None
+    return SimpleNamespace(f_locals=known, f_globals=function.__globals__, f_builtins=vars(builtins), f_code=code)
 
 
 def _names(one: dis.Instruction) -> tuple[str, ...]:

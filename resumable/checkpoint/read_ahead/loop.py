@@ -7,44 +7,18 @@ import collections
 import concurrent.futures
 import dis
 import itertools
-import multiprocessing.process
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 from resumable.checkpoint.read_ahead.consumers import MOST_LOOKED_AT, is_unstarted
+from resumable.checkpoint.read_ahead.hand_offs import PUTS, is_hand_off
 from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
-from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, is_call, value_at
-
-_HAND_OFFS = frozenset(
-    {
-        "submit",
-        "create_task",
-        "ensure_future",
-        "run_in_executor",
-        "run_coroutine_threadsafe",
-        "apply_async",
-        "start_soon",
-        "put",
-        "put_nowait",
-        "remote",
-        "call_soon",
-        "call_soon_threadsafe",
-        "call_later",
-        "callback",
-        "push_async_callback",
-    }
-)
-_PUTS = frozenset({"put", "put_nowait"})
-_HAND_OFF_PACKAGES = frozenset(
-    {
-        *("asyncio", "uvloop", "concurrent", "multiprocessing", "anyio", "trio", "joblib", "contextlib"),
-        *("queue", "_queue", "distributed", "ray"),
-    }
-)
+from resumable.checkpoint.read_ahead.instructions import NOTHING, callee_at, is_call, value_at
+from resumable.checkpoint.read_ahead.keeping import Filling, is_for_the_next_turn
 
 _OF_A_HAND_OFF = frozenset({"start", "add_done_callback"})
 """Methods of what a hand-off returns that wait for nothing."""
@@ -73,7 +47,7 @@ class Loop:
         ops = {instructions[i].opname for i in self._body}
         self._is_comprehension = bool(ops & {"LIST_APPEND", "SET_ADD", "MAP_ADD"}) or frame.f_code.co_name == "<genexpr>"
         self._callees = {i: callee_at(instructions, i, frame) for i in self._body if is_call(instructions[i].opname)}
-        self._hand_offs = [i for i, callee in self._callees.items() if callee is not None and _is_hand_off(callee)]
+        self._hand_offs = [i for i, callee in self._callees.items() if callee is not None and is_hand_off(callee)]
 
     def reads_ahead(self, item: Any) -> str | None:
         """Words for it if the loop gives each item to somebody else, who works it later, and does nothing with it itself."""
@@ -85,9 +59,22 @@ class Loop:
             return "a comprehension that keeps its items"
         if self._callees and self._gathers_batches(item):
             return "a generator that makes batches"
-        if self._callees and not self.awaits() and (self._is_comprehension or self._only_collects(self._callees)):
-            return "a loop that makes coroutines and does not await them" if is_unstarted(item) else None
-        return None
+        if not self._is_comprehension:
+            if Filling(self._all, self._body, self._callees, self._frame).only_fills(item):
+                return "a loop that puts its items aside"
+            if is_for_the_next_turn(self._all, self._body, self._frame, item):
+                return "a loop that keeps each item for its next turn"
+        return "a loop that makes coroutines and does not await them" if self._leaves_coroutine(item) else None
+
+    def _leaves_coroutine(self, item: Any) -> bool:
+        """Whether a coroutine of the item has not begun, and nothing else can have been done with the item."""
+        if not self._callees:
+            return False
+        if not self.awaits():
+            return (self._is_comprehension or self._only_collects(self._callees)) and is_unstarted(item)
+        making = [(call, callee) for call, callee in self._callees.items() if self._uses_item_elsewhere([call]) is False]
+        codes = [getattr(callee.value, "__code__", None) for _, callee in making if callee is not None]
+        return any(codes) and is_unstarted(item, codes)
 
     def _only_keeps(self, item: Any) -> bool:
         """``[item for item in items if item.endswith(".csv")]``, ``{item.name: item for item in items}``."""
@@ -150,7 +137,11 @@ class Loop:
         does_nothing = not any(op.startswith(_WORKS) and not op.startswith("CALL_INTRINSIC") for op in body)
         return does_nothing or (
             only_looks(self._all, self._body, self._frame, item)
-            and all(self._loaded_before(i) is item for i in self._body if self._all[i].opname == "YIELD_VALUE")
+            and all(
+                self._loaded_before(i) is item or is_kept(self._all, i, self._frame, item)
+                for i in self._body
+                if self._all[i].opname == "YIELD_VALUE"
+            )
         )
 
     def _only_collects(self, hand_offs: Iterable[int]) -> bool:
@@ -176,7 +167,7 @@ class Loop:
         for i in self._hand_offs:
             callee, taker = self._callees[i], self._taker(i)
             assert callee is not None
-            if callee.name in _PUTS:
+            if callee.name in PUTS:
                 found = _is_queued(callee.receiver or getattr(callee.value, "__self__", None), item, self._frame)
             elif taker is not None and (taker.opname in _AWAITS or taker.argval == "result"):
                 found = False  # it is waited for, whatever else goes on beside this loop
@@ -299,23 +290,3 @@ def _is_queued(queue: Any, item: Any, frame: FrameType) -> bool:
         return True
     unfinished = getattr(queue, "_unfinished_tasks", getattr(queue, "unfinished_tasks", 1))
     return unfinished > 0 and any(map(_is_open, [*frame.f_locals.values(), *_kept_in_containers(frame)]))
-
-
-def _is_hand_off(callee: Callee) -> bool:
-    begun: tuple[type, ...] = (threading.Thread, multiprocessing.process.BaseProcess, subprocess.Popen)
-    if isinstance(callee.value, type) and issubclass(callee.value, begun):
-        return True
-    if callee.name not in _HAND_OFFS:
-        return False
-    owner = callee.value if callee.receiver is None else callee.receiver
-    if owner is None:
-        return False
-    if isinstance(owner, ModuleType):
-        module = owner.__name__
-    elif callee.receiver is None:
-        module = getattr(owner, "__module__", None) or ""
-    else:
-        if isinstance(owner, concurrent.futures.Executor):
-            return True
-        module = type(owner).__module__
-    return module.partition(".")[0] in _HAND_OFF_PACKAGES

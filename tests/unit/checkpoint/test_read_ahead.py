@@ -7,11 +7,14 @@ Needs no Airflow and no pytest, so that every Python can be asked: ``python3.13 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import collections
 import concurrent.futures
 import contextlib
 import functools
 import gc
+import heapq
+import io
 import itertools
 import multiprocessing.pool
 import operator
@@ -21,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -55,6 +59,7 @@ class Items:
         return NotImplemented
 
     def _each(self, watch):
+        watch.begins(sys._getframe(1))
         for item in self.items:
             self.given.append(item)
             yield item
@@ -1704,6 +1709,616 @@ async def tasks_that_say_when_they_have_ended(items, work):
         asyncio.ensure_future(one(item, ended))  # noqa: RUF006
         await ended.wait()
         await asyncio.sleep(0)
+
+
+# -- read ahead by putting items aside, in whatever way ---------------------------------------------------------------
+
+
+@ahead
+def list_of_filterfalse(items, work):
+    for item in list(itertools.filterfalse(lambda item: item == "item", items)):
+        work(item)
+
+
+@ahead
+def list_of_takewhile(items, work):
+    for item in list(itertools.takewhile(lambda item: item.startswith("item"), items)):
+        work(item)
+
+
+@ahead
+def sorted_of_dropwhile(items, work):
+    for item in sorted(itertools.dropwhile(str.isdigit, items)):
+        work(item)
+
+
+@ahead
+def a_comprehension_of_lists_with_the_item(items, work):
+    for several in [[item] for item in items]:
+        work(several[0])
+
+
+@ahead
+def a_comprehension_of_dicts_with_the_item(items, work):
+    for request in [{"Key": item, "Quiet": True} for item in items]:
+        work(request["Key"])
+
+
+@ahead
+def a_dict_of_a_generator_of_functions(items, work):
+    for later in dict((item, functools.partial(work, item)) for item in items).values():
+        later()
+
+
+@ahead
+def list_of_map_of_submit(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in list(map(functools.partial(pool.submit, work), items)):
+            future.result()
+
+
+@ahead
+def list_of_map_of_submit_and_repeat(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in list(map(pool.submit, itertools.repeat(work), items)):
+            future.result()
+
+
+@ahead
+def tuple_of_map_of_a_lambda_that_submits(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in tuple(map(lambda item: pool.submit(work, item), items)):
+            future.result()
+
+
+@ahead
+def set_of_starmap_of_submit(items, work):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in set(itertools.starmap(pool.submit, zip(itertools.repeat(work), items, strict=False))):
+            future.result()
+
+
+@ahead
+def a_list_that_is_filled(items, work):
+    todo = []
+    for item in items:
+        todo.append(item)
+    for item in todo:
+        work(item)
+
+
+@ahead
+def a_list_that_is_filled_with_some(items, work):
+    todo = []
+    for number, item in enumerate(items):
+        if item.startswith("item") and number >= 0:
+            todo.append((number, item))
+    for _, item in todo:
+        work(item)
+
+
+@ahead
+def groups_that_are_filled(items, work):
+    groups = collections.defaultdict(list)
+    for item in items:
+        groups[item[-1]].append(item)
+    for group in groups.values():
+        for item in group:
+            work(item)
+
+
+@ahead
+def groups_that_are_filled_by_setdefault(items, work):
+    groups = {}
+    for item in items:
+        groups.setdefault(item[-1], []).append(item)
+    for group in groups.values():
+        for item in group:
+            work(item)
+
+
+@ahead
+def a_dict_that_is_filled(items, work):
+    latest = {}
+    for item in items:
+        latest[item.lower()] = item
+    for item in latest.values():
+        work(item)
+
+
+@ahead
+def a_heap_that_is_filled(items, work):
+    heap = []
+    for item in items:
+        heapq.heappush(heap, item)
+    while heap:
+        work(heapq.heappop(heap))
+
+
+@ahead
+def a_list_that_is_kept_in_order(items, work):
+    todo = []
+    for item in items:
+        bisect.insort(todo, item)
+    for item in todo:
+        work(item)
+
+
+@ahead
+def a_list_that_is_worked_when_it_is_full(items, work):
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == 5:
+            for one in batch:
+                work(one)
+            batch = []
+    for one in batch:
+        work(one)
+
+
+@ahead
+def a_list_that_is_worked_before_it_grows_too_long(items, work):
+    batch = collections.deque()
+    for number, item in enumerate(items, 1):
+        if number % 5 == 0:
+            print(*map(work, batch), file=io.StringIO())
+            batch.clear()
+        batch.append(item)
+    for one in batch:
+        work(one)
+
+
+@coroutine(ahead)
+async def batches_that_are_gathered(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    batch = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) >= 3:
+            await asyncio.gather(*map(one, batch))
+            batch = []
+    await asyncio.gather(*map(one, batch))
+
+
+@coroutine(ahead)
+async def batches_of_coroutines_that_are_gathered(items, work):
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    batch = []
+    async for item in items:
+        batch.append(one(item))
+        if len(batch) >= 3:
+            await asyncio.gather(*batch)
+            batch = []
+    await asyncio.gather(*batch)
+
+
+@coroutine(ahead)
+async def a_list_that_a_coroutine_fills(items, work):
+    async def listed(given):
+        found = []
+        async for item in given:
+            found.append(item)
+        return found
+
+    for item in await listed(items):
+        work(item)
+
+
+@ahead
+def an_item_that_is_worked_one_turn_later(items, work):
+    before = None
+    for item in items:
+        if before is not None:
+            work(before)
+        before = item
+    work(before)
+
+
+@ahead
+def a_generator_that_says_which_is_the_last(items, work):
+    def with_ends(given):
+        before = None
+        for item in given:
+            if before is not None:
+                yield before, False
+            before = item
+        yield before, True
+
+    for item, _ in with_ends(items):
+        work(item)
+
+
+@ahead
+def a_generator_that_looks_one_ahead(items, work):
+    def with_ends(given):
+        given = iter(given)
+        before = next(given)
+        for item in given:
+            yield before, False
+            before = item
+        yield before, True
+
+    for item, _ in with_ends(items):
+        work(item)
+
+
+@ahead
+def two_that_are_taken_at_once(items, work):
+    asked = iter(items)
+    first, second = next(asked), next(asked)
+    work(first)
+    work(second)
+    for item in asked:
+        work(item)
+
+
+@ahead
+def the_next_one_at_the_beginning_of_a_turn(items, work):
+    asked = iter(items)
+    for item in asked:
+        following = next(asked, None)
+        work(item)
+        work(following)
+
+
+@ahead
+def the_first_one_by_next(items, work):
+    asked = iter(items)
+    first = next(asked, None)
+    if first is None:
+        return
+    for item in asked:
+        work(item)
+    work(first)
+
+
+@ahead
+def an_iterator_that_threads_share(items, work):
+    asked, lock, errors = iter(items), threading.Lock(), []
+
+    def take():
+        while True:
+            try:
+                with lock:
+                    item = next(asked, None)
+            except ReadAheadError as e:
+                errors.append(e)
+                return
+            if item is None:
+                return
+            time.sleep(0.002)
+            work(item)
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        raise error
+
+
+# -- and what looks like that, and works ------------------------------------------------------------------------------
+
+
+def giving_back(work):
+    def worked(item):
+        work(item)
+        return item
+
+    return worked
+
+
+@fine
+def a_comprehension_of_map(items, work):
+    assert [item for item in map(giving_back(work), items)] == ITEMS
+
+
+@fine
+def a_comprehension_of_map_with_a_condition(items, work):
+    assert [item for item in map(giving_back(work), items) if item] == ITEMS
+
+
+@fine
+def a_comprehension_of_map_whose_results_are_others(items, work):
+    assert [result for result in map(work, items)] == [None] * 20
+
+
+@fine
+def a_comprehension_of_filter_by_the_work(items, work):
+    assert [item for item in filter(giving_back(work), items)] == ITEMS
+
+
+@fine
+def a_dict_of_enumerate_of_map(items, work):
+    assert {item: number for number, item in enumerate(map(giving_back(work), items))}
+
+
+@fine
+def a_list_that_is_filled_with_what_map_worked(items, work):
+    done = []
+    for item in map(giving_back(work), items):
+        done.append(item)
+
+
+@fine
+def pairs_of_what_map_worked(items, work):
+    for _, _ in itertools.pairwise(map(giving_back(work), items)):
+        pass
+
+
+@fine
+def tees_of_what_map_worked(items, work):
+    one, other = itertools.tee(map(giving_back(work), items))
+    for _, _ in zip(one, other, strict=True):
+        pass
+
+
+@fine
+def list_of_takewhile_of_the_work(items, work):
+    assert list(itertools.takewhile(giving_back(work), items)) == ITEMS
+
+
+@fine
+def list_of_filterfalse_of_the_work(items, work):
+    assert list(itertools.filterfalse(work, items)) == ITEMS
+
+
+@fine
+def list_of_map_of_a_lambda_that_waits_for_what_it_submits(items, work):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(map(lambda item: pool.submit(work, item).result(), items))
+
+
+@fine
+def list_of_map_of_results_of_map_of_submit(items, work):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(map(lambda future: future.result(), map(functools.partial(pool.submit, work), items)))
+
+
+@fine
+def a_list_of_those_that_need_no_work(items, work):
+    rest = []
+    for item in items:
+        if item.endswith("x"):
+            rest.append(item)
+            continue
+        work(item)
+
+
+@fine
+def a_list_whose_last_is_worked_under_a_condition(items, work):
+    seen = []
+    for item in items:
+        seen.append(item)
+        if len(seen) > 0:
+            work(seen[-1])
+
+
+@fine
+def a_list_of_one_that_is_worked_at_once(items, work):
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) >= 1:
+            work(batch[0])
+            batch = []
+
+
+@fine
+def a_batch_beside_the_work(items, work):
+    names = []
+    for item in items:
+        work(item)
+        names.append(item)
+        if len(names) == 5:
+            print(names, file=io.StringIO())
+            names.clear()
+
+
+@fine
+def an_item_that_is_compared_with_the_one_before(items, work):
+    before = ""
+    for item in items:
+        assert before != item
+        work(item)
+        before = item
+
+
+@fine
+def an_item_by_another_name(items, work):
+    for item in items:
+        file = item
+        work(file)
+
+
+@fine
+def an_item_by_another_name_in_a_loop_within_the_loop(items, work):
+    file = None
+    for item in items:
+        for _ in range(2):
+            if file is not None:
+                work(file)
+                file = None
+            else:
+                file = item
+
+
+@fine
+def an_item_that_a_function_within_works(items, work):
+    now = None
+
+    def run():
+        work(now)
+
+    for item in items:
+        now = item
+        print(run(), file=io.StringIO())
+
+
+@fine
+def the_first_one_is_worked_before_the_loop(items, work):
+    asked = iter(items)
+    work(next(asked))
+    for item in asked:
+        work(item)
+
+
+@fine
+def the_first_one_is_put_back(items, work):
+    asked = iter(items)
+    first = next(asked)
+    for item in itertools.chain([first], asked):
+        work(item)
+
+
+@fine
+def two_in_each_turn(items, work):
+    asked = iter(items)
+    for item in asked:
+        work(item)
+        following = next(asked, None)
+        work(following)
+
+
+@fine
+def threads_one_after_the_other(items, work):
+    asked = iter(items)
+
+    def take():
+        for item in itertools.islice(asked, 7):
+            work(item)
+
+    for _ in range(3):
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+
+
+@fine
+def next_in_threads_of_a_pool(items, work):
+    async def run():
+        asked = iter(items)
+        while (item := await asyncio.to_thread(next, asked, None)) is not None:
+            work(item)
+
+    asyncio.run(run())
+
+
+@fine
+def list_of_map_in_a_thread_of_a_pool(items, work):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(list, map(work, items)).result()
+
+
+@fine
+def next_in_threads_that_serve_whatever_they_are_given(items, work):
+    asked, calls, answers = iter(items), queue.Queue(), queue.Queue()
+
+    def serve():
+        while (call := calls.get()) is not None:
+            answers.put(call[0](*call[1:]))
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while True:
+        calls.put((next, asked, None))
+        if (item := answers.get(timeout=10)) is None:
+            break
+        work(item)
+    for _ in threads:
+        calls.put(None)
+
+
+@fine
+def a_list_that_is_filled_with_what_another_generator_worked(items, work):
+    def worked(given):
+        for item in given:
+            work(item)
+            yield item
+
+    done = []
+    for item in worked(items):
+        done.append(item)
+
+
+@fine
+def a_method_that_works_what_is_put_into_a_dict(items, work):
+    class Store(dict):
+        def __setitem__(self, key, item):
+            work(item)
+
+    store = Store()
+    for item in items:
+        store[item.lower()] = item
+
+
+@fine
+def a_default_of_a_dict_whose_values_work(items, work):
+    class Group(list):
+        def append(self, item):
+            work(item)
+
+    groups = collections.defaultdict(Group)
+    groups["0"] = Group()
+    for item in items:
+        groups[item[-1]].append(item)
+
+
+@fine
+def an_item_that_is_the_next_turns_and_this_ones(items, work):
+    before = None
+    for item in items:
+        if before is None:
+            before = item
+        work(before)
+        before = None
+
+
+@fine
+def an_item_that_is_swapped_with_the_one_before(items, work):
+    before = now = None
+    for item in items:
+        before, now = now, item
+        if now != before:
+            work(now)
+
+
+@fine
+def a_batch_of_one_whose_work_comes_first(items, work):
+    batch = []
+    for item in items:
+        if batch:
+            batch = []
+        batch += [item]
+        work(batch[0])
+
+
+@coroutine(fine)
+async def a_batch_of_notices_beside_the_work(items, work):
+    async def tell(item):
+        await asyncio.sleep(0)
+
+    async def one(item):
+        await asyncio.sleep(0)
+        work(item)
+
+    notices = []
+    async for item in items:
+        notices.append(tell(item))
+        await one(item)
+        if len(notices) == 3:
+            await asyncio.gather(*notices)
+            notices = []
+    await asyncio.gather(*notices)
 
 
 # -- a program of its own, and a test ---------------------------------------------------------------------------------
