@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dis
 import functools
@@ -171,7 +172,7 @@ def _at(asked: Any, item: Any, frame: FrameType) -> _Seen:
     module = frame.f_globals.get("__name__", "")
     instructions, index = instruction_at(frame)
     is_generator = bool(frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
-    found = _by_its_module(module, frame, is_generator, asked)
+    found = _by_its_module(module, frame, is_generator, asked) or _held_by_a_library(module, frame, item, asked)
     if found is not None or index is None:
         return _Seen(found)
     op = instructions[index].opname
@@ -207,6 +208,16 @@ def _by_its_module(module: str, frame: FrameType, is_generator: bool, asked: Any
         if kind == "bucket" or frame.f_code.co_name == "peek":  # these take what nobody has asked for yet
             return f"{kind}() of more_itertools"
     return None
+
+
+def _held_by_a_library(module: str, frame: FrameType, item: Any, asked: Any) -> str | None:
+    """A function of more_itertools that has the item in a list of its own, and asks for more: ``split_at``, ``map_reduce``."""
+    if not module.startswith("more_itertools.") or frame.f_code.co_name.startswith("unique"):  # these only remember
+        return None
+    locals_ = list(frame.f_locals.values())
+    lists = [one for value in locals_ for one in (value.values() if isinstance(value, dict) else (value,))]
+    is_held = any(type(one) in (list, collections.deque) and any(part is item for part in one) for one in lists)
+    return f"{frame.f_code.co_name}() of more_itertools" if is_held and _is_as_it_was(asked, item) else None
 
 
 def _by_what_is_between(asked: Any, frame: FrameType) -> str | None:

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import gc
 import heapq
+import importlib.util
 import io
 import itertools
 import multiprocessing.pool
@@ -1711,6 +1712,14 @@ async def tasks_that_say_when_they_have_ended(items, work):
         await asyncio.sleep(0)
 
 
+def giving_back(work):
+    def worked(item):
+        work(item)
+        return item
+
+    return worked
+
+
 # -- read ahead by putting items aside, in whatever way ---------------------------------------------------------------
 
 
@@ -2005,15 +2014,54 @@ def an_iterator_that_threads_share(items, work):
         raise error
 
 
+if importlib.util.find_spec("more_itertools"):
+    import more_itertools
+
+    @ahead
+    def split_at(items, work):
+        for group in more_itertools.split_at(items, lambda item: item.endswith("9")):
+            for item in group:
+                work(item)
+
+    @ahead
+    def split_when(items, work):
+        for group in more_itertools.split_when(items, lambda before, item: item.endswith("0")):
+            for item in group:
+                work(item)
+
+    @ahead
+    def map_reduce(items, work):
+        for group in more_itertools.map_reduce(items, lambda item: item[-1]).values():
+            for item in group:
+                work(item)
+
+    @ahead
+    def batches_of_some_length(items, work):
+        for group in more_itertools.constrained_batches(items, 30):
+            for item in group:
+                work(item)
+
+    @ahead
+    def ends_that_are_marked(items, work):
+        for _, _, item in more_itertools.mark_ends(items):
+            work(item)
+
+    @fine
+    def each_once(items, work):
+        for item in more_itertools.unique_everseen(items):
+            work(item)
+
+    @fine
+    def side_effect(items, work):
+        more_itertools.consume(more_itertools.side_effect(work, items))
+
+    @fine
+    def what_is_split_is_worked_before(items, work):
+        for _ in more_itertools.split_at(map(giving_back(work), items), lambda item: item.endswith("9")):
+            pass
+
+
 # -- and what looks like that, and works ------------------------------------------------------------------------------
-
-
-def giving_back(work):
-    def worked(item):
-        work(item)
-        return item
-
-    return worked
 
 
 @fine
