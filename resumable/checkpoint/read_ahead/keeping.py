@@ -1,24 +1,18 @@
-"""Code that keeps an item for later: in a list that it fills, in a name until its next turn, or by asking twice in a row."""
+"""Code that keeps an item for later: in a list until it is full, in a name until its next turn, or by asking twice in a row."""
 
 from __future__ import annotations
 
-import bisect
 import collections
 import dis
-import heapq
-import itertools
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
-from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, producer, value_at
+from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, producer, value_at
 
 _ADDS = frozenset({"append", "add", "appendleft"})
 _ADDED_TO = (list, set, collections.deque)
-_DICTS = (dict, collections.defaultdict, collections.OrderedDict)
-_GIVES = frozenset({"setdefault", "get"})
-_ADDING = (heapq.heappush, bisect.insort, bisect.insort_left, bisect.insort_right)
 _CALLS = ("CALL", "CALL_METHOD", "CALL_FUNCTION")
 _MOST_HELD = 200
 
@@ -28,7 +22,7 @@ _NAMES = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "
 
 
 class Filling:
-    """A loop's body, asked whether it does nothing with an item but put it into a list or the like, to be worked later."""
+    """A loop's body, asked whether it does nothing with an item but put it into a list that is worked later, when it is full."""
 
     def __init__(
         self, instructions: list[dis.Instruction], body: range, callees: Mapping[int, Callee | None], frame: FrameType
@@ -37,47 +31,26 @@ class Filling:
 
     def only_fills(self, item: Any) -> bool:
         """
-        ``todo.append(item)``, ``groups[item.day].append(item)``, ``latest[item.name] = item``, and nothing else; and with
-        ``if len(batch) == 5: work(batch); batch = []``, as long as the item is in the batch.
+        ``batch.append(item)``, then ``if len(batch) == 5: work(batch); batch = []``, as long as the item is in the batch.
+
+        Not of a list that is filled and no more: to be in it may be all that is to be done with an item.
         """
         adds = [i for i, callee in self._callees.items() if callee is not None and self._is_add(callee)]
-        stores = [i for i in self._body if self._all[i].opname == "STORE_SUBSCR" and self._is_of_dict(i, 1)]
         keeping = [i for i in adds if self._is_argument(i, item)]
-        if not keeping and not any(self._keeps(i, item, depth) for i in stores for depth in (0, 2)):
-            return False
         flushes = {i for batch in self._batches(keeping, item) for i in self._flushes(batch)}
-        if flushes & {*keeping, *stores}:
+        if not flushes or flushes & {*keeping}:
             return False
-        rest = [i for i in self._body if i not in flushes and i not in adds and i not in stores]
+        rest = [i for i in self._body if i not in flushes and i not in adds]
         if any(self._all[i].opname == "YIELD_VALUE" for i in rest):
             return False
         return only_looks(self._all, rest, self._frame, item)
 
     def _is_add(self, callee: Callee) -> bool:
-        if any(callee.value is one for one in _ADDING):
-            return True
-        if callee.name in _GIVES and type(callee.receiver) in _DICTS:
-            return True
-        if callee.name not in _ADDS:
-            return False
-        if callee.receiver is not None:
-            return type(callee.receiver) in _ADDED_TO
-        op = self._all[callee.begin].opname
-        if op.startswith(("BINARY_SUBSCR", "BINARY_OP")):
-            return self._is_of_dict(callee.begin, 1)
-        giver = callee_at(self._all, callee.begin, self._frame) if op in _CALLS else None
-        return giver is not None and giver.name in _GIVES and _holds_plain(giver.receiver)
-
-    def _is_of_dict(self, index: int, depth: int) -> bool:
-        found = producer(self._all, index, depth)
-        return found is not None and _holds_plain(value_at(self._all, found, self._frame), self._all[index].opname)
+        return callee.name in _ADDS and type(callee.receiver) in _ADDED_TO
 
     def _is_argument(self, call: int, item: Any) -> bool:
         one = self._all[call]
-        return one.opname in _CALLS and any(self._keeps(call, item, depth) for depth in range(one.arg or 0))
-
-    def _keeps(self, index: int, item: Any, depth: int) -> bool:
-        return is_kept(self._all, index, self._frame, item, depth)
+        return one.opname in _CALLS and any(is_kept(self._all, call, self._frame, item, depth) for depth in range(one.arg or 0))
 
     def _batches(self, keeping: list[int], item: Any) -> Iterator[Any]:
         for i in keeping:
@@ -118,14 +91,6 @@ class Filling:
             found = producer(self._all, index, 1)
             return found is not None and value_at(self._all, found, self._frame) is batch
         return one.opname in ("STORE_FAST", "STORE_NAME", "STORE_DEREF") and self._frame.f_locals.get(one.argval) is batch
-
-
-def _holds_plain(owner: Any, op: str = "") -> bool:
-    """A dict that an item may be put into; one whose values are asked for must have lists and the like."""
-    is_asked = op != "STORE_SUBSCR"
-    if type(owner) not in _DICTS:
-        return False
-    return not is_asked or all(type(one) in _ADDED_TO for one in itertools.islice(owner.values(), _MOST_HELD))
 
 
 def _is_with(one: Any, item: Any) -> bool:

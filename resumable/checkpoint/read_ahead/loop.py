@@ -61,7 +61,7 @@ class Loop:
             return "a generator that makes batches"
         if not self._is_comprehension:
             if Filling(self._all, self._body, self._callees, self._frame).only_fills(item):
-                return "a loop that puts its items aside"
+                return "a loop that makes batches"
             if is_for_the_next_turn(self._all, self._body, self._frame, item):
                 return "a loop that keeps each item for its next turn"
         return "a loop that makes coroutines and does not await them" if self._leaves_coroutine(item) else None

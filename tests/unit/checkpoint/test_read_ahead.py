@@ -1787,8 +1787,9 @@ def set_of_starmap_of_submit(items, work):
             future.result()
 
 
-@ahead
+@fine
 def a_list_that_is_filled(items, work):
+    """That may be all that is to be done with an item."""
     todo = []
     for item in items:
         todo.append(item)
@@ -1796,7 +1797,7 @@ def a_list_that_is_filled(items, work):
         work(item)
 
 
-@ahead
+@fine
 def a_list_that_is_filled_with_some(items, work):
     todo = []
     for number, item in enumerate(items):
@@ -1806,7 +1807,7 @@ def a_list_that_is_filled_with_some(items, work):
         work(item)
 
 
-@ahead
+@fine
 def groups_that_are_filled(items, work):
     groups = collections.defaultdict(list)
     for item in items:
@@ -1816,7 +1817,7 @@ def groups_that_are_filled(items, work):
             work(item)
 
 
-@ahead
+@fine
 def groups_that_are_filled_by_setdefault(items, work):
     groups = {}
     for item in items:
@@ -1826,7 +1827,7 @@ def groups_that_are_filled_by_setdefault(items, work):
             work(item)
 
 
-@ahead
+@fine
 def a_dict_that_is_filled(items, work):
     latest = {}
     for item in items:
@@ -1835,7 +1836,7 @@ def a_dict_that_is_filled(items, work):
         work(item)
 
 
-@ahead
+@fine
 def a_heap_that_is_filled(items, work):
     heap = []
     for item in items:
@@ -1844,7 +1845,7 @@ def a_heap_that_is_filled(items, work):
         work(heapq.heappop(heap))
 
 
-@ahead
+@fine
 def a_list_that_is_kept_in_order(items, work):
     todo = []
     for item in items:
@@ -1908,7 +1909,7 @@ async def batches_of_coroutines_that_are_gathered(items, work):
     await asyncio.gather(*batch)
 
 
-@coroutine(ahead)
+@coroutine(fine)
 async def a_list_that_a_coroutine_fills(items, work):
     async def listed(given):
         found = []
