@@ -10,7 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from resumable import host
-from resumable.errors import ConfigurationError, JobFailedError, JobNotFound, RefusedError, ResumableError
+from resumable.errors import (
+    ConfigurationError,
+    JobFailedError,
+    JobNotFound,
+    LostSightError,
+    RefusedError,
+    ResumableError,
+)
 from resumable.helpers import replaced
 from resumable.jobs import ending
 from resumable.jobs.attempt import Attempt
@@ -213,12 +220,10 @@ class JobRun:
         self._take_up_theirs()
 
     def _take_up_theirs(self) -> None:
-        """Go on with the job that the operator's own durability (Airflow 3.3) had started before ours was switched on."""
-        key = getattr(self.operator, "external_id_key", None)
-        if key is None or self.attempt.record is not None or self.context["ti"].try_number <= 1:
+        """Go on with the job that the operator's own durability had started before ours was switched on."""
+        if self.attempt.record is not None or self.context["ti"].try_number <= 1:
             return
-        external_id = host.kept_by_operator(self.context, key)
-        if external_id:
+        if external_id := _of_theirs(self.service, self.context):
             handle = self.service.handle_of(external_id)
             self.attempt.take_up(handle, may_deliver=not host.may_be_cleared(self.context))
 
@@ -285,6 +290,29 @@ class JobRun:
         if not goes_on:
             ending.warn_of_doubt(self, repr(error), error)
         return goes_on
+
+
+def _of_theirs(service: JobService, context: Any) -> Any:
+    """
+    The id of the job that the operator's own durability has kept, or None. Where it keeps none but puts a mark on the job, the
+    service has a ``marked_by_operator``, which looks for it.
+
+    Raises:
+        ResumableError: that cannot be told.
+    """
+    key = getattr(service.operator, "external_id_key", None)
+    marked = getattr(service, "marked_by_operator", None)
+    kept = key and host.kept_by_operator(context, key)
+    if kept or marked is None:
+        return kept
+    try:
+        return marked(context)
+    except Exception as e:
+        raise LostSightError(
+            f"{service.service} could not be asked for a job that the operator's own durability may have started ({e!r}). "
+            "Nothing was submitted, it may be running. Check the connection and the service.",
+            next_try="asks again",
+        ) from e
 
 
 _begun: Any = None

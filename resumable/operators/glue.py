@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from resumable import host
 from resumable._extras import provider_import
 from resumable.helpers import replaced
 from resumable.jobs.attempt import Attempt
@@ -26,6 +27,7 @@ from resumable.jobs.record import JobHandle, JobRecord
 with provider_import("amazon"):
     from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
     from airflow.providers.amazon.aws.triggers.glue import GlueJobCompleteTrigger
+    from botocore.exceptions import ClientError
 
     from resumable.operators._aws import AwsCall
 
@@ -99,6 +101,31 @@ class GlueJobRun(AwsCall):
     def handle_of(self, external_id: Any) -> JobHandle:
         self.account()
         return self.handle({"job": str(self.operator.job_name), "run": str(external_id)})
+
+    def marked_by_operator(self, context: Mapping[str, Any]) -> str | None:
+        """
+        The newest run with the mark of the provider's own durability, which keeps no id where it defers, nor before Airflow 3.3:
+        its next try looks for that argument, among as many runs.
+        """
+        operator, ti = self.operator, context["ti"]
+        marks = operator._resumable.their_durable and (operator.deferrable or not host.has_task_state())
+        name = getattr(operator, "TASK_UUID_ARG", None)
+        if not marks or name is None:
+            return None
+        map_index = -1 if ti.map_index is None else ti.map_index
+        mark = operator.script_args.get(name, f"{ti.dag_id}:{ti.task_id}:{ti.run_id}:{map_index}")
+        try:
+            pages = self.hook.conn.get_paginator("get_job_runs").paginate(
+                JobName=operator.job_name, PaginationConfig={"MaxItems": 2000}
+            )
+            for page in pages:
+                for run in page["JobRuns"]:
+                    if run.get("Arguments", {}).get(name) == str(mark):
+                        return str(run["Id"])
+        except ClientError as e:
+            if e.response["Error"]["Code"] not in self.missing_codes:
+                raise
+        return None
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"JobRunId": self.ids(handle, "run")[0]}

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import ResumableJobMixin
 
 from resumable import LostSightError, ResumableMixin, StateStoreError, host, make_resumable
 from tests.contract.cases import CASES, Bench, Case
+from tests.services.aws_jobs import AwsError
 from tests.support.names import BaseOperator
 from tests.support.runner import TaskInstance, WorkerDied
 
@@ -118,6 +119,62 @@ def test_nothing_is_submitted_while_their_key_cannot_be_read(case: Case, bench: 
     with pytest.raises(StateStoreError, match="Nothing was submitted"):
         instance.attempt()
     assert bench.server.count(bench.submit) == 1
+
+
+# -- where theirs defers, Glue's keeps no id: it marks the run, and its next try looks for the mark ---------------------
+
+
+GLUE = next(c for c in CASES if c.name == "glue" and c.deferrable)
+
+
+def left_deferring(bench: Bench, **more: Any) -> TaskInstance:
+    """A task whose worker died while the provider's operator deferred; from then on its DAG has ours."""
+    instance = TaskInstance(lambda: GLUE.theirs(task_id="task", **{**bench.arguments(), **GLUE.extra, **more}))
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=lambda effect: setattr(instance.effects, "dead", effect == "defer"))
+    instance.make = lambda: ours_of(instance, GLUE, bench, {})
+    instance.on_defer = lambda _: bench.finish()
+    return instance
+
+
+def no_such_job(_: Any) -> Any:
+    raise AwsError("EntityNotFoundException", "Entity not found")
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["running", "succeeded"])
+def test_a_run_that_theirs_has_marked_where_it_defers_is_gone_on_with(ends: bool, monkeypatch: Any) -> None:
+    with GLUE.bench(monkeypatch) as bench:
+        instance = left_deferring(bench)
+        if ends:
+            bench.finish()
+        assert instance.attempt() == bench.server.all[0].id
+        assert (bench.jobs(), instance.record["state"]) == (1, "succeeded")
+
+
+@pytest.mark.parametrize("end", ["failed", "cleared", "another run's", "not marked", "no such job"])
+def test_one_that_failed_or_is_not_of_this_run_is_followed_by_a_new_one(end: str, monkeypatch: Any) -> None:
+    with GLUE.bench(monkeypatch) as bench:
+        instance = left_deferring(bench, **({"durable": False} if end == "not marked" else {}))
+        if end in ("failed", "cleared"):
+            bench.finish(ok=end == "cleared")
+        if end == "cleared":
+            instance.clear()
+        if end == "another run's":
+            bench.server.all[0].body["Arguments"]["--airflow_task_uuid"] = "dag:task:yesterday:-1"
+        if end == "no such job":
+            monkeypatch.setattr(bench.server, "get_job_runs", no_such_job)
+        instance.attempt()
+        assert bench.jobs() == 2
+
+
+def test_nothing_is_submitted_while_glue_cannot_be_asked_for_the_mark(monkeypatch: Any) -> None:
+    with GLUE.bench(monkeypatch) as bench:
+        instance = left_deferring(bench)
+        with bench.server.outage(("GetJobRuns",)), pytest.raises(LostSightError, match="Nothing was submitted"):
+            instance.attempt()
+        assert bench.jobs() == 1
+        instance.attempt()
+        assert bench.jobs() == 1
 
 
 def test_a_first_try_asks_nothing_more_of_task_state(case: Case, bench: Bench) -> None:
