@@ -40,7 +40,7 @@ with provider_import("amazon"):
     )
     from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerPipelineTrigger
     from botocore import xform_name
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     from resumable.operators._aws import HOUR, AwsCall
     from resumable.operators._aws.names import AwsOwnNamedJob, named
@@ -266,6 +266,8 @@ class TransformJob(_NamedJob):
     operation, describe, stop = "CreateTransformJob", "DescribeTransformJob", "stop_transform_job"
     name_param, status_key = "TransformJobName", "TransformJobStatus"
     setup_calls = ("CreateModel",)
+    _own_model: Mapping[str, Any] | None = None
+    """The model that is made under the author's name."""
 
     def waits(self) -> bool:
         return bool(self.operator.wait_for_completion)
@@ -281,16 +283,32 @@ class TransformJob(_NamedJob):
         super().before_execute(attempt)
         if model := self.operator.config.get("Model"):
             made = attempt.handle.ids.get("model") if attempt.handle is not None else None
-            model["ModelName"] = made or named(model["ModelName"], _digest(attempt.token, model), LONG_NAME)
+            model["ModelName"] = made or self._name_of_model(attempt, model)
             self.operator.config["Transform"]["ModelName"] = model["ModelName"]
 
     def _name_of(self, params: Mapping[str, Any]) -> dict[str, str]:
         return {**super()._name_of(params), "model": str(params["ModelName"])}
 
+    def _name_of_model(self, attempt: Attempt, model: Mapping[str, Any]) -> str:
+        """The author's, where others look for it, if it is free or names the model that is wanted; else one that no other has."""
+        given = str(model["ModelName"])
+        self._own_model = model if self._is_free_or_same(given, model) else None
+        return given if self._own_model else named(given, _digest(attempt.token, model), LONG_NAME)
+
+    def _is_free_or_same(self, name: str, model: Mapping[str, Any]) -> bool:
+        try:
+            there = self.hook.conn.describe_model(ModelName=name)
+        except ClientError as e:
+            return bool(_NOT_THERE.search(e.response["Error"].get("Message", "")))
+        except BotoCoreError:
+            return False
+        return _is_part({k: v for k, v in model.items() if k not in ("ModelName", "Tags")}, there)
+
     def setup_exists(self, operation: str, error: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """The model's name holds a digest of what it is made of: one that exists is the one wanted."""
+        """A name that is not the author's holds a digest of what the model is made of: one that exists is the one wanted."""
         answer = error.get("Error", {})
-        return answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
+        is_taken = answer.get("Code") in ("ValidationException", "ResourceInUse") and "already exist" in answer.get("Message", "")
+        return is_taken and (not self._own_model or self._is_free_or_same(self._own_model["ModelName"], self._own_model))
 
     def unique_names(self) -> dict[str, Callable[..., Any]]:
         return {**super().unique_names(), "_get_unique_model_name": lambda proposed_name, *_, **__: proposed_name}
@@ -301,10 +319,10 @@ class ResumableSageMakerTransformOperator(SageMakerTransformOperator):
     """
     `SageMakerTransformOperator` with ``durable`` and ``resume_policy``; every other argument is the provider's.
 
-    The names of jobs are as with `ResumableSageMakerTrainingOperator`. If the config has a model, its name is the one given (38
-    characters of it) and 24 hex characters that stand for what it is made of, so ``check_if_model_exists`` has nothing to guard:
-    one model is made for a job, also when a worker dies between the two. Unlike the provider's, it stops the job when a user
-    stops the task, and fails when the job was stopped before its end.
+    The names of jobs are as with `ResumableSageMakerTrainingOperator`. If the config has a model, it has the name given if that
+    is free or names the same model; else 38 characters of it and 24 hex characters that stand for what it is made of. So
+    ``check_if_model_exists`` has nothing to guard: one model is made for a job, also when a worker dies between the two. Unlike
+    the provider's, it stops the job when a user stops the task, and fails when the job was stopped before its end.
     """
 
 
@@ -429,3 +447,13 @@ class ResumableSageMakerStartPipelineOperator(SageMakerStartPipelineOperator):
 
 def _digest(token: str, model: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{token}{json.dumps(model, sort_keys=True, default=str)}".encode()).hexdigest()
+
+
+def _is_part(given: Any, there: Any) -> bool:
+    """Whether all that was given is ``there``, beside what the service adds. A role may be given by the end of its ARN."""
+    if isinstance(given, Mapping):
+        return isinstance(there, Mapping) and all(_is_part(value, there.get(key)) for key, value in given.items())
+    if isinstance(given, list | tuple):
+        pairs = isinstance(there, list) and len(there) == len(given) and zip(given, there, strict=True)
+        return pairs is not False and all(_is_part(one, other) for one, other in pairs)
+    return bool(given == there) or (isinstance(there, str) and there.startswith("arn:") and there.endswith(f"/{given}"))

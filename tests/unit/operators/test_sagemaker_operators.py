@@ -11,6 +11,7 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTrainingSens
 from resumable.operators import sagemaker
 from tests.contract import aws_jobs
 from tests.services import Drop, Refuse
+from tests.services.aws_jobs import AwsError
 from tests.support.aws_tasks import die_after, tasks
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -185,6 +186,66 @@ def test_a_model_that_was_edited_after_a_death_is_made_anew(run):
     server.duration = 0
     instance.attempt()
     assert server.models[server.all[0].body["ModelName"]]["PrimaryContainer"]["Image"] == "other"
+
+
+MODEL = aws_jobs.transform("as written")["config"]["Model"]
+
+
+def a_model_for(server, instance):
+    """The name of the model of the last job, which has succeeded."""
+    server.duration = 0
+    instance.attempt()
+    return server.all[-1].body["ModelName"]
+
+
+@BOTH
+def test_the_model_has_the_authors_name_where_others_look_for_it(run, mode):
+    server, instance = run("sagemaker-transform", **mode)
+    assert a_model_for(server, instance) == "model"
+    instance.clear()
+    assert a_model_for(server, instance) == "model"  # the same one serves the next job
+    assert list(server.models) == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("there", "serves"),
+    [
+        (MODEL, True),
+        ({**MODEL, "PrimaryContainer": {**MODEL["PrimaryContainer"], "Mode": "SingleModel"}}, True),
+        ({**MODEL, "PrimaryContainer": {"Image": "other"}}, False),
+        ({**MODEL, "ExecutionRoleArn": "arn:aws:iam::123456789012:role/other"}, False),
+        ({"ModelName": "model"}, False),
+    ],
+)
+def test_a_model_of_that_name_serves_only_if_it_is_the_one_that_was_asked_for(run, there, serves):
+    server, instance = run("sagemaker-transform")
+    server.models["model"] = there
+    name = a_model_for(server, instance)
+    assert (name == "model", len(server.models)) == (serves, 1 if serves else 2)
+    assert server.models["model"] == there
+    assert server.models[name]["PrimaryContainer"]["Image"] == "image"
+
+
+def test_a_model_whose_answer_was_lost_is_the_one_that_was_made(run):
+    server, instance = run("sagemaker-transform")
+    server.fault("CreateModel", Drop())
+    assert a_model_for(server, instance) == "model"
+    assert server.count("CreateModel") == 2
+
+
+def test_where_models_cannot_be_looked_at_the_model_has_a_name_that_no_other_has(run):
+    server, instance = run("sagemaker-transform")
+    left = [1]
+    described = server.describe_model
+
+    def refused(body):
+        if left:
+            left.pop()
+            raise AwsError("AccessDeniedException", "not authorized to perform: sagemaker:DescribeModel")
+        return described(body)
+
+    server.describe_model = refused
+    assert a_model_for(server, instance).startswith("model-")
 
 
 def test_a_transform_of_a_model_that_exists_makes_none(run):
