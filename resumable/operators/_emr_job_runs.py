@@ -13,6 +13,7 @@ from typing import Any
 from resumable import host
 from resumable.helpers import account_of
 from resumable.jobs.attempt import Attempt
+from resumable.jobs.deferral import is_extended
 from resumable.jobs.limits import Limit
 from resumable.jobs.record import JobHandle, JobRecord
 from resumable.operators._aws import HOUR, AwsCall
@@ -112,12 +113,21 @@ class ServerlessJobRun(AwsCall):
         return method == "execute"  # the provider had deferred for the start of its application
 
     def resume(self, method: str, kwargs: Mapping[str, Any], theirs: Callable[[], Any]) -> Any:
-        """Where the trigger tells a failure, the provider's ``execute_complete`` fails to read it."""
+        """
+        Where the trigger tells a failure, the provider's ``execute_complete`` says that it cancels the job, and fails to read
+        which. So it is called only by way of an author's own, who may have a word to say, and it never learns which.
+        """
         event = kwargs.get("event")
-        if method == "execute_complete" and event is not None and event.get("status") != "success":
-            msg = f"EMR Serverless job failed, or waiting for it did: {event}"
+        if method != "execute_complete" or event is None or event.get("status") == "success":
+            return super().resume(method, kwargs, theirs)
+        msg = f"EMR Serverless job failed, or waiting for it did: {event}"
+        if not is_extended(self.operator):
             raise RuntimeError(msg)
-        return super().resume(method, kwargs, theirs)
+        event.pop("job_details", None)
+        try:
+            return super().resume(method, kwargs, theirs)
+        except KeyError as e:
+            raise RuntimeError(msg) from e
 
     def ids_of(self, response: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
         self.known_account = account_of(response.get("arn"))

@@ -31,6 +31,7 @@ FOR_ALL = (
     "test_credentials_that_were_only_said_to_have_expired_make_no_second_job",
     "test_a_wait_ends_in_whichever_way_the_job_has_ended",
     "test_whatever_happens_to_a_task_its_service_shows_what_was_promised",
+    "test_an_authors_execute_complete_has_the_last_word_on_a_job_that_has_failed",
 )
 
 
