@@ -17,7 +17,7 @@ from typing import Any
 from resumable.checkpoint.read_ahead.consumers import MOST_LOOKED_AT, is_unstarted
 from resumable.checkpoint.read_ahead.hand_offs import PUTS, is_hand_off
 from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
-from resumable.checkpoint.read_ahead.instructions import NOTHING, callee_at, is_call, value_at
+from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, is_call, value_at
 from resumable.checkpoint.read_ahead.keeping import Filling, is_for_the_next_turn
 
 _OF_A_HAND_OFF = frozenset({"start", "add_done_callback"})
@@ -68,13 +68,17 @@ class Loop:
 
     def _leaves_coroutine(self, item: Any) -> bool:
         """Whether a coroutine of the item has not begun, and nothing else can have been done with the item."""
-        if not self._callees:
-            return False
+        if all(callee is not None and self._is_collection(callee) for callee in self._callees.values()):
+            return False  # nothing here can have made one
         if not self.awaits():
             return (self._is_comprehension or self._only_collects(self._callees)) and is_unstarted(item)
         making = [(call, callee) for call, callee in self._callees.items() if self._uses_item_elsewhere([call]) is False]
         codes = [getattr(callee.value, "__code__", None) for _, callee in making if callee is not None]
         return any(codes) and is_unstarted(item, codes)
+
+    @staticmethod
+    def _is_collection(callee: Callee) -> bool:
+        return callee.name in _COLLECTS and type(callee.receiver) in _CONTAINERS
 
     def _only_keeps(self, item: Any) -> bool:
         """``[item for item in items if item.endswith(".csv")]``, ``{item.name: item for item in items}``."""

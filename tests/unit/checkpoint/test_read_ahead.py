@@ -2003,7 +2003,7 @@ def an_iterator_that_threads_share(items, work):
                 return
             if item is None:
                 return
-            time.sleep(0.002)
+            time.sleep(0.02)
             work(item)
 
     threads = [threading.Thread(target=take) for _ in range(3)]
