@@ -62,7 +62,9 @@ class Loop:
         if not self._is_comprehension:
             if Filling(self._all, self._body, self._callees, self._frame).only_fills(item):
                 return "a loop that makes batches"
-            if is_for_the_next_turn(self._all, self._body, self._frame, item):
+            # One that says itself which item of before has failed is late on purpose.
+            is_told = any(callee is not None and callee.name == "fail" for callee in self._callees.values())
+            if not is_told and is_for_the_next_turn(self._all, self._body, self._frame, item):
                 return "a loop that keeps each item for its next turn"
         return "a loop that makes coroutines and does not await them" if self._leaves_coroutine(item) else None
 
