@@ -53,8 +53,7 @@ class JobService(OneOfMany):
     visible_after: float = VISIBLE_AFTER
     """Seconds after its submit before "there is no such job" is believed of a job whose id is known."""
     token_lifetime: ClassVar[float | None] = None
-    """Seconds for which the service is sure to know a token. Older doubt is looked up (``finds_expired``) or left to a person.
-    None: for ever."""
+    """Seconds for which the service is sure to know a token (None: for ever); older doubt is looked up, or left to a person."""
     finds_expired: ClassVar[bool] = False
     """Whether `find` can be asked once the token has expired."""
     stop_deletes: ClassVar[bool] = False
@@ -71,7 +70,6 @@ class JobService(OneOfMany):
     """The operator is covered with ``deferrable=False`` alone: a default of airflow.cfg yields."""
     own_trigger: ClassVar[Any] = None
     """The class whose trigger takes the place of the provider's, made with the same arguments; None: the provider's stays."""
-
     joins_workflows: ClassVar[bool] = False
     """A task of it that is downstream of a workflow's ``launch`` watches a part of that job, and keeps no record of its own."""
 

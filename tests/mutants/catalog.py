@@ -475,7 +475,7 @@ PATTERNS: list[Mutant] = [
         "checkpoint-reads-ahead",
         "who takes the next item before the last is worked is not told",
         "resumable/checkpoint/loops.py",
-        "        found = watch.asked(item, frame)\n",
+        "        found = watch.asked(item, self._asker(frame))\n",
         "        found = None\n",
         ("checkpoint",),
     ),
