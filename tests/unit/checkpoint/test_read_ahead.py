@@ -2462,8 +2462,8 @@ def pythons():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("minor", range(10, 16))
-def test_every_python_of_this_machine_agrees(minor):
+@pytest.mark.parametrize("minor", sorted({*range(10, 16)} - {sys.version_info.minor}))
+def test_every_other_python_of_this_machine_agrees(minor):
     python = pythons().get(f"3.{minor}")
     if python is None:
         pytest.skip(f"no Python 3.{minor} here")
