@@ -51,6 +51,8 @@ BY_DEFAULT = "not harness and not stops and not versions and not catalog"
 PARALLEL = ["-n", "auto", "--dist", "worksteal"]
 MATRIX = ["-m", "tests.versions.matrix"]
 OLDEST_RUNS_ON = ((3, 11), (3, 13))
+BESIDE = ["tests/unit/test_adoption.py", "tests/unit/checkpoint/test_read_ahead.py"]
+"""What has tests of the catalog outside of the contract."""
 CRASH = ["-m", "pytest", "-s", "-m", "not harness", "tests/crash"]
 
 
@@ -102,7 +104,7 @@ def crash(*arguments: str) -> None:
 
 
 def catalog(*arguments: str) -> None:
-    become("-m", "pytest", *PARALLEL, "-m", "not airflow", "tests/contract", "tests/unit/test_adoption.py", *arguments)
+    become("-m", "pytest", *PARALLEL, "-m", "not airflow", "tests/contract", *BESIDE, *arguments)
 
 
 def soak(*arguments: str) -> None:

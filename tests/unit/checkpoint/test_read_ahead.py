@@ -2461,7 +2461,7 @@ def pythons():
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.catalog
 @pytest.mark.parametrize("minor", sorted({*range(10, 16)} - {sys.version_info.minor}))
 def test_every_other_python_of_this_machine_agrees(minor):
     python = pythons().get(f"3.{minor}")
