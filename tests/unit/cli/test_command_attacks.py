@@ -405,6 +405,7 @@ def asked(url, *arguments, shell=""):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "words"),
     [("nowhere/airflow.db", "does not answer"), ("empty.db", "is not one of Airflow")],

@@ -16,6 +16,7 @@ from tests.support import database
 COMMANDS = (["resumable.maintenance"], ["resumable.maintenance", "--list"], ["resumable.sweep", "--dry-run"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_beside_a_database_that_is_none_of_airflows_it_is_one_line(tmp_path, command):
     if command[0] == "resumable.sweep" and not host.has_task_state():
