@@ -146,7 +146,7 @@ class EcsTask(AwsCall):
             pages = self.hook.conn.get_paginator("list_tasks").paginate(
                 cluster=cluster, startedBy=record.token, desiredStatus=status
             )
-            for arn in (arn for page in pages for arn in page["taskArns"]):
+            if arn := next((arn for page in pages for arn in page["taskArns"]), None):
                 return self.handle({"cluster": cluster, "task": arn}, record)
         return None
 

@@ -64,6 +64,11 @@ def _note_end(parsed: Mapping[str, Any], **_: Any) -> None:
         run["JobRunState"] = "FAILED"
 
 
+def _run_with(argument: str, value: str, page: Mapping[str, Any]) -> str | None:
+    """The id of the first run of a page of GetJobRuns that has this job argument."""
+    return next((str(run["Id"]) for run in page["JobRuns"] if run.get("Arguments", {}).get(argument) == value), None)
+
+
 class GlueJobRun(AwsCall):
     """One run of a job."""
 
@@ -118,14 +123,11 @@ class GlueJobRun(AwsCall):
             pages = self.hook.conn.get_paginator("get_job_runs").paginate(
                 JobName=operator.job_name, PaginationConfig={"MaxItems": 2000}
             )
-            for page in pages:
-                for run in page["JobRuns"]:
-                    if run.get("Arguments", {}).get(name) == str(mark):
-                        return str(run["Id"])
+            return next((run for page in pages if (run := _run_with(name, str(mark), page))), None)
         except ClientError as e:
-            if e.response["Error"]["Code"] not in self.missing_codes:
+            if e.response["Error"]["Code"] not in self.missing_codes:  # of the job's definition, too
                 raise
-        return None
+            return None
 
     def response_of(self, handle: JobHandle) -> dict[str, Any]:
         return {"JobRunId": self.ids(handle, "run")[0]}
@@ -141,10 +143,9 @@ class GlueJobRun(AwsCall):
     def find(self, record: JobRecord) -> JobHandle | None:
         job, oldest = record.place["job"], self.oldest(record)
         for page in self.hook.conn.get_paginator("get_job_runs").paginate(JobName=job):
-            for run in page["JobRuns"]:
-                if run.get("Arguments", {}).get(ARGUMENT) == record.token:
-                    return self.handle({"job": job, "run": run["Id"]}, record)
-            began = [run.get("StartedOn") for run in page["JobRuns"]]  # none of a run that waits for others
+            if run := _run_with(ARGUMENT, record.token, page):
+                return self.handle({"job": job, "run": run}, record)
+            began = [one.get("StartedOn") for one in page["JobRuns"]]  # none of a run that waits for others
             if began and all(at is not None and at < oldest for at in began):
                 return None
         return None

@@ -14,7 +14,7 @@ from resumable.jobs.record import JobRecord
 from tests.contract.attempts import die_in_the_wait, task
 from tests.contract.cases import Bench, Case
 from tests.services import Refuse
-from tests.support.runner import WorkerDied
+from tests.support.runner import TaskInstance, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -32,6 +32,20 @@ def spoil(bench: Bench, body: Any, ask: Callable[[], Any]) -> Any:
     for operation in {call.operation for call in bench.server.calls()[before:]} - {"GetCallerIdentity"}:
         bench.server.fault(operation, Refuse(status=200, body=body), times=-1)
     return answer
+
+
+def die_with_the_handle_kept(case: Case, bench: Bench) -> tuple[TaskInstance, JobRecord]:
+    """The task instance, and its record as it was before the submit was answered."""
+    instance, intents = task(case, bench), []
+
+    def listen(_: str) -> None:
+        record = instance.data.get("resumable", {})
+        intents.extend([record] if record.get("state") == "submitting" else [])
+        instance.effects.dead = record.get("state") == "submitted"
+
+    with pytest.raises(WorkerDied):
+        instance.attempt(listener=listen)
+    return instance, JobRecord.from_json(intents[-1])
 
 
 @pytest.mark.parametrize("body", EMPTY, ids=repr)
@@ -57,16 +71,7 @@ def test_an_answer_without_a_list_is_no_proof_that_no_job_carries_the_token(case
         pytest.skip("the look-up is the same, or there is none")
     if case.name == "sql-statements" and body == {}:
         pytest.skip("Databricks leaves out what is empty, and so answers with this where there is no statement")
-    instance, intents = task(case, bench), []
-
-    def listen(_: str) -> None:
-        record = instance.data.get("resumable", {})
-        intents.extend([record] if record.get("state") == "submitting" else [])
-        instance.effects.dead = record.get("state") == "submitted"
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
-    intent = JobRecord.from_json(intents[-1])
+    instance, intent = die_with_the_handle_kept(case, bench)
     service = service_of(instance.make())
     found = spoil(bench, body, lambda: service.find(intent))
     assert found.ids == JobRecord.from_json(instance.record).handle.ids
@@ -97,17 +102,9 @@ def test_a_page_with_nothing_in_it_is_not_the_end_of_a_list(case: Case, bench: B
     service = service_of(task(case, bench).make())
     if case.deferrable or not (service.recovery is Recovery.LOOK_UP or service.finds_expired):
         pytest.skip("the look-up is the same, or there is none")
-    instance, intents = task(case, bench), []
-
-    def listen(_: str) -> None:
-        record = instance.data.get("resumable", {})
-        intents.extend([record] if record.get("state") == "submitting" else [])
-        instance.effects.dead = record.get("state") == "submitted"
-
-    with pytest.raises(WorkerDied):
-        instance.attempt(listener=listen)
+    instance, intent = die_with_the_handle_kept(case, bench)
     pages_begin_empty.clear()
-    found = service_of(instance.make()).find(JobRecord.from_json(intents[-1]))
+    found = service_of(instance.make()).find(intent)
     assert pages_begin_empty or "databricks" in type(service).__module__, "no list was asked for"
     assert found is not None
     assert found.ids == JobRecord.from_json(instance.record).handle.ids

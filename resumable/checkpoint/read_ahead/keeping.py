@@ -11,7 +11,7 @@ from typing import Any
 from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
 from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, producer, value_at
 
-_ADDS = frozenset({"append", "add", "appendleft"})
+ADDS = frozenset({"append", "add", "appendleft"})
 _ADDED_TO = (list, set, collections.deque)
 _CALLS = ("CALL", "CALL_METHOD", "CALL_FUNCTION")
 _MOST_HELD = 200
@@ -46,7 +46,7 @@ class Filling:
         return only_looks(self._all, rest, self._frame, item)
 
     def _is_add(self, callee: Callee) -> bool:
-        return callee.name in _ADDS and type(callee.receiver) in _ADDED_TO
+        return callee.name in ADDS and type(callee.receiver) in _ADDED_TO
 
     def _is_argument(self, call: int, item: Any) -> bool:
         one = self._all[call]
@@ -101,8 +101,8 @@ def is_for_the_next_turn(instructions: list[dis.Instruction], body: range, frame
     """``for item in items: if last: work(last); last = item``: of an item nothing is done but that it gets another name."""
     accesses = [(i, *access) for i in body for access in _accesses(instructions[i])]
     named = next((name for _, name, is_store in accesses if is_store and frame.f_locals.get(name) is item), None)
-    every = [(i, *access) for i, one in enumerate(instructions) if i not in body for access in _accesses(one)]
-    if named is None or named in frame.f_code.co_cellvars or any(name == named for _, name, is_store in every if not is_store):
+    outside = (access for i, one in enumerate(instructions) if i not in body for access in _accesses(one))
+    if named is None or named in frame.f_code.co_cellvars or (named, False) in outside:
         return False
     others: dict[str, int] = {}
     for place, (i, name, is_store) in enumerate(accesses):

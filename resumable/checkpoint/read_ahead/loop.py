@@ -18,12 +18,12 @@ from resumable.checkpoint.read_ahead.consumers import MOST_LOOKED_AT, is_unstart
 from resumable.checkpoint.read_ahead.hand_offs import PUTS, is_hand_off
 from resumable.checkpoint.read_ahead.harmless import is_kept, only_looks
 from resumable.checkpoint.read_ahead.instructions import NOTHING, Callee, callee_at, is_call, value_at
-from resumable.checkpoint.read_ahead.keeping import Filling, is_for_the_next_turn
+from resumable.checkpoint.read_ahead.keeping import ADDS, Filling, is_for_the_next_turn
 
 _OF_A_HAND_OFF = frozenset({"start", "add_done_callback"})
 """Methods of what a hand-off returns that wait for nothing."""
 
-_COLLECTS = frozenset({"append", "add", "appendleft", "put_nowait"}) | _OF_A_HAND_OFF
+_COLLECTS = ADDS | {"put_nowait"} | _OF_A_HAND_OFF
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
 
